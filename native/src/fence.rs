@@ -1,0 +1,131 @@
+//! The write gate: what keeps a node that its peers have declared dead from writing to the shared disk.
+//!
+//! A node that stalls (a stopped process, a suspended machine, a long collection) does not notice that its heartbeat
+//! lapsed; when it goes on, its queued writes would land on blocks that the survivors have recovered and given to others.
+//! So every submission of writes looks at the clock right before io_uring_enter (`ring.rs`, `flush`, is the only caller
+//! of `is_shut`), and the lease says until when that is allowed: a CLOCK_BOOTTIME, which goes on through a suspend. The
+//! node thread moves the lease after each completed heartbeat (o2hb; coherence 23 to 25).
+//!
+//! The window that remains: the time between the look at the clock and the device's receiving the request, in the
+//! block layer's queues or in the kernel's worker for requests that could not be issued at once. Nothing in user space can
+//! close it; the lease's distance from the peers' dead time has to cover it.
+//!
+//! Leases are words of the process, so that any thread may move one by its number. Lease 0 is always open (local mounts).
+
+use napi::Result;
+use napi_derive::napi;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use crate::wrong;
+
+const LEASES: usize = 256;
+/// The value of a lease that does not restrict.
+const OPEN: i64 = i64::MAX;
+
+static DEADLINE_NS: [AtomicI64; LEASES] = [const { AtomicI64::new(OPEN) }; LEASES];
+static TAKEN: [AtomicBool; LEASES] = [const { AtomicBool::new(false) }; LEASES];
+
+/// CLOCK_BOOTTIME in nanoseconds.
+#[inline]
+pub fn boottime_ns() -> i64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut t) };
+    t.tv_sec * 1_000_000_000 + t.tv_nsec
+}
+
+/// Whether writes under this lease must no longer reach the device.
+#[inline]
+pub fn is_shut(lease: u32) -> bool {
+    let deadline = DEADLINE_NS[lease as usize].load(Ordering::Acquire);
+    deadline != OPEN && boottime_ns() >= deadline
+}
+
+/// Whether the number names a lease that can be used: 0, or one that was allocated.
+pub fn lease_exists(lease: u32) -> bool {
+    lease == 0 || TAKEN.get(lease as usize).is_some_and(|t| t.load(Ordering::Acquire))
+}
+
+fn known(lease: u32) -> Result<usize> {
+    if lease != 0 && lease_exists(lease) {
+        return Ok(lease as usize);
+    }
+    wrong(format!("no lease {lease}"))
+}
+
+/// Takes a lease of the process; it starts shut, so that a forgotten first renewal writes nothing. -ENOSPC when all are taken.
+#[napi]
+pub fn lease_alloc() -> i32 {
+    for i in 1..LEASES {
+        if TAKEN[i].compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            DEADLINE_NS[i].store(0, Ordering::Release);
+            return i as i32;
+        }
+    }
+    -libc::ENOSPC
+}
+
+/// Gives a lease back, shut. The caller has closed the rings that use it.
+#[napi]
+pub fn lease_free(lease: u32) -> Result<()> {
+    let i = known(lease)?;
+    DEADLINE_NS[i].store(0, Ordering::Release);
+    TAKEN[i].store(false, Ordering::Release);
+    Ok(())
+}
+
+/// Allows writes until `deadline_ms` of CLOCK_BOOTTIME; Infinity for always, 0 for never.
+#[napi]
+pub fn lease_set(lease: u32, deadline_ms: f64) -> Result<()> {
+    let i = known(lease)?;
+    if !(deadline_ms >= 0.0) {
+        return wrong(format!("lease {lease}: {deadline_ms} ms is no time"));
+    }
+    // A float that is too large saturates, so that Infinity becomes OPEN.
+    DEADLINE_NS[i].store((deadline_ms * 1e6) as i64, Ordering::Release);
+    Ok(())
+}
+
+/// The lease's deadline in milliseconds of CLOCK_BOOTTIME, Infinity when it is always open.
+#[napi]
+pub fn lease_get(lease: u32) -> Result<f64> {
+    if lease == 0 {
+        return Ok(f64::INFINITY);
+    }
+    let ns = DEADLINE_NS[known(lease)?].load(Ordering::Acquire);
+    Ok(if ns == OPEN { f64::INFINITY } else { ns as f64 / 1e6 })
+}
+
+/// Starts a native thread that kills the process (SIGKILL to itself) once `lease` is more than `grace_ms` past. JavaScript
+/// may be stuck for good, and a process that is stuck must not come back. It ends when the lease is freed. 0 or -errno.
+#[napi]
+pub fn lease_watchdog(lease: u32, grace_ms: f64) -> Result<i32> {
+    let i = known(lease)?;
+    let grace_ns = (grace_ms * 1e6) as i64;
+    let started = std::thread::Builder::new().name("ocfs2-fence".into()).stack_size(64 << 10).spawn(move || {
+        loop {
+            if !TAKEN[i].load(Ordering::Acquire) {
+                return;
+            }
+            let deadline = DEADLINE_NS[i].load(Ordering::Acquire);
+            let left_ns = deadline.saturating_add(grace_ns).saturating_sub(boottime_ns());
+            // A lease of 0 has not been renewed for the first time, or was shut by hand: whoever did that acts himself.
+            if deadline != 0 && left_ns <= 0 {
+                kill_self();
+            }
+            // Sleeps count CLOCK_MONOTONIC, which stands still in a suspend; short ones notice it soon after.
+            let nap_ns = if deadline == 0 { 100_000_000 } else { left_ns.clamp(1_000_000, 100_000_000) };
+            std::thread::sleep(Duration::from_nanos(nap_ns as u64));
+        }
+    });
+    Ok(match started {
+        Ok(_) => 0,
+        Err(e) => -e.raw_os_error().unwrap_or(libc::EAGAIN),
+    })
+}
+
+/// Ends the process at once: no handlers, no flushing. What the block layer has already been given still completes.
+#[napi]
+pub fn kill_self() {
+    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+}

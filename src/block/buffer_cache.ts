@@ -1,0 +1,277 @@
+/**
+ * The buffer cache: metadata blocks in the arena, by block number (buffer_head_io.c, uptodate.c).
+ *
+ * Two rules of the cluster live here. A cached block is valid only for (its owner, the owner's epoch): when the lock
+ * that covers it was given up, the epoch moved and the block is read again (docs/LOCKING.md). And a block that a
+ * transaction holds (running, committing, or committed and not yet in its place on the disk) is never evicted.
+ *
+ * Slots are freed only between operations (`reclaim`), so that file-system code may hold a Bh for the length of its
+ * synchronous run without pinning it. It must not keep one across a wait: an operation that is run again reads again.
+ */
+import type { Arena } from "../lib/arena.ts";
+import { Errno } from "../lib/errno.ts";
+import { assert, Corruption, FsError } from "../lib/fs_error.ts";
+import { WaitQueue, waitOn } from "../lib/wait.ts";
+import type { BlockDevice } from "./device.ts";
+
+/** Who owns a metadata block: an inode or a refcount tree. `epoch` moves when the lock that covers the block was lost. */
+export interface CachingInfo {
+  epoch: number;
+  /** Blkno of the owner, for messages. */
+  readonly ci_blkno: number;
+}
+
+/**
+ * What a block is: how it is checked after it was read, and where its block_check lies, so that the journal can compute
+ * metaecc when the block is frozen for the log.
+ */
+export interface BlockKind {
+  readonly name: string;
+  /** Offset of struct ocfs2_block_check in the block, -1 for blocks without one. */
+  readonly check_off: number;
+  /** Throws Corruption when the contents cannot be such a block. Runs once after each read from the disk. */
+  validate(bh: Bh): void;
+}
+
+/** A block that is only bytes (journal, symlink data, bad_blocks). */
+export const rawBlock: BlockKind = { name: "raw", check_off: -1, validate() {} };
+
+/** A metadata block in memory. `addr` is its arena address, good until the run of the operation ends. */
+export class Bh {
+  readonly blkno: number;
+  readonly addr: number;
+  /** Contents are those of the disk, or newer ones of a transaction. */
+  uptodate = false;
+  /** Read in flight. */
+  reading = false;
+  /** Set by the clock hand, cleared by use. */
+  old = false;
+  /** What the last read found, thrown to whoever asks for the block, once. */
+  error: unknown = null;
+  kind: BlockKind | null = null;
+  ci: CachingInfo | null = null;
+  epoch = 0;
+  /** The blocks that share one block_check (xattr buckets over several blocks), this one included; null when alone. */
+  ecc_group: Bh[] | null = null;
+  /** In the running transaction. */
+  in_running = false;
+  /** In a transaction whose log blocks are on their way. */
+  in_committing = false;
+  /** Tid of the newest committed transaction whose image is not in place yet; 0: none. */
+  checkpoint_tid = 0;
+  /** Changed by the operation that is running (volume/op.ts). */
+  in_op = false;
+  readonly waiters = new WaitQueue();
+
+  constructor(blkno: number, addr: number) {
+    this.blkno = blkno;
+    this.addr = addr;
+  }
+
+  get busy(): boolean {
+    return this.reading || this.in_running || this.in_committing || this.checkpoint_tid !== 0 || this.in_op;
+  }
+}
+
+export class BufferCache {
+  readonly block_bytes: number;
+  readonly dv: DataView<ArrayBufferLike>;
+  readonly u8: Uint8Array<ArrayBufferLike>;
+  readonly #dev: BlockDevice;
+  readonly #blocks = new Map<number, Bh>();
+  readonly #free: number[] = [];
+  readonly #slots: number;
+  readonly #low_water: number;
+  #hand: IterableIterator<Bh> | null = null;
+  /** Woken when reclaim has freed slots. */
+  readonly space = new WaitQueue();
+  /** Asked when every slot is held by transactions: start a checkpoint. */
+  onPressure: () => void = () => {};
+
+  constructor(arena: Arena, dev: BlockDevice, block_bytes: number, cache_bytes: number) {
+    this.block_bytes = block_bytes;
+    this.dv = arena.dv;
+    this.u8 = arena.u8;
+    this.#dev = dev;
+    this.#slots = Math.max(256, Math.floor(cache_bytes / block_bytes));
+    this.#low_water = Math.min(1024, Math.max(64, this.#slots >> 3));
+    const base = arena.alloc(this.#slots * block_bytes, 4096);
+    for (let i = this.#slots - 1; i >= 0; i--) this.#free.push(base + i * block_bytes);
+  }
+
+  get size(): number {
+    return this.#blocks.size;
+  }
+
+  get slots(): number {
+    return this.#slots;
+  }
+
+  /** The block if it is in memory and valid for `ci` now; no read, no check. */
+  peek(ci: CachingInfo, blkno: number): Bh | undefined {
+    const bh = this.#blocks.get(blkno);
+    return bh?.uptodate === true && bh.ci === ci && bh.epoch === ci.epoch ? bh : undefined;
+  }
+
+  /**
+   * The block, read if need be. Throws Wait while a read is in flight, Corruption when the contents are not a `kind`,
+   * FsError EIO when the device fails. Mirrors ocfs2_read_blocks with its validate callback.
+   */
+  read(ci: CachingInfo, blkno: number, kind: BlockKind): Bh {
+    let bh = this.#blocks.get(blkno);
+    if (bh !== undefined && bh.ci === ci && bh.epoch === ci.epoch && bh.uptodate) {
+      bh.old = false;
+      if (bh.kind !== kind) this.#validate(bh, kind);
+      return bh;
+    }
+    if (bh === undefined) bh = this.#startRead(ci, blkno);
+    else if (!bh.reading) {
+      if (bh.uptodate && bh.busy) {
+        // A block that a transaction holds is newer than the disk: it only changed hands inside this node.
+        assert(bh.ci === ci || !bh.in_op, `block ${blkno} is being changed under another owner`);
+        bh.ci = ci;
+        bh.epoch = ci.epoch;
+        if (bh.kind !== kind) this.#validate(bh, kind);
+        return bh;
+      }
+      this.#reread(bh, ci);
+    }
+    if (bh.reading) waitOn(bh.waiters);
+    if (bh.error !== null) {
+      const error = bh.error;
+      this.#drop(bh);
+      throw error;
+    }
+    if (bh.kind !== kind) this.#validate(bh, kind);
+    return bh;
+  }
+
+  /** Starts reading blocks that are not in memory, and returns at once: for what will be asked for next. */
+  prefetch(ci: CachingInfo, blkno: number, count = 1): void {
+    for (let b = blkno; b < blkno + count; b++) {
+      if (this.#blocks.has(b)) continue;
+      if (this.#free.length <= this.#low_water >> 1) return;
+      this.#startRead(ci, b);
+    }
+  }
+
+  /** A slot for a block whose old contents do not matter (it was just allocated): zeroed, uptodate, of the given kind. */
+  getNew(ci: CachingInfo, blkno: number, kind: BlockKind): Bh {
+    let bh = this.#blocks.get(blkno);
+    if (bh?.reading === true) waitOn(bh.waiters);
+    bh ??= this.#insert(blkno);
+    this.u8.fill(0, bh.addr, bh.addr + this.block_bytes);
+    bh.ci = ci;
+    bh.epoch = ci.epoch;
+    bh.kind = kind;
+    bh.error = null;
+    bh.ecc_group = null;
+    bh.uptodate = true;
+    bh.old = false;
+    return bh;
+  }
+
+  /** Forgets blocks that were freed, so that nothing stale is found when their place is used again. */
+  forget(blkno: number, count: number): void {
+    if (count <= this.#blocks.size) {
+      for (let b = blkno; b < blkno + count; b++) this.#forgetOne(this.#blocks.get(b));
+    } else {
+      for (const bh of this.#blocks.values()) {
+        if (bh.blkno >= blkno && bh.blkno < blkno + count) this.#forgetOne(bh);
+      }
+    }
+  }
+
+  #forgetOne(bh: Bh | undefined): void {
+    if (bh === undefined) return;
+    if (bh.busy) {
+      // Still in a transaction or being read: whoever asks under a new owner reads or re-creates it.
+      bh.kind = null;
+      return;
+    }
+    this.#drop(bh);
+  }
+
+  /** All blocks that are held for `ci` and are in no transaction are forgotten (ocfs2_metadata_cache_purge). */
+  purge(ci: CachingInfo): void {
+    for (const bh of this.#blocks.values()) if (bh.ci === ci && !bh.busy) this.#drop(bh);
+  }
+
+  get needsReclaim(): boolean {
+    return this.#free.length < this.#low_water;
+  }
+
+  /** Frees slots down to the low-water mark by the clock rule. Call only while no operation runs. */
+  reclaim(): void {
+    if (this.#free.length >= this.#low_water && this.space.length === 0) return;
+    let passes = this.#blocks.size * 2;
+    while (this.#free.length < this.#low_water * 2 && passes-- > 0) {
+      this.#hand ??= this.#blocks.values();
+      const next = this.#hand.next();
+      if (next.done === true) {
+        this.#hand = null;
+        continue;
+      }
+      const bh = next.value;
+      if (bh.busy) continue;
+      if (bh.old) this.#drop(bh);
+      else bh.old = true;
+    }
+    if (this.#free.length < this.#low_water) this.onPressure();
+    if (this.#free.length > 0) this.space.wakeAll();
+  }
+
+  *blocks(): IterableIterator<Bh> {
+    yield* this.#blocks.values();
+  }
+
+  #insert(blkno: number): Bh {
+    const addr = this.#free.pop();
+    if (addr === undefined) waitOn(this.space);
+    const bh = new Bh(blkno, addr);
+    this.#blocks.set(blkno, bh);
+    return bh;
+  }
+
+  #drop(bh: Bh): void {
+    this.#blocks.delete(bh.blkno);
+    bh.uptodate = false;
+    this.#free.push(bh.addr);
+  }
+
+  #startRead(ci: CachingInfo, blkno: number): Bh {
+    const bytes = this.block_bytes;
+    if (!(blkno >= 0) || (blkno + 1) * bytes > this.#dev.size_bytes)
+      throw new Corruption("buffer_cache.read", { blkno, owner: ci.ci_blkno, device_bytes: this.#dev.size_bytes });
+    const bh = this.#insert(blkno);
+    this.#reread(bh, ci);
+    return bh;
+  }
+
+  #reread(bh: Bh, ci: CachingInfo): void {
+    bh.ci = ci;
+    bh.epoch = ci.epoch;
+    bh.kind = null;
+    bh.ecc_group = null;
+    bh.uptodate = false;
+    bh.reading = true;
+    bh.error = null;
+    const bytes = this.block_bytes;
+    this.#dev.read(bh.addr, bytes, bh.blkno * bytes, (res) => {
+      bh.reading = false;
+      if (res === bytes) bh.uptodate = true;
+      else bh.error = new FsError(res < 0 ? -res : Errno.EIO, "buffer_cache.read", { blkno: bh.blkno });
+      bh.waiters.wakeAll();
+    });
+  }
+
+  #validate(bh: Bh, kind: BlockKind): void {
+    try {
+      kind.validate(bh);
+    } catch (err) {
+      if (!bh.busy) this.#drop(bh);
+      throw err;
+    }
+    bh.kind = kind;
+  }
+}

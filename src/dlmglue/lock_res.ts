@@ -1,0 +1,79 @@
+/**
+ * A lock resource of this node: the level that is cached, who holds it now, and what other nodes want
+ * (dlmglue.h, struct ocfs2_lock_res). The level stays until another node asks for it.
+ */
+import { assert } from "../lib/fs_error.ts";
+import type { Task } from "../lib/task.ts";
+import { WaitQueue } from "../lib/wait.ts";
+import { type DomainLock, EX, type LockLevel, NL, PR } from "../stackglue/lock_domain.ts";
+import type { LockSet } from "./lock_set.ts";
+
+export { EX, type LockLevel, NL, PR };
+
+/** What differs between lock types (struct ocfs2_lock_res_ops). */
+export interface LockResOps {
+  /** First letter of the lock's name (ocfs2_lockid.h). */
+  readonly letter: string;
+  /**
+   * Makes it safe to give the lock up to `to`: kernel caches dropped, data written, log emptied, LVB set, in that order.
+   * Runs while nobody holds the lock in conflict. Its end is the moment after which nothing may use the old level.
+   */
+  downconvert?(res: LockRes, to: LockLevel): Task<void>;
+}
+
+export class LockRes {
+  readonly name: string;
+  readonly ops: LockResOps;
+  /** What the lock covers, for the ops: an Inode, a dentry, the volume. */
+  readonly data: unknown;
+  dl: DomainLock | null = null;
+  /** Level granted by the domain. */
+  level: LockLevel = NL;
+  /** Level asked for and not yet answered. */
+  requested: LockLevel | null = null;
+  /** Strongest level that another node waits for; NL: nobody does. */
+  blocking: LockLevel = NL;
+  pr_holders = 0;
+  ex_holders = 0;
+  /** The downconvert task runs. */
+  downconverting = false;
+  /** From here to the convert nobody may take the lock, whatever its level says. */
+  gate_shut = false;
+  /** Lock sets that wait; each becomes a holder in the moment the level is granted, so that a BAST cannot starve it. */
+  readonly wants: { locks: LockSet; level: LockLevel }[] = [];
+  readonly waiters = new WaitQueue();
+  /** Called when a holder left and another node waits. Set by dlmglue. */
+  onIdle: (res: LockRes) => void = () => {};
+
+  constructor(name: string, ops: LockResOps, data: unknown) {
+    this.name = name;
+    this.ops = ops;
+    this.data = data;
+  }
+
+  /** Counts `locks` as a holder. The caller has checked that the level is held. */
+  hold(locks: LockSet, level: LockLevel): void {
+    assert(this.level >= level && !this.gate_shut, `${this.name} held at ${level}, level ${this.level}`);
+    if (level === EX) this.ex_holders++;
+    else this.pr_holders++;
+    locks.add(this, level);
+  }
+
+  /** Called by LockSet only. */
+  unhold(level: LockLevel): void {
+    if (level === EX) this.ex_holders--;
+    else this.pr_holders--;
+    assert(this.ex_holders >= 0 && this.pr_holders >= 0, `${this.name} released too often`);
+    if (this.blocking !== NL) this.onIdle(this);
+  }
+
+  /** Highest level that is compatible with what the others want (ocfs2_highest_compat_lock_level). */
+  get compatibleLevel(): LockLevel {
+    return this.blocking === EX ? NL : this.blocking === PR ? PR : EX;
+  }
+}
+
+/** "M" + "000000" + block number (16 hex digits) + generation (8 hex digits): ocfs2_build_lock_name. */
+export function lockName(letter: string, blkno: number, generation: number): string {
+  return `${letter}000000${blkno.toString(16).padStart(16, "0")}${(generation >>> 0).toString(16).padStart(8, "0")}`;
+}

@@ -1,0 +1,46 @@
+/** Time and chance are handed in, so that the same code runs in the simulator. */
+export interface Clock {
+  /** Wall clock, in nanoseconds since 1970 split in seconds and the rest, as timestamps on disk want it. */
+  realtime(): { sec: number; nsec: number };
+  /** Milliseconds since some fixed point; never goes back. */
+  monotonic_ms(): number;
+  /** Calls once after `ms`; the returned function calls it off. */
+  after(ms: number, cb: () => void): () => void;
+}
+
+export interface Random {
+  /** An integer in [0, 2^32). */
+  u32(): number;
+}
+
+/** The machine's clock. `after` uses the event loop; the volume thread hands in a Clock whose timers come from its ring. */
+export const systemClock: Clock = {
+  realtime() {
+    const ns = BigInt(Math.round((performance.timeOrigin + performance.now()) * 1e3)) * 1000n;
+    return { sec: Number(ns / 1_000_000_000n), nsec: Number(ns % 1_000_000_000n) };
+  },
+  monotonic_ms: () => performance.now(),
+  after(ms, cb) {
+    const t = setTimeout(cb, ms);
+    return () => clearTimeout(t);
+  },
+};
+
+/** xorshift32: a seeded Random for tests and simulation. */
+export function seededRandom(seed: number): Random {
+  let x = seed >>> 0 || 0x9e3779b9;
+  return {
+    u32() {
+      x ^= x << 13;
+      x >>>= 0;
+      x ^= x >>> 17;
+      x ^= x << 5;
+      x >>>= 0;
+      return x;
+    },
+  };
+}
+
+export const systemRandom: Random = {
+  u32: () => crypto.getRandomValues(new Uint32Array(1))[0]!,
+};

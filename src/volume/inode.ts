@@ -1,0 +1,124 @@
+/**
+ * An inode that this node knows: its locks, its open counts and the keys to its cached blocks. It holds no copy of what
+ * is on the disk: size, mode, links and the rest are read from its dinode block, which the buffer cache holds and the
+ * inode's cluster lock covers (inode.c, inode.h: struct ocfs2_inode_info).
+ */
+import type { Bh, CachingInfo } from "../block/buffer_cache.ts";
+import { EX, type LockRes, PR } from "../dlmglue/lock_res.ts";
+import { Dinode } from "../format/disk/index.ts";
+import { OCFS2_VALID_FL } from "../format/disk/constants.ts";
+import { estale } from "../lib/fs_error.ts";
+import type { LockSet } from "../dlmglue/lock_set.ts";
+import { WaitQueue, waitOn } from "../lib/wait.ts";
+import type { Op } from "./op.ts";
+import type { Osb } from "./osb.ts";
+
+export class Inode implements CachingInfo {
+  readonly osb: Osb;
+  /** Block number of the dinode; the inode number. */
+  readonly ino: number;
+  /** Moves whenever the meta lock was given up below PR: cached blocks and the extent map are then void. */
+  epoch = 0;
+  /** i_generation seen when the inode was looked up; a dinode with another one is another file (ESTALE). */
+  generation = 0;
+  /** Times the kernel was told of this inode and has not yet forgotten it. */
+  nlookup = 0;
+  /** Open files and directories. */
+  open_count = 0;
+  /** Open files that may write. */
+  writer_count = 0;
+  /** References by tasks at work on it; an inode with one stays in the cache. */
+  task_count = 0;
+  /** Reads and writes of file data in flight straight between the disk and a request (direct I/O, page reads). */
+  io_in_flight = 0;
+  /** Woken when io_in_flight falls to zero. */
+  readonly io_idle = new WaitQueue();
+  /** Newest transaction that changed this inode's metadata; of these, what fdatasync must wait for. */
+  sync_tid = 0;
+  datasync_tid = 0;
+  /** Set when nlink fell to 0 here; the inode is wiped when the last user is gone. */
+  orphaned = false;
+  meta_lockres: LockRes | null = null;
+  rw_lockres: LockRes | null = null;
+  open_lockres: LockRes | null = null;
+  /** The task that works on this inode in several steps; other operations wait (VFS's i_rwsem and ip_alloc_sem). */
+  exclusive: LockSet | null = null;
+  readonly exclusive_free = new WaitQueue();
+  /** Caches of the layers above (extent map, directory hints, reservations), each valid for one epoch. */
+  extent_map: unknown = null;
+  dir_hints: unknown = null;
+  reservation: unknown = null;
+  xattr_hints: unknown = null;
+
+  constructor(osb: Osb, ino: number) {
+    this.osb = osb;
+    this.ino = ino;
+  }
+
+  get ci_blkno(): number {
+    return this.ino;
+  }
+
+  /** The parts of the cache that an operation filled from this inode's blocks are void. */
+  dropCaches(): void {
+    this.extent_map = null;
+    this.dir_hints = null;
+    this.xattr_hints = null;
+  }
+}
+
+/** The dinode's block, under whatever lock the caller holds (system files under their allocator's lock, mount code). */
+export function readDinode(op: Op, inode: Inode): Bh {
+  return op.read(inode, inode.ino, op.osb.kinds.dinode);
+}
+
+/** The dinode as a view; short-lived. */
+export function dinodeOf(op: Op, bh: Bh): Dinode {
+  return Dinode.at(op.osb.cache.dv, bh.addr);
+}
+
+/**
+ * Takes the inode's cluster lock at PR, or at EX for changes, and returns its dinode's block (ocfs2_inode_lock_full).
+ * Held until the operation ends. Throws Wait until granted and read, ESTALE when the block is another file by now.
+ */
+export function inodeLock(op: Op, inode: Inode, ex = false): Bh {
+  if (inode.exclusive !== null && inode.exclusive !== op.locks) waitOn(inode.exclusive_free);
+  op.osb.glue.lock(op.locks, op.osb.glue.metaLock(inode), ex ? EX : PR);
+  const bh = readDinode(op, inode);
+  const di = dinodeOf(op, bh);
+  if ((di.i_flags & OCFS2_VALID_FL) === 0 || (inode.generation !== 0 && di.i_generation !== inode.generation))
+    throw estale("inode.lock", { ino: inode.ino, generation: di.i_generation });
+  return bh;
+}
+
+/** As inodeLock at EX, and joins the dinode's block to the operation, about to be changed. */
+export function inodeLockModify(op: Op, inode: Inode): Bh {
+  const bh = inodeLock(op, inode, true);
+  op.modify(bh);
+  inodeChanged(op, inode);
+  return bh;
+}
+
+/** Remembers, when the operation succeeds, that fsync of this inode must wait for the transaction that it joined. */
+export function inodeChanged(op: Op, inode: Inode, datasync = true): void {
+  op.onSuccess(() => {
+    inode.sync_tid = op.osb.journal.running_tid;
+    if (datasync) inode.datasync_tid = inode.sync_tid;
+  });
+}
+
+/**
+ * Keeps other operations off the inode while a task works on it in several steps. Throws Wait while another task does.
+ * Free it with `inodeRelease` in the task's finally.
+ */
+export function inodeExclusive(inode: Inode, locks: LockSet): void {
+  if (inode.exclusive === locks) return;
+  if (inode.exclusive !== null) waitOn(inode.exclusive_free);
+  inode.exclusive = locks;
+}
+
+export function inodeRelease(inode: Inode, locks: LockSet): void {
+  if (inode.exclusive !== locks) return;
+  inode.exclusive = null;
+  inode.exclusive_free.wakeAll();
+}

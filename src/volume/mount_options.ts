@@ -1,0 +1,43 @@
+/** Mount options by the kernel's names (super.c, enum tokens), and ours. */
+export interface MountOptions {
+  readonly ro: boolean;
+  readonly errors: "remount-ro" | "panic" | "continue";
+  readonly data: "ordered" | "writeback";
+  /** Seconds between commits. */
+  readonly commit_s: number;
+  /** Size of the local alloc window in MiB; 0: chosen from the volume's size (ocfs2_la_default_mb). */
+  readonly localalloc_mb: number;
+  readonly resv_level: number;
+  readonly dir_resv_level: number;
+  readonly atime_quantum_s: number;
+  readonly noatime: boolean;
+  readonly coherency: "full" | "buffered";
+  readonly user_xattr: boolean;
+  readonly acl: boolean;
+  readonly barrier: boolean;
+  readonly preferred_slot: number;
+  readonly nocluster: boolean;
+  /** Bytes of the metadata cache and of the data cache. */
+  readonly cache_bytes: number;
+  readonly data_cache_bytes: number;
+}
+
+export const defaultMountOptions: MountOptions = {
+  ro: false,
+  errors: "remount-ro",
+  data: "ordered",
+  commit_s: 5,
+  localalloc_mb: 0,
+  resv_level: 2,
+  dir_resv_level: 2,
+  atime_quantum_s: 60,
+  noatime: false,
+  coherency: "full",
+  user_xattr: true,
+  acl: true,
+  barrier: true,
+  preferred_slot: -1,
+  nocluster: false,
+  cache_bytes: 64 << 20,
+  data_cache_bytes: 64 << 20,
+};

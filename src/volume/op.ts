@@ -1,0 +1,148 @@
+/**
+ * An operation: one synchronous run of file-system code that either happens whole or not at all.
+ *
+ * Code inside an operation reads blocks, takes locks and changes blocks as plain function calls. Where it cannot go on it
+ * throws Wait (lib/wait.ts); the operation's changes are undone, and once the thing waited for is there it is run again
+ * from the start, still holding its cluster locks. So code must take all its decisions from blocks and locks, keep no
+ * state of its own across a run, and put effects on anything but blocks into `onSuccess`.
+ *
+ * An operation is also the journal handle (jbd2_journal_start .. stop): its blocks join the running transaction when it
+ * succeeds. No handle is ever open while anything waits; so a commit can begin between any two operations, and a cluster
+ * lock is never waited for under a handle. Credits need no estimate: when the running transaction has no room, the
+ * operation is undone, waits for the commit, and runs in the next one. One operation must stay below `max_op_blocks`;
+ * longer work (truncate, large writes, wiping an inode) is a task of several operations.
+ */
+import type { Bh, BlockKind, CachingInfo } from "../block/buffer_cache.ts";
+import type { LockSet } from "../dlmglue/lock_set.ts";
+import { Errno } from "../lib/errno.ts";
+import { assert, FsError } from "../lib/fs_error.ts";
+import { waitOn } from "../lib/wait.ts";
+import type { Inode } from "./inode.ts";
+import type { Osb } from "./osb.ts";
+
+export class Op {
+  readonly osb: Osb;
+  /** Cluster locks held: kept over re-runs, dropped when the operation ends (or by the task it is a step of). */
+  readonly locks: LockSet;
+  readonly #changed: Bh[] = [];
+  readonly #created: Bh[] = [];
+  readonly #success: (() => void)[] = [];
+  readonly #undone: (() => void)[] = [];
+  readonly #ordered: Inode[] = [];
+  #new_blocks = 0;
+  #now: { sec: number; nsec: number } | null = null;
+
+  constructor(osb: Osb, locks: LockSet) {
+    this.osb = osb;
+    this.locks = locks;
+  }
+
+  /** Time of this operation: the same for every timestamp that it writes. */
+  get now(): { sec: number; nsec: number } {
+    return (this.#now ??= this.osb.clock.realtime());
+  }
+
+  /** A metadata block of `ci`, checked as `kind` (BufferCache.read). */
+  read(ci: CachingInfo, blkno: number, kind: BlockKind): Bh {
+    return this.osb.cache.read(ci, blkno, kind);
+  }
+
+  /**
+   * Says that `bh` is about to be changed (ocfs2_journal_access_* and ocfs2_journal_dirty in one). Call before the first
+   * change. Throws Wait when the running transaction is full, EROFS on a read-only volume.
+   */
+  modify(bh: Bh): void {
+    if (bh.in_op) return;
+    this.#admit(bh);
+    const { cache, undo_base, undo_slots } = this.osb;
+    const slot = this.#changed.length;
+    assert(slot < undo_slots, `an operation changes more than ${undo_slots} blocks`);
+    cache.u8.copyWithin(undo_base + slot * cache.block_bytes, bh.addr, bh.addr + cache.block_bytes);
+    bh.in_op = true;
+    this.#changed.push(bh);
+  }
+
+  /** A block that was just allocated: zeroed and part of this operation. No read from the disk. */
+  create(ci: CachingInfo, blkno: number, kind: BlockKind): Bh {
+    const bh = this.osb.cache.getNew(ci, blkno, kind);
+    if (!bh.in_op) {
+      this.#admit(bh);
+      bh.in_op = true;
+      this.#created.push(bh);
+    }
+    return bh;
+  }
+
+  #admit(bh: Bh): void {
+    const { journal } = this.osb;
+    if (this.osb.readonly_reason !== null) throw new FsError(Errno.EROFS, "op.modify", { reason: this.osb.readonly_reason });
+    if (!bh.in_running && ++this.#new_blocks > journal.roomFor()) {
+      assert(journal.roomFor() < journal.max_transaction_blocks, `an operation changes ${this.#new_blocks} blocks, more than a transaction holds`);
+      journal.startCommit();
+      waitOn(journal.new_transaction);
+    }
+  }
+
+  /** The data of `inode` that is dirty now must be on the disk before this operation's changes count (data=ordered). */
+  orderData(inode: Inode): void {
+    this.#ordered.push(inode);
+  }
+
+  /** `fn` runs when the operation has succeeded: for counters, caches, and what must happen once. */
+  onSuccess(fn: () => void): void {
+    this.#success.push(fn);
+  }
+
+  /** `fn` runs when this run is undone: for caches that were filled from changed blocks. */
+  onUndo(fn: () => void): void {
+    this.#undone.push(fn);
+  }
+
+  get changesBlocks(): boolean {
+    return this.#changed.length + this.#created.length > 0;
+  }
+
+  /** The run succeeded: its blocks belong to the running transaction. Called by the runner only. */
+  commit(): void {
+    const { journal } = this.osb;
+    for (const bh of this.#changed) {
+      bh.in_op = false;
+      journal.add(bh);
+    }
+    for (const bh of this.#created) {
+      bh.in_op = false;
+      journal.add(bh);
+    }
+    for (const inode of this.#ordered) journal.orderData(inode);
+    const success = this.#success.slice();
+    this.#reset();
+    for (const fn of success) fn();
+  }
+
+  /** The run failed or must wait: every block is as it was. Called by the runner only. */
+  rollback(): void {
+    const { cache, undo_base } = this.osb;
+    for (let i = 0; i < this.#changed.length; i++) {
+      const bh = this.#changed[i]!;
+      const from = undo_base + i * cache.block_bytes;
+      cache.u8.copyWithin(bh.addr, from, from + cache.block_bytes);
+      bh.in_op = false;
+    }
+    for (const bh of this.#created) {
+      bh.in_op = false;
+      cache.forget(bh.blkno, 1);
+    }
+    const undone = this.#undone.slice();
+    this.#reset();
+    for (const fn of undone) fn();
+  }
+
+  #reset(): void {
+    this.#changed.length = 0;
+    this.#created.length = 0;
+    this.#success.length = 0;
+    this.#undone.length = 0;
+    this.#ordered.length = 0;
+    this.#new_blocks = 0;
+  }
+}

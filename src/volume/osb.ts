@@ -1,0 +1,213 @@
+/**
+ * The mounted volume's state (struct ocfs2_super, "osb"): geometry, features, the parts, and the runner of operations.
+ * super.ts opens and closes it.
+ */
+import type { BufferCache } from "../block/buffer_cache.ts";
+import type { DataCache } from "../block/data_cache.ts";
+import type { BlockDevice } from "../block/device.ts";
+import type { DlmGlue } from "../dlmglue/dlmglue.ts";
+import { LockSet } from "../dlmglue/lock_set.ts";
+import type { Journal } from "../journal/journal.ts";
+import type { Arena } from "../lib/arena.ts";
+import type { Clock, Random } from "../lib/clock.ts";
+import { AssertionFailure, assert } from "../lib/fs_error.ts";
+import { type Callback, runTaskSync, type Task, type Thunk } from "../lib/task.ts";
+import { WAIT } from "../lib/wait.ts";
+import type { Kernels } from "../wasm/kernels.ts";
+import type { InodeCache } from "./inode_cache.ts";
+import type { MountOptions } from "./mount_options.ts";
+import { Op } from "./op.ts";
+
+/** Geometry and identity, from the superblock; constant while mounted. */
+export interface Geometry {
+  readonly blocksize: number;
+  readonly blocksize_bits: number;
+  readonly clustersize: number;
+  readonly clustersize_bits: number;
+  /** log2 of blocks in a cluster. */
+  readonly c_to_b_bits: number;
+  readonly blocks_per_cluster: number;
+  /** Clusters of the volume (superblock's i_clusters); grows with an online resize. */
+  clusters: number;
+  readonly max_slots: number;
+  readonly root_blkno: number;
+  readonly system_dir_blkno: number;
+  readonly first_cluster_group_blkno: number;
+  readonly fs_generation: number;
+  readonly feature_compat: number;
+  readonly feature_incompat: number;
+  readonly feature_ro_compat: number;
+  readonly uuid: Uint8Array;
+  readonly uuid_hash: number;
+  readonly label: string;
+  readonly dx_seed: readonly [number, number, number];
+  readonly xattr_inline_size: number;
+  readonly volume_bytes: number;
+}
+
+export class Osb {
+  readonly arena: Arena;
+  readonly k: Kernels;
+  readonly dev: BlockDevice;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly options: MountOptions;
+  geo!: Geometry;
+  cache!: BufferCache;
+  data!: DataCache;
+  journal!: Journal;
+  glue!: DlmGlue;
+  inodes!: InodeCache;
+  /** Our slot, -1 while none is taken (read-only mounts of clean volumes). */
+  slot_num = -1;
+  /** Why nothing may be written, null when it may: "-o ro", "errors=remount-ro after …", an ro_compat feature. */
+  readonly_reason: string | null = null;
+  /** Where Op keeps the old contents of blocks that it changes. */
+  undo_base = 0;
+  undo_slots = 0;
+  readonly #ready: (() => void)[] = [];
+  #draining = false;
+  /** Tells the thread's loop that `turn` has work; the default runs it as a microtask. */
+  wakeLoop: () => void = () => {
+    if (!this.#woken) {
+      this.#woken = true;
+      queueMicrotask(() => {
+        this.#woken = false;
+        this.turn();
+      });
+    }
+  };
+  #woken = false;
+
+  constructor(arena: Arena, kernels: Kernels, dev: BlockDevice, clock: Clock, random: Random, options: MountOptions) {
+    this.arena = arena;
+    this.k = kernels;
+    this.dev = dev;
+    this.clock = clock;
+    this.random = random;
+    this.options = options;
+  }
+
+  /** True when the bit of feature_incompat is set. */
+  incompat(bit: number): boolean {
+    return (this.geo.feature_incompat & bit) !== 0;
+  }
+
+  roCompat(bit: number): boolean {
+    return (this.geo.feature_ro_compat & bit) !== 0;
+  }
+
+  // Units -----------------------------------------------------------------------------------------------------------
+  clustersToBlocks(clusters: number): number {
+    return clusters * this.geo.blocks_per_cluster;
+  }
+
+  /** The cluster that holds a block (ocfs2_blocks_to_clusters rounds down). */
+  blocksToClusters(blocks: number): number {
+    return Math.floor(blocks / this.geo.blocks_per_cluster);
+  }
+
+  /** Clusters needed for so many bytes, rounded up. */
+  clustersForBytes(bytes: number): number {
+    return Math.ceil(bytes / this.geo.clustersize);
+  }
+
+  blocksForBytes(bytes: number): number {
+    return Math.ceil(bytes / this.geo.blocksize);
+  }
+
+  // Running operations ----------------------------------------------------------------------------------------------
+  /**
+   * Runs `fn` as an operation. `done` is called once: before exec returns if nothing had to be waited for. `locks` is
+   * given by a task that keeps its cluster locks over several operations.
+   */
+  exec<T>(fn: (op: Op) => T, done: Callback<T>, locks?: LockSet): void {
+    const own = locks === undefined ? new LockSet() : null;
+    const op = new Op(this, locks ?? own!);
+    const attempt = (): void => {
+      let value: T;
+      try {
+        value = fn(op);
+      } catch (err) {
+        const queue = err === WAIT ? WAIT.queue : null;
+        op.rollback();
+        if (queue !== null) {
+          queue.add(() => this.ready(attempt));
+          return;
+        }
+        own?.releaseAll();
+        if (err instanceof AssertionFailure) this.onAssertion(err);
+        done(err);
+        return;
+      }
+      op.commit();
+      own?.releaseAll();
+      done(null, value);
+    };
+    attempt();
+  }
+
+  /** An operation as a step of a task: `const r = yield* wait(osb.step(op => …, locks))`. */
+  step<T>(fn: (op: Op) => T, locks?: LockSet): Thunk<T> {
+    return (cb) => this.exec(fn, cb, locks);
+  }
+
+  run<T>(fn: (op: Op) => T, locks?: LockSet): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.exec(fn, (err, v) => (err ? reject(err) : resolve(v as T)), locks);
+    });
+  }
+
+  /** Runs an operation to its end on this thread, waiting on the device (tools, tests). */
+  runSync<T>(fn: (op: Op) => T): T {
+    return this.runTaskSync(oneStep(this.step(fn)));
+  }
+
+  runTaskSync<T>(task: Task<T>): T {
+    return runTaskSync(task, () => this.pump());
+  }
+
+  /** Queues what can go on; it runs in the next turn, never inside the completion that made it ready. */
+  ready(cb: () => void): void {
+    this.#ready.push(cb);
+    if (!this.#draining) this.wakeLoop();
+  }
+
+  /** Runs everything that is ready, frees cache slots, and hands the I/O of the turn to the kernel. */
+  turn(): boolean {
+    let ran = false;
+    this.#draining = true;
+    try {
+      for (let i = 0; i < this.#ready.length; i++) {
+        ran = true;
+        this.#ready[i]!();
+      }
+    } finally {
+      this.#ready.length = 0;
+      this.#draining = false;
+    }
+    if (this.cache.needsReclaim || this.cache.space.length > 0) this.cache.reclaim();
+    this.dev.submit();
+    return ran || this.#ready.length > 0;
+  }
+
+  /** One turn, and if nothing ran, one wait for the device; false when nothing can come any more. */
+  pump(): boolean {
+    if (this.turn()) return true;
+    return this.dev.pump();
+  }
+
+  /** A broken invariant: set by the mount to stop writing and end the process; tests let it pass to the caller. */
+  onAssertion: (err: AssertionFailure) => void = () => {};
+
+  /** Bad contents were found on the disk: errors=remount-ro|panic|continue (__ocfs2_error). Set by super. */
+  onCorruption: (err: Error) => void = () => {};
+
+  assertWritable(): void {
+    assert(this.readonly_reason === null, "a write path was reached on a read-only volume");
+  }
+}
+
+function* oneStep<T>(thunk: Thunk<T>): Task<T> {
+  return (yield thunk) as T;
+}
