@@ -1,7 +1,7 @@
 /** What the allocators keep on disk: chains and their groups, the local allocation window, the truncate log. */
 import { bytes, cstr, reserved, struct, sub, tail, u16, u32, u64, union, type ViewOf } from "../struct.ts";
 import { BlockCheck } from "./blockcheck.ts";
-import { MAX_BG_BITMAP_SIZE } from "./constants.ts";
+import { OCFS2_MAX_BG_BITMAP_SIZE } from "./constants.ts";
 import { ExtentList } from "./extent.ts";
 
 export const ChainRec = struct("ocfs2_chain_rec", 0x10, "le", {
@@ -45,7 +45,7 @@ export const LocalAlloc = struct("ocfs2_local_alloc", 0x10, "le", {
 export type LocalAlloc = ViewOf<typeof LocalAlloc>;
 
 /** C's offsetof(bg_bitmap) + bg_size, which tells whether there is room for bg_list behind the bitmap. */
-const isDiscontig = (g: { readonly [f: string]: number }): boolean => g["bg_size"] === MAX_BG_BITMAP_SIZE;
+const isDiscontig = (g: { readonly [f: string]: number }): boolean => g["bg_size"] === OCFS2_MAX_BG_BITMAP_SIZE;
 
 /** An allocation group: the bitmap of a stretch of clusters or of a suballocator's blocks. */
 export const GroupDesc = struct("ocfs2_group_desc", 0x150, "le", {
@@ -67,7 +67,7 @@ export const GroupDesc = struct("ocfs2_group_desc", 0x150, "le", {
     {
       bitmap: { bg_bitmap: tail(0x40, "u8", "bits; set means used", { cap: "bg_size" }) },
       discontig: {
-        bg_bitmap_filler: bytes(0x40, MAX_BG_BITMAP_SIZE, "the bitmap of a discontiguous group"),
+        bg_bitmap_filler: bytes(0x40, OCFS2_MAX_BG_BITMAP_SIZE, "the bitmap of a discontiguous group"),
         bg_list: sub(0x140, ExtentList, "extents of a discontiguous group; flat"),
       },
     },

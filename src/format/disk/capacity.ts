@@ -4,14 +4,14 @@
  */
 import { ChainList, ChainRec, GroupDesc, LocalAlloc, TruncateLog, TruncateRec } from "./alloc.ts";
 import {
-  BACKUP_SB_START,
   DYN_FEATURES,
   FEATURE_INCOMPAT,
-  INVALID_SLOT,
-  MASK_32BIT_POS,
-  MAX_BACKUP_SUPERBLOCKS,
-  MAX_BG_BITMAP_SIZE,
-  QBLK_RESERVED_SPACE,
+  OCFS2_32BIT_POS_MASK,
+  OCFS2_BACKUP_SB_START,
+  OCFS2_INVALID_SLOT,
+  OCFS2_MAX_BACKUP_SUPERBLOCKS,
+  OCFS2_MAX_BG_BITMAP_SIZE,
+  OCFS2_QBLK_RESERVED_SPACE,
 } from "./constants.ts";
 import { Dinode, InlineData } from "./dinode.ts";
 import { DxEntry, DxEntryList, DxLeaf, DxRootBlock } from "./dir.ts";
@@ -19,7 +19,7 @@ import { ExtentBlock, ExtentList, ExtentRec } from "./extent.ts";
 import { RefcountBlock, RefcountList, RefcountRec } from "./refcount.ts";
 import { XattrBlock, XattrTreeRoot } from "./xattr.ts";
 
-const fit = (blocksize: number, start: number, elemSize: number): number => Math.floor((blocksize - start) / elemSize);
+const room = (blocksize: number, start: number, elemSize: number): number => Math.floor((blocksize - start) / elemSize);
 
 const L_RECS = ExtentList.fields.l_recs.off;
 const I_LIST_RECS = Dinode.fields.i_list.off + L_RECS;
@@ -38,53 +38,53 @@ export const fastSymlinkChars = (blocksize: number): number => blocksize - Dinod
 export const maxInlineData = (blocksize: number): number => blocksize - ID_DATA;
 export const maxInlineDataWithXattr = (blocksize: number, di: XattrShare | null): number =>
   blocksize - ID_DATA - inlineXattr(di);
-export const extentRecsPerInode = (blocksize: number): number => fit(blocksize, I_LIST_RECS, ExtentRec.size);
+export const extentRecsPerInode = (blocksize: number): number => room(blocksize, I_LIST_RECS, ExtentRec.size);
 export const extentRecsPerInodeWithXattr = (blocksize: number, di: XattrShare | null): number =>
-  fit(blocksize - inlineXattr(di), I_LIST_RECS, ExtentRec.size);
+  room(blocksize - inlineXattr(di), I_LIST_RECS, ExtentRec.size);
 export const extentRecsPerDxRoot = (blocksize: number): number =>
-  fit(blocksize, DxRootBlock.fields.dr_list.off + L_RECS, ExtentRec.size);
+  room(blocksize, DxRootBlock.fields.dr_list.off + L_RECS, ExtentRec.size);
 export const chainRecsPerInode = (blocksize: number): number =>
-  fit(blocksize, Dinode.fields.i_chain.off + ChainList.fields.cl_recs.off, ChainRec.size);
+  room(blocksize, Dinode.fields.i_chain.off + ChainList.fields.cl_recs.off, ChainRec.size);
 export const extentRecsPerEb = (blocksize: number): number =>
-  fit(blocksize, ExtentBlock.fields.h_list.off + L_RECS, ExtentRec.size);
+  room(blocksize, ExtentBlock.fields.h_list.off + L_RECS, ExtentRec.size);
 export const extentRecsPerGd = (blocksize: number): number =>
-  fit(blocksize, GroupDesc.fields.bg_list.off + L_RECS, ExtentRec.size);
+  room(blocksize, GroupDesc.fields.bg_list.off + L_RECS, ExtentRec.size);
 export const dxEntriesPerLeaf = (blocksize: number): number =>
-  fit(blocksize, DxLeaf.fields.dl_list.off + DxEntryList.fields.de_entries.off, DxEntry.size);
+  room(blocksize, DxLeaf.fields.dl_list.off + DxEntryList.fields.de_entries.off, DxEntry.size);
 export const dxEntriesPerRoot = (blocksize: number): number =>
-  fit(blocksize, DxRootBlock.fields.dr_entries.off + DxEntryList.fields.de_entries.off, DxEntry.size);
+  room(blocksize, DxRootBlock.fields.dr_entries.off + DxEntryList.fields.de_entries.off, DxEntry.size);
 /** Bytes of the local allocation bitmap. */
 export const localAllocSize = (blocksize: number): number =>
   blocksize - Dinode.fields.i_lab.off - LocalAlloc.fields.la_bitmap.off;
 export const truncateRecsPerInode = (blocksize: number): number =>
-  fit(blocksize, Dinode.fields.i_dealloc.off + TruncateLog.fields.tl_recs.off, TruncateRec.size);
+  room(blocksize, Dinode.fields.i_dealloc.off + TruncateLog.fields.tl_recs.off, TruncateRec.size);
 export const xattrRecsPerXb = (blocksize: number): number =>
-  fit(blocksize, XattrBlock.fields.xb_root.off + XattrTreeRoot.fields.xt_list.off + L_RECS, ExtentRec.size);
+  room(blocksize, XattrBlock.fields.xb_root.off + XattrTreeRoot.fields.xt_list.off + L_RECS, ExtentRec.size);
 export const extentRecsPerRb = (blocksize: number): number =>
-  fit(blocksize, RefcountBlock.fields.rf_list.off + L_RECS, ExtentRec.size);
+  room(blocksize, RefcountBlock.fields.rf_list.off + L_RECS, ExtentRec.size);
 export const refcountRecsPerRb = (blocksize: number): number =>
-  fit(blocksize, RefcountBlock.fields.rf_records.off + RefcountList.fields.rl_recs.off, RefcountRec.size);
+  room(blocksize, RefcountBlock.fields.rf_records.off + RefcountList.fields.rl_recs.off, RefcountRec.size);
 
 /**
  * Bytes of a group's bitmap. A cluster group uses its whole block. A suballocator never used more than 256, but old
  * code expects the full size in bg_size, so only discontig-bg makes it say 256.
  */
 export function groupBitmapSize(blocksize: number, suballocator: boolean, featureIncompat: number): number {
-  if (suballocator && featureIncompat & FEATURE_INCOMPAT.DISCONTIG_BG) return MAX_BG_BITMAP_SIZE;
+  if (suballocator && featureIncompat & FEATURE_INCOMPAT.DISCONTIG_BG) return OCFS2_MAX_BG_BITMAP_SIZE;
   return blocksize - GroupDesc.fields.bg_bitmap.off;
 }
 
 /** Block number of a backup super block, 0 if there is none of that index. */
 export function backupSuperBlkno(blocksize: number, index: number): number {
-  if (index < 0 || index >= MAX_BACKUP_SUPERBLOCKS) return 0;
-  return Math.floor((BACKUP_SB_START * 4 ** index) / blocksize);
+  if (index < 0 || index >= OCFS2_MAX_BACKUP_SUPERBLOCKS) return 0;
+  return Math.floor((OCFS2_BACKUP_SB_START * 4 ** index) / blocksize);
 }
 
 /** Where the quota trailer starts in a block of a quota file. */
-export const dqtrailerOff = (blocksize: number): number => blocksize - QBLK_RESERVED_SPACE;
+export const dqtrailerOff = (blocksize: number): number => blocksize - OCFS2_QBLK_RESERVED_SPACE;
 
 /** The part of r_cpos that is comparable with the 32-bit positions of the tree above. */
-export const refRecLowCpos = (rCpos: number): number => (rCpos & MASK_32BIT_POS) >>> 0;
+export const refRecLowCpos = (rCpos: number): number => (rCpos & OCFS2_32BIT_POS_MASK) >>> 0;
 
 export interface GroupShape {
   readonly bg_size: number;
@@ -101,5 +101,5 @@ export function gdIsDiscontig(gd: GroupShape): boolean {
 export const linksCount = (di: { readonly i_links_count: number; readonly i_links_count_hi: number }): number =>
   di.i_links_count + di.i_links_count_hi * 0x10000;
 
-/** A slot number as the suballocators store it: INVALID_SLOT stands for the global allocator. */
-export const suballocSlotIsGlobal = (slot: number): boolean => slot === INVALID_SLOT;
+/** A slot number as the suballocators store it: OCFS2_INVALID_SLOT stands for the global allocator. */
+export const suballocSlotIsGlobal = (slot: number): boolean => slot === OCFS2_INVALID_SLOT;

@@ -14,16 +14,16 @@ function signature(text: string): Signature {
   return { text, lo: dv.getUint32(0, true), hi: dv.getUint32(4, true) };
 }
 
-export const SIG_SUPER_BLOCK = signature(C.SUPER_BLOCK_SIGNATURE);
-export const SIG_INODE = signature(C.INODE_SIGNATURE);
-export const SIG_EXTENT_BLOCK = signature(C.EXTENT_BLOCK_SIGNATURE);
-export const SIG_GROUP_DESC = signature(C.GROUP_DESC_SIGNATURE);
-export const SIG_XATTR_BLOCK = signature(C.XATTR_BLOCK_SIGNATURE);
-export const SIG_DX_ROOT = signature(C.DX_ROOT_SIGNATURE);
-export const SIG_DX_LEAF = signature(C.DX_LEAF_SIGNATURE);
-export const SIG_REFCOUNT_BLOCK = signature(C.REFCOUNT_BLOCK_SIGNATURE);
+export const SIG_SUPER_BLOCK = signature(C.OCFS2_SUPER_BLOCK_SIGNATURE);
+export const SIG_INODE = signature(C.OCFS2_INODE_SIGNATURE);
+export const SIG_EXTENT_BLOCK = signature(C.OCFS2_EXTENT_BLOCK_SIGNATURE);
+export const SIG_GROUP_DESC = signature(C.OCFS2_GROUP_DESC_SIGNATURE);
+export const SIG_XATTR_BLOCK = signature(C.OCFS2_XATTR_BLOCK_SIGNATURE);
+export const SIG_DX_ROOT = signature(C.OCFS2_DX_ROOT_SIGNATURE);
+export const SIG_DX_LEAF = signature(C.OCFS2_DX_LEAF_SIGNATURE);
+export const SIG_REFCOUNT_BLOCK = signature(C.OCFS2_REFCOUNT_BLOCK_SIGNATURE);
 /** In the directory trailer, which is at the block's end and has its signature at 0x10. */
-export const SIG_DIR_TRAILER = signature(C.DIR_TRAILER_SIGNATURE);
+export const SIG_DIR_TRAILER = signature(C.OCFS2_DIR_TRAILER_SIGNATURE);
 
 const BLOCK_SIGNATURES = [
   SIG_SUPER_BLOCK,

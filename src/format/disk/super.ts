@@ -1,20 +1,20 @@
 /** The super block, which lives in the inode at block 2, and the cluster it names. */
 import { array, bytes, cstr, reserved, struct, sub, u8, u16, u32, u64, union, type ViewOf } from "../struct.ts";
 import {
-  CLUSTER_NAME_LEN,
   CLUSTER_STACKFLAGS,
   FEATURE_COMPAT,
   FEATURE_INCOMPAT,
   FEATURE_RO_COMPAT,
-  MAX_VOL_LABEL_LEN,
+  OCFS2_CLUSTER_NAME_LEN,
+  OCFS2_MAX_VOL_LABEL_LEN,
+  OCFS2_STACK_LABEL_LEN,
+  OCFS2_VOL_UUID_LEN,
   S_STATE,
-  STACK_LABEL_LEN,
   TUNEFS_FLAGS,
-  VOL_UUID_LEN,
 } from "./constants.ts";
 
 export const ClusterInfo = struct("ocfs2_cluster_info", 0x18, "le", {
-  ci_stack: cstr(0x00, STACK_LABEL_LEN, "cluster stack: o2cb, pcmk, cman"),
+  ci_stack: cstr(0x00, OCFS2_STACK_LABEL_LEN, "cluster stack: o2cb, pcmk, cman"),
   ...union(
     "ci_flags",
     {
@@ -28,7 +28,7 @@ export const ClusterInfo = struct("ocfs2_cluster_info", 0x18, "le", {
     },
     () => "clusterinfo",
   ),
-  ci_cluster: cstr(0x08, CLUSTER_NAME_LEN, "cluster name"),
+  ci_cluster: cstr(0x08, OCFS2_CLUSTER_NAME_LEN, "cluster name"),
 });
 export type ClusterInfo = ViewOf<typeof ClusterInfo>;
 
@@ -39,10 +39,10 @@ export const SuperBlock = struct("ocfs2_super_block", 0x140, "le", {
   s_mnt_count: u16(0x04, "mounts since the last check"),
   s_max_mnt_count: u16(0x06, "mounts after which to check"),
   s_state: u16(0x08, "file system state", { flags: S_STATE }),
-  s_errors: u16(0x0a, "what to do on errors"),
+  s_errors: u16(0x0a, "whether the last check saw errors; the kernel ignores it"),
   s_checkinterval: u32(0x0c, "seconds between checks"),
   s_lastcheck: u64(0x10, "time of the last check"),
-  s_creator_os: u32(0x18, "OS that made it"),
+  s_creator_os: u32(0x18, "OS that made it, 0: Linux"),
   s_feature_compat: u32(0x1c, "features that any driver may ignore", { flags: FEATURE_COMPAT }),
   s_feature_incompat: u32(0x20, "features without which no mount", { flags: FEATURE_INCOMPAT }),
   s_feature_ro_compat: u32(0x24, "features without which no writing", { flags: FEATURE_RO_COMPAT }),
@@ -54,8 +54,8 @@ export const SuperBlock = struct("ocfs2_super_block", 0x140, "le", {
   s_tunefs_flag: u16(0x42, "what tunefs was in the middle of", { flags: TUNEFS_FLAGS }),
   s_uuid_hash: u32(0x44, "hash of the uuid; also seed 3 of the directory hash"),
   s_first_cluster_group: u64(0x48, "block number of the global bitmap's first group"),
-  s_label: cstr(0x50, MAX_VOL_LABEL_LEN, "volume label"),
-  s_uuid: bytes(0x90, VOL_UUID_LEN, "volume uuid"),
+  s_label: cstr(0x50, OCFS2_MAX_VOL_LABEL_LEN, "volume label"),
+  s_uuid: bytes(0x90, OCFS2_VOL_UUID_LEN, "volume uuid"),
   s_cluster_info: sub(0xa0, ClusterInfo, "only valid with the userspace-stack or clusterinfo feature"),
   s_xattr_inline_size: u16(0xb8, "bytes at the end of an inode block for inline attributes"),
   s_reserved0: reserved(0xba, 2),
