@@ -148,7 +148,6 @@ pub struct Uring {
     cq_mask: u32,
     cqes: *const Cqe,
     pub sq_entries: u32,
-    pub cq_entries: u32,
 }
 
 unsafe fn map(fd: i32, len: usize, offset: i64) -> Result<*mut u8, i32> {
@@ -220,7 +219,6 @@ impl Uring {
                 cq_mask: p.cq_entries - 1,
                 cqes: rings.add(p.cq_off.cqes as usize).cast(),
                 sq_entries: p.sq_entries,
-                cq_entries: p.cq_entries,
             })
         }
     }

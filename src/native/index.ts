@@ -1,0 +1,436 @@
+/**
+ * The typed face of the Rust addon (native/): system calls that Node has no face for, and nothing that decides.
+ *
+ * Conventions. Memory crosses once, as an arena; afterwards only byte offsets into it do. What the kernel answers comes
+ * back as a number, negative errno for a failure (`check` of lib/fs_error.ts turns it into an FsError). Only a wrong call of
+ * ours throws: bytes outside of the arena, an unknown handle. Rings and arenas belong to the thread that made them;
+ * descriptors and leases to the process, so their numbers may be sent to another thread.
+ */
+import { constants, existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { assert, FsError } from "../lib/fs_error.ts";
+
+declare const arenaHandle: unique symbol;
+/** A registered arena, of this thread. */
+export type ArenaHandle = number & { readonly [arenaHandle]: true };
+
+/** Memory that can be registered: over a WebAssembly.Memory, a SharedArrayBuffer or an ArrayBuffer. */
+export type Bytes = Uint8Array<ArrayBufferLike>;
+
+interface Addon {
+  arenaRegister(bytes: Bytes): ArenaHandle;
+  arenaLockOnFault(arena: ArenaHandle): number;
+  arenaDontFork(arena: ArenaHandle): number;
+
+  leaseAlloc(): number;
+  leaseFree(lease: number): void;
+  leaseSet(lease: number, deadline_ms: number): void;
+  leaseGet(lease: number): number;
+  leaseWatchdog(lease: number, grace_ms: number): number;
+  killSelf(): void;
+
+  ringCreate(entries: number, arena: ArenaHandle, records: Bytes, completions: Int32Array, lease: number): number;
+  ringEnter(ring: number, count: number, min: number, timeout_ms: number): number;
+  ringReap(ring: number): number;
+  ringInFlight(ring: number): number;
+  ringClose(ring: number): number;
+
+  openFile(path: string, flags: number, mode: number): number;
+  closeFd(fd: number): number;
+  preadSync(arena: ArenaHandle, fd: number, addr: number, len: number, offset: number): number;
+  pwriteSync(arena: ArenaHandle, fd: number, addr: number, len: number, offset: number): number;
+  fdatasyncSync(fd: number): number;
+  ftruncateSync(fd: number, len: number): number;
+  fallocateSync(fd: number, mode: number, offset: number, len: number): number;
+  blkDiscard(fd: number, offset: number, len: number): number;
+  blkZeroout(fd: number, offset: number, len: number): number;
+  fdMode(fd: number): number;
+  fdSize(fd: number): number;
+  blkLogicalSize(fd: number): number;
+  dioMemAlign(fd: number): number;
+  dioOffsetAlign(fd: number): number;
+  ofdTryLock(fd: number, exclusive: boolean): number;
+  ofdUnlock(fd: number): number;
+
+  eventfdCreate(): number;
+  eventfdWake(fd: number): number;
+  eventfdDrain(fd: number): number;
+
+  fuseOpen(): number;
+  fuseClone(fd: number): number;
+  fuseRead(arena: ArenaHandle, fd: number, addr: number, len: number): number;
+  fuseWrite(arena: ArenaHandle, fd: number, addr: number, len: number): number;
+  fuseWritev(arena: ArenaHandle, fd: number, addr1: number, len1: number, addr2: number, len2: number): number;
+  fuseWriteTable(arena: ArenaHandle, fd: number, table: number, count: number): number;
+  fuseReplyAndRead(
+    arena: ArenaHandle,
+    fd: number,
+    reply_addr: number,
+    reply_len: number,
+    buf_addr: number,
+    buf_len: number,
+  ): number;
+  fuseNotify(fd: number, message: Bytes): number;
+
+  mount2(source: string, target: string, fstype: string, flags: number, data: string): number;
+  umount2(target: string, flags: number): number;
+  fusermountMount(mountpoint: string, options: string): number;
+  fusermountUmount(mountpoint: string, lazy: boolean): number;
+
+  boottimeMs(): number;
+  monotonicNs(): number;
+  setAffinity(cpu: number): number;
+  clearAffinity(count: number): number;
+  setIoFlusher(on: boolean): number;
+
+  crc32Le(arena: ArenaHandle, addr: number, len: number, seed: number): number;
+  crc32c(arena: ArenaHandle, addr: number, len: number, seed: number): number;
+}
+
+/** Finds native/ocfs2.node in a folder above this file, which is in src/native/ or, bundled, in dist/. */
+function load(): Addon {
+  const here = dirname(fileURLToPath(import.meta.url));
+  for (let dir = here; ; dir = dirname(dir)) {
+    const path = join(dir, "native", "ocfs2.node");
+    if (existsSync(path)) return createRequire(import.meta.url)(path) as Addon;
+    if (dir === dirname(dir)) throw new Error("native/ocfs2.node is missing: run npm run setup");
+  }
+}
+
+const addon = load();
+
+// ---- arena ----
+
+const registered = new WeakMap<ArrayBufferLike, ArenaHandle>();
+
+/**
+ * Registers memory whose base does not move, for the life of this thread; each thread registers for itself. The same
+ * memory gives the same handle. `bytes` covers its buffer from the start, so that an address is an offset in the buffer.
+ */
+export function registerArena(bytes: Bytes): ArenaHandle {
+  assert(bytes.byteOffset === 0 && bytes.length === bytes.buffer.byteLength, "an arena covers the whole of its buffer");
+  let handle = registered.get(bytes.buffer);
+  if (handle === undefined) registered.set(bytes.buffer, (handle = addon.arenaRegister(bytes)));
+  return handle;
+}
+
+/** mlock2(MLOCK_ONFAULT): pages that were touched stay in memory. 0 or -errno (-ENOMEM, -EPERM: RLIMIT_MEMLOCK). */
+export const arenaLockOnFault = addon.arenaLockOnFault;
+/** MADV_DONTFORK: children do not share the pages, so memory under device I/O is never copied on write. 0 or -errno. */
+export const arenaDontFork = addon.arenaDontFork;
+
+// ---- the write gate (native/src/fence.rs) ----
+
+/** The lease of what is not fenced: local mounts, and the heartbeat itself. */
+export const LEASE_OPEN = 0;
+/** Takes a lease of the process, shut until leaseSet. Its number, or -ENOSPC. */
+export const leaseAlloc = addon.leaseAlloc;
+/** Gives a lease back; its rings must be closed. */
+export const leaseFree = addon.leaseFree;
+/** Allows writes until `deadline_ms` of boottimeMs(); Infinity: always, 0: never. From any thread, at once. */
+export const leaseSet = addon.leaseSet;
+/** The deadline in ms of boottimeMs(). */
+export const leaseGet = addon.leaseGet;
+/**
+ * A native thread that kills this process with SIGKILL when the lease is `grace_ms` past its deadline, whatever
+ * JavaScript does; not while the lease is 0. It ends with leaseFree. 0 or -errno.
+ */
+export const leaseWatchdog = addon.leaseWatchdog;
+/** SIGKILL to this process: nothing more is submitted; what the block layer has still completes. */
+export const killSelf = addon.killSelf;
+
+// ---- ring ----
+
+/** Operations of a record: the kernel's IORING_OP_*. */
+const Op = {
+  READV: 1,
+  WRITEV: 2,
+  FSYNC: 3,
+  POLL_ADD: 6,
+  TIMEOUT: 11,
+  TIMEOUT_REMOVE: 12,
+  ASYNC_CANCEL: 14,
+  FALLOCATE: 17,
+  READ: 22,
+  WRITE: 23,
+} as const;
+
+/** Layout of a record in u32 units; native/src/ring.rs, `Record`, is its other half. */
+const RECORD = { OP: 0, FD: 1, ADDR: 2, LEN: 3, OFFSET_F64: 2, FLAGS: 6, USER_DATA: 7, UNITS: 8 } as const;
+
+/** Write flag: durable when it completes (RWF_DSYNC). */
+export const RWF_DSYNC = 2;
+/** Poll events. */
+export const POLLIN = 1;
+export const POLLOUT = 4;
+export const POLLERR = 8;
+export const POLLHUP = 16;
+/** fallocate modes. */
+export const FALLOC_FL_KEEP_SIZE = 1;
+export const FALLOC_FL_PUNCH_HOLE = 2;
+export const FALLOC_FL_ZERO_RANGE = 16;
+
+/**
+ * An io_uring over one arena, for one thread: its only wait.
+ *
+ * Queueing (read, write, ...) only stores a record; submit and submitAndWait hand all of them to the kernel in one call
+ * (a full queue is submitted by itself). Completions come in any order: reap() fills `cq` with pairs of user_data and
+ * result (bytes, or -errno), which stay until the next reap(). user_data is a u32 of the caller's; read it back
+ * as `cq[2 * i]! >>> 0` if it uses the top bit. Offsets, lengths and addresses are bytes.
+ *
+ * Writes (write, writev, fallocate) are under `lease`: once it has passed they complete with -ESHUTDOWN and never reach
+ * the kernel, while reads and fsyncs go on.
+ */
+export class Ring {
+  /** The completions of the last reap(): user_data at 2i, result at 2i + 1. */
+  readonly cq: Int32Array;
+  readonly #id: number;
+  readonly #arena_len: number;
+  readonly #capacity: number;
+  readonly #u32: Uint32Array;
+  readonly #f64: Float64Array;
+  #queued = 0;
+
+  /** Throws FsError: ENOSYS without a usable io_uring (Linux 5.11), EPERM where it is forbidden (sysctl kernel.io_uring_disabled). */
+  constructor(entries: number, arena: Bytes, lease: number = LEASE_OPEN) {
+    const records = new ArrayBuffer(entries * RECORD.UNITS * 4);
+    this.#u32 = new Uint32Array(records);
+    this.#f64 = new Float64Array(records);
+    this.#capacity = entries;
+    this.#arena_len = arena.length;
+    this.cq = new Int32Array(entries * 8);
+    this.#id = addon.ringCreate(entries, registerArena(arena), new Uint8Array(records), this.cq, lease);
+    if (this.#id < 0) throw new FsError(-this.#id, "native.ring", { entries });
+  }
+
+  /** Records queued and not handed to the kernel yet. */
+  get queued(): number {
+    return this.#queued;
+  }
+
+  /** Operations that the kernel has and whose completions were not reaped. */
+  get inFlight(): number {
+    return addon.ringInFlight(this.#id);
+  }
+
+  #inside(addr: number, len: number): void {
+    // Written so that NaN fails.
+    if (!(addr >= 0 && len >= 0 && addr + len <= this.#arena_len)) {
+      throw new RangeError(`${len} bytes at ${addr} are outside of the arena of ${this.#arena_len} bytes`);
+    }
+  }
+
+  #push(op: number, fd: number, addr: number, len: number, offset: number, flags: number, user_data: number): void {
+    if (this.#queued === this.#capacity) this.submit();
+    const at = this.#queued++ * RECORD.UNITS;
+    const u32 = this.#u32;
+    u32[at + RECORD.OP] = op;
+    u32[at + RECORD.FD] = fd;
+    u32[at + RECORD.ADDR] = addr;
+    u32[at + RECORD.LEN] = len;
+    this.#f64[(at >>> 1) + RECORD.OFFSET_F64] = offset;
+    u32[at + RECORD.FLAGS] = flags;
+    u32[at + RECORD.USER_DATA] = user_data;
+  }
+
+  /** Reads into the arena. Also for eventfds (8 bytes, offset 0). Throws RangeError outside of the arena, as all of these do. */
+  read(fd: number, addr: number, len: number, offset: number, user_data: number): void {
+    this.#inside(addr, len);
+    this.#push(Op.READ, fd, addr, len, offset, 0, user_data);
+  }
+
+  /** Writes from the arena; `flags` is 0 or RWF_DSYNC. */
+  write(fd: number, addr: number, len: number, offset: number, user_data: number, flags = 0): void {
+    this.#inside(addr, len);
+    this.#push(Op.WRITE, fd, addr, len, offset, flags, user_data);
+  }
+
+  /** Reads into `count` pieces: a table of [addr, len] u32 pairs at `table` in the arena, read when it is submitted (at most 1024). */
+  readv(fd: number, table: number, count: number, offset: number, user_data: number): void {
+    this.#inside(table, count * 8);
+    this.#push(Op.READV, fd, table, count, offset, 0, user_data);
+  }
+
+  /** Writes from `count` pieces, as readv. */
+  writev(fd: number, table: number, count: number, offset: number, user_data: number, flags = 0): void {
+    this.#inside(table, count * 8);
+    this.#push(Op.WRITEV, fd, table, count, offset, flags, user_data);
+  }
+
+  /** Flushes the file or device: makes durable what completed before this was submitted. Not ordered after writes in flight. */
+  fsync(fd: number, datasync: boolean, user_data: number): void {
+    this.#push(Op.FSYNC, fd, 0, 0, 0, datasync ? 1 : 0, user_data);
+  }
+
+  /** fallocate(2) with a FALLOC_FL_* mode; on block devices PUNCH_HOLE | KEEP_SIZE and ZERO_RANGE. Counts as a write. */
+  fallocate(fd: number, mode: number, offset: number, len: number, user_data: number): void {
+    this.#push(Op.FALLOCATE, fd, len % 0x1_0000_0000, Math.floor(len / 0x1_0000_0000), offset, mode, user_data);
+  }
+
+  /** Completes once when the descriptor has one of `events` (result: the events). Arm it again after each completion. */
+  pollAdd(fd: number, events: number, user_data: number): void {
+    this.#push(Op.POLL_ADD, fd, 0, 0, 0, events, user_data);
+  }
+
+  /** Completes with -ETIME after `ms`. */
+  timeout(ms: number, user_data: number): void {
+    this.#push(Op.TIMEOUT, -1, 0, 0, ms, 0, user_data);
+  }
+
+  /** Takes the timeout with user_data `target` back: it completes with -ECANCELED, this with 0 or -ENOENT. */
+  timeoutRemove(target: number, user_data: number): void {
+    this.#push(Op.TIMEOUT_REMOVE, -1, target, 0, 0, 0, user_data);
+  }
+
+  /** Cancels the operation with user_data `target`: this completes with 0, -ENOENT (done already) or -EALREADY (running). Device I/O cannot be cancelled. */
+  cancel(target: number, user_data: number): void {
+    this.#push(Op.ASYNC_CANCEL, -1, target, 0, 0, 0, user_data);
+  }
+
+  /** Hands the queue to the kernel and does not wait. The number of records taken. */
+  submit(): number {
+    return this.submitAndWait(0);
+  }
+
+  /**
+   * Hands the queue to the kernel and waits until `min` completions can be reaped, at most `timeout_ms` (-1: for good). The number
+   * of records taken. Throws FsError when the kernel refuses for good, and Error when nothing is in flight that could complete.
+   */
+  submitAndWait(min: number, timeout_ms = -1): number {
+    const count = this.#queued;
+    // First, so that a throw for a bad record does not submit the good ones before it twice.
+    this.#queued = 0;
+    const taken = addon.ringEnter(this.#id, count, min, timeout_ms);
+    if (taken === count) return taken;
+    if (taken < 0) throw new FsError(-taken, "native.ring.enter", { count, min });
+    this.#u32.copyWithin(0, taken * RECORD.UNITS, count * RECORD.UNITS);
+    this.#queued = count - taken;
+    return taken;
+  }
+
+  /** Fills `cq` with what has completed; how many. When that is cq.length / 2 there may be more. */
+  reap(): number {
+    return addon.ringReap(this.#id);
+  }
+
+  /** Cancels what can be cancelled, waits for the rest and closes. The operations that did not end within 5 s. */
+  close(): number {
+    return addon.ringClose(this.#id);
+  }
+}
+
+// ---- files and block devices ----
+
+/** Flags of openFile; O_CLOEXEC is always added. EXCL without CREAT on a block device: -EBUSY when it is mounted or held. */
+export const O = {
+  RDONLY: constants.O_RDONLY,
+  WRONLY: constants.O_WRONLY,
+  RDWR: constants.O_RDWR,
+  CREAT: constants.O_CREAT,
+  EXCL: constants.O_EXCL,
+  TRUNC: constants.O_TRUNC,
+  DIRECT: constants.O_DIRECT,
+  DSYNC: constants.O_DSYNC,
+  SYNC: constants.O_SYNC,
+  NONBLOCK: constants.O_NONBLOCK,
+  DIRECTORY: constants.O_DIRECTORY,
+  NOFOLLOW: constants.O_NOFOLLOW,
+} as const;
+
+/** open(2): a descriptor or -errno (-EINVAL: the file system has no O_DIRECT). */
+export const openFile = addon.openFile;
+/** close(2): 0 or -errno. */
+export const closeFd = addon.closeFd;
+/** Blocking read into the arena, until `len` bytes or the end of the file: bytes or -errno. For tools. */
+export const preadSync = addon.preadSync;
+/** Blocking write from the arena, whole: bytes or -errno. For tools; NOT under a lease, so never on a mounted volume. */
+export const pwriteSync = addon.pwriteSync;
+/** fdatasync(2), blocking: 0 or -errno. */
+export const fdatasyncSync = addon.fdatasyncSync;
+/** ftruncate(2): 0 or -errno. */
+export const ftruncateSync = addon.ftruncateSync;
+/** fallocate(2), blocking: 0 or -errno. */
+export const fallocateSync = addon.fallocateSync;
+/** BLKDISCARD, bytes: 0 or -errno (-EOPNOTSUPP, -ENOTTY for a file). */
+export const blkDiscard = addon.blkDiscard;
+/** BLKZEROOUT, bytes: 0 or -errno (-ENOTTY for a file). */
+export const blkZeroout = addon.blkZeroout;
+/** st_mode or -errno. */
+export const fdMode = addon.fdMode;
+/** Bytes of a block device or a file, or -errno. */
+export const fdSize = addon.fdSize;
+/** Logical block size of a block device in bytes (BLKSSZGET), or -errno (-ENOTTY for a file). */
+export const blkLogicalSize = addon.blkLogicalSize;
+/** Alignment in bytes that O_DIRECT needs of memory; 0: no O_DIRECT; -EOPNOTSUPP: unknown (before Linux 6.1, or a file system that does not say). */
+export const dioMemAlign = addon.dioMemAlign;
+/** As dioMemAlign, for offsets and lengths. */
+export const dioOffsetAlign = addon.dioOffsetAlign;
+/** Open-file-description lock on the whole file, without waiting: 0, -EAGAIN when held by another open, or -errno. */
+export const ofdTryLock = addon.ofdTryLock;
+/** Gives that lock up: 0 or -errno. */
+export const ofdUnlock = addon.ofdUnlock;
+
+// ---- wake-ups ----
+
+/** An eventfd to poll in a ring: a descriptor or -errno. */
+export const eventfdCreate = addon.eventfdCreate;
+/** Makes it readable, from any thread: 0 or -errno. */
+export const eventfdWake = addon.eventfdWake;
+/** Takes the wake-ups back: how many, 0 for none, or -errno. */
+export const eventfdDrain = addon.eventfdDrain;
+
+// ---- /dev/fuse ----
+
+/** Opens /dev/fuse nonblocking: a descriptor or -errno. */
+export const fuseOpen = addon.fuseOpen;
+/** A second descriptor on the connection of `fd`, or -errno. */
+export const fuseClone = addon.fuseClone;
+/** One request into the arena: its bytes, or -errno. -EAGAIN: none; -ENOENT: taken back, try again; -ENODEV: unmounted; -ECONNABORTED: aborted. */
+export const fuseRead = addon.fuseRead;
+/** One reply out of the arena: its bytes, or -errno. -ENOENT: nobody waits for it (interrupted). */
+export const fuseWrite = addon.fuseWrite;
+/** As fuseWrite, in two pieces: header and payload. */
+export const fuseWritev = addon.fuseWritev;
+/** As fuseWrite, from a table of `count` (at most 1024) [addr, len] u32 pairs at `table`. */
+export const fuseWriteTable = addon.fuseWriteTable;
+/** Results of fuseReplyAndRead at or below this tell of the reply: its errno is REPLY_FAILED - result, and nothing was read. */
+export const REPLY_FAILED = -0x10000;
+/** fuseWrite, then fuseRead, in one call: the bytes read or -errno of the read; see REPLY_FAILED for the reply's. */
+export const fuseReplyAndRead = addon.fuseReplyAndRead;
+/** Sends a notification from ordinary memory and blocks until the kernel is done with it: only on the notifier thread. Bytes or -errno (-ENOENT: not cached). */
+export const fuseNotify = addon.fuseNotify;
+
+// ---- mounting ----
+
+export const MNT_FORCE = 1;
+export const MNT_DETACH = 2;
+/** mount(2): 0 or -errno. */
+export const mount2 = addon.mount2;
+/** umount2(2) with MNT_* flags: 0 or -errno. */
+export const umount2 = addon.umount2;
+/** Mounts through fusermount3 -o `options`: the nonblocking /dev/fuse descriptor, -ENOENT without fusermount3, -EPERM when it refused (its words are on stderr). */
+export const fusermountMount = addon.fusermountMount;
+/** Unmounts through fusermount3: 0, -ENOENT, or -EPERM when it refused. */
+export const fusermountUmount = addon.fusermountUmount;
+
+// ---- clocks and threads ----
+
+/** CLOCK_BOOTTIME in ms, with fractions; counts through a suspend. */
+export const boottimeMs = addon.boottimeMs;
+/** CLOCK_MONOTONIC in ns. */
+export const monotonicNs = addon.monotonicNs;
+/** Keeps this thread on one CPU: 0 or -errno. */
+export const setAffinity = addon.setAffinity;
+/** Lets this thread run on the CPUs below `count`: 0 or -errno. */
+export const clearAffinity = addon.clearAffinity;
+/** PR_SET_IO_FLUSHER for this thread and those it starts: 0, or -EPERM without CAP_SYS_RESOURCE. */
+export const setIoFlusher = addon.setIoFlusher;
+
+// ---- checksums ----
+
+/** The kernel's crc32_le(seed, bytes) over the arena, without inversions. An unsigned number. */
+export const crc32Le = addon.crc32Le;
+/** The kernel's crc32c(seed, bytes) over the arena, without inversions. An unsigned number. */
+export const crc32c = addon.crc32c;
