@@ -1,0 +1,61 @@
+/** Constants of the journal format. Mirrors include/linux/jbd2.h. */
+
+export const JBD2_MAGIC_NUMBER = 0xc03b3998;
+export const JBD2_MIN_JOURNAL_BLOCKS = 1024;
+export const JBD2_DEFAULT_FAST_COMMIT_BLOCKS = 256;
+
+export const JBD2_DESCRIPTOR_BLOCK = 1;
+export const JBD2_COMMIT_BLOCK = 2;
+export const JBD2_SUPERBLOCK_V1 = 3;
+export const JBD2_SUPERBLOCK_V2 = 4;
+export const JBD2_REVOKE_BLOCK = 5;
+export const JBD2_BLOCKTYPE_NAMES: Readonly<Record<number, string>> = {
+  1: "descriptor",
+  2: "commit",
+  3: "superblock v1",
+  4: "superblock v2",
+  5: "revoke",
+};
+
+export const JBD2_CRC32_CHKSUM = 1;
+export const JBD2_MD5_CHKSUM = 2;
+export const JBD2_SHA1_CHKSUM = 3;
+export const JBD2_CRC32C_CHKSUM = 4;
+export const JBD2_CRC32_CHKSUM_SIZE = 4;
+/** Words of h_chksum. */
+export const JBD2_CHECKSUM_BYTES = 8;
+
+export const JBD2_FLAG_ESCAPE = 1;
+export const JBD2_FLAG_SAME_UUID = 2;
+export const JBD2_FLAG_DELETED = 4;
+export const JBD2_FLAG_LAST_TAG = 8;
+/** A tag's t_flags. ESCAPE: the block began with the magic number, which the log copy has as zero. */
+export const JBD2_TAG_FLAGS = { ESCAPE: 1, SAME_UUID: 2, DELETED: 4, LAST_TAG: 8 } as const;
+
+export const JBD2_FEATURE_COMPAT_CHECKSUM = 0x00000001;
+export const JBD2_FEATURE_INCOMPAT_REVOKE = 0x00000001;
+export const JBD2_FEATURE_INCOMPAT_64BIT = 0x00000002;
+export const JBD2_FEATURE_INCOMPAT_ASYNC_COMMIT = 0x00000004;
+export const JBD2_FEATURE_INCOMPAT_CSUM_V2 = 0x00000008;
+export const JBD2_FEATURE_INCOMPAT_CSUM_V3 = 0x00000010;
+export const JBD2_FEATURE_INCOMPAT_FAST_COMMIT = 0x00000020;
+
+export const JBD2_FEATURE_COMPAT = { CHECKSUM: JBD2_FEATURE_COMPAT_CHECKSUM } as const;
+export const JBD2_FEATURE_INCOMPAT = {
+  REVOKE: JBD2_FEATURE_INCOMPAT_REVOKE,
+  "64BIT": JBD2_FEATURE_INCOMPAT_64BIT,
+  ASYNC_COMMIT: JBD2_FEATURE_INCOMPAT_ASYNC_COMMIT,
+  CSUM_V2: JBD2_FEATURE_INCOMPAT_CSUM_V2,
+  CSUM_V3: JBD2_FEATURE_INCOMPAT_CSUM_V3,
+  FAST_COMMIT: JBD2_FEATURE_INCOMPAT_FAST_COMMIT,
+} as const;
+
+export const JBD2_KNOWN_COMPAT_FEATURES = JBD2_FEATURE_COMPAT_CHECKSUM;
+export const JBD2_KNOWN_ROCOMPAT_FEATURES = 0;
+export const JBD2_KNOWN_INCOMPAT_FEATURES =
+  JBD2_FEATURE_INCOMPAT_REVOKE |
+  JBD2_FEATURE_INCOMPAT_64BIT |
+  JBD2_FEATURE_INCOMPAT_ASYNC_COMMIT |
+  JBD2_FEATURE_INCOMPAT_CSUM_V2 |
+  JBD2_FEATURE_INCOMPAT_CSUM_V3 |
+  JBD2_FEATURE_INCOMPAT_FAST_COMMIT;
