@@ -339,7 +339,7 @@ export function blockCheckCompute(addr: usize, len: usize, check: usize): void {
 export function blockCheckValidate(addr: usize, len: usize, check: usize): i32 {
   const stored = load<u32>(addr + check);
   if (crcAround(addr, len, check) == stored) return 0;
-  const fix = eccAround(addr, len, check) ^ <u32>load<u16>(addr + check, 4);
+  const fix = (eccAround(addr, len, check) & 0xffff) ^ <u32>load<u16>(addr + check, 4);
   if (!hammingFix(addr, <u32>len << 3, 0, fix)) return -1;
   if (crcAround(addr, len, check) == stored) return 1;
   hammingFix(addr, <u32>len << 3, 0, fix);

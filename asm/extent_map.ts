@@ -60,6 +60,25 @@ export function extentSearchInterior(recs: usize, count: u32, cpos: u32): i32 {
   return cpos - load<u32>(r) < load<u32>(r, 4) ? <i32>(i - 1) : <i32>count - 1;
 }
 
+// The same for a list that may change meanwhile: atomic loads are not moved behind the check of seq.
+// @ts-ignore: decorator
+@inline
+function upperShared(recs: usize, count: u32, cpos: u32): u32 {
+  let lo: u32 = 0;
+  let n = count;
+  while (n > 0) {
+    const half = n >> 1;
+    const mid = lo + half;
+    if (atomic.load<u32>(rec(recs, mid)) <= cpos) {
+      lo = mid + 1;
+      n -= half + 1;
+    } else {
+      n = half;
+    }
+  }
+  return lo;
+}
+
 export function emapInit(map: usize, capacity: u32): void {
   store<u32>(map, 0, 4);
   store<u32>(map, capacity, 8);
@@ -75,21 +94,21 @@ export function emapLookup(map: usize, cpos: u32, out: usize): i32 {
   for (let spin = 0; spin < SPINS; spin++) {
     const seq = atomic.load<u32>(map);
     if (seq & 1) continue;
-    const count = min(load<u32>(map, 4), load<u32>(map, 8));
-    const i = upper(map + HEAD, 0, count, cpos);
+    const count = min(atomic.load<u32>(map, 4), load<u32>(map, 8));
+    const i = upperShared(map + HEAD, count, cpos);
     let found: i32 = -1;
     if (i > 0) {
       const r = rec(map + HEAD, i - 1);
-      const start = load<u32>(r);
-      const clusters = load<u32>(r, 4);
+      const start = atomic.load<u32>(r);
+      const clusters = atomic.load<u32>(r, 4);
       if (cpos - start < clusters) {
         found = <i32>(i - 1);
         store<u32>(out, start);
         store<u32>(out, clusters, 4);
-        store<u64>(out, load<u64>(r, 8), 8);
+        store<u32>(out, atomic.load<u32>(r, 8), 8);
+        store<u32>(out, atomic.load<u32>(r, 12), 12);
       }
     }
-    atomic.fence();
     if (atomic.load<u32>(map) == seq) return found;
   }
   return -2;
@@ -161,20 +180,20 @@ function cut(map: usize, cpos: u32, clusters: u32): i32 {
 // @ts-ignore: decorator
 @inline
 function begin(map: usize): void {
-  atomic.store<u32>(map, load<u32>(map) + 1);
-  atomic.fence();
+  atomic.add<u32>(map, 1);
 }
 
 // @ts-ignore: decorator
 @inline
 function done(map: usize): void {
-  atomic.store<u32>(map, load<u32>(map) + 1);
+  atomic.add<u32>(map, 1);
 }
 
 /** Forgets [cpos, cpos + clusters); returns the number of records left, -1 if there was no room to split one. */
 export function emapRemove(map: usize, cpos: u32, clusters: u32): i32 {
+  if (clusters == 0) return <i32>load<u32>(map, 4);
   begin(map);
-  const i = clusters ? cut(map, cpos, clusters) : 0;
+  const i = cut(map, cpos, clusters);
   done(map);
   return i < 0 ? -1 : <i32>load<u32>(map, 4);
 }

@@ -41,11 +41,26 @@ function step(output, build) {
  * segments out of the module, which a second thread's instantiation would write over a memory in use.
  */
 const asc_options = [
-  "--runtime", "stub",
-  "--importMemory", "--noExportMemory", "--sharedMemory", "--zeroFilledMemory",
-  "--initialMemory", "1", "--maximumMemory", "65536",
-  "--enable", "simd", "--enable", "threads",
-  "--optimizeLevel", "3", "--shrinkLevel", "0", "--converge", "--noAssert",
+  "--runtime",
+  "stub",
+  "--importMemory",
+  "--noExportMemory",
+  "--sharedMemory",
+  "--zeroFilledMemory",
+  "--initialMemory",
+  "1",
+  "--maximumMemory",
+  "65536",
+  "--enable",
+  "simd",
+  "--enable",
+  "threads",
+  "--optimizeLevel",
+  "3",
+  "--shrinkLevel",
+  "0",
+  "--converge",
+  "--noAssert",
 ];
 
 export async function buildAsm({ force = false } = {}) {
