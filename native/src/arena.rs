@@ -123,6 +123,12 @@ pub fn arena(id: u32) -> Result<Span> {
     })
 }
 
+/// How far the arena's base is past a page boundary, in bytes: 0 for a Wasm memory, mostly 16 for an ArrayBuffer.
+#[napi]
+pub fn arena_misalign(id: u32) -> Result<u32> {
+    Ok((arena(id)?.base as usize % 4096) as u32)
+}
+
 /// mlock2(MLOCK_ONFAULT) over the arena: pages stay once they have been touched. 0 or -errno (-ENOMEM above RLIMIT_MEMLOCK).
 #[napi]
 pub fn arena_lock_on_fault(id: u32) -> Result<i32> {

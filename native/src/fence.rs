@@ -78,7 +78,7 @@ pub fn lease_free(lease: u32) -> Result<()> {
 #[napi]
 pub fn lease_set(lease: u32, deadline_ms: f64) -> Result<()> {
     let i = known(lease)?;
-    if !(deadline_ms >= 0.0) {
+    if deadline_ms.is_nan() || deadline_ms < 0.0 {
         return wrong(format!("lease {lease}: {deadline_ms} ms is no time"));
     }
     // A float that is too large saturates, so that Infinity becomes OPEN.

@@ -32,7 +32,9 @@ pub fn pread_sync(arena_id: u32, fd: i32, addr: f64, len: f64, offset: f64) -> R
     let offset = whole(offset, "offset")?;
     let mut done = 0;
     while done < len {
-        let n = rc_size(|| unsafe { libc::pread(fd, p.add(done).cast(), (len - done).min(1 << 30), (offset + done as u64) as i64) });
+        let n = rc_size(|| unsafe {
+            libc::pread(fd, p.add(done).cast(), (len - done).min(1 << 30), (offset + done as u64) as i64)
+        });
         if n < 0 {
             return Ok(n as f64);
         }
@@ -51,7 +53,9 @@ pub fn pwrite_sync(arena_id: u32, fd: i32, addr: f64, len: f64, offset: f64) -> 
     let offset = whole(offset, "offset")?;
     let mut done = 0;
     while done < len {
-        let n = rc_size(|| unsafe { libc::pwrite(fd, p.add(done).cast(), (len - done).min(1 << 30), (offset + done as u64) as i64) });
+        let n = rc_size(|| unsafe {
+            libc::pwrite(fd, p.add(done).cast(), (len - done).min(1 << 30), (offset + done as u64) as i64)
+        });
         if n <= 0 {
             return Ok(if n == 0 { -libc::EIO as f64 } else { n as f64 });
         }
@@ -162,13 +166,13 @@ fn ofd_lock(fd: i32, kind: i32) -> i32 {
 /// Tries for an open-file-description lock on the whole file: 0, -EAGAIN when another holds it, or -errno.
 #[napi]
 pub fn ofd_try_lock(fd: i32, exclusive: bool) -> i32 {
-    ofd_lock(fd, if exclusive { libc::F_WRLCK as i32 } else { libc::F_RDLCK as i32 })
+    ofd_lock(fd, if exclusive { libc::F_WRLCK } else { libc::F_RDLCK })
 }
 
 /// Gives the open-file-description lock up: 0 or -errno.
 #[napi]
 pub fn ofd_unlock(fd: i32) -> i32 {
-    ofd_lock(fd, libc::F_UNLCK as i32)
+    ofd_lock(fd, libc::F_UNLCK)
 }
 
 /// An eventfd (nonblocking, close-on-exec) for waking a thread that waits in its ring, or -errno.

@@ -53,10 +53,7 @@ pub fn fuse_write(arena_id: u32, fd: i32, addr: f64, len: f64) -> Result<i32> {
 pub fn fuse_writev(arena_id: u32, fd: i32, addr1: f64, len1: f64, addr2: f64, len2: f64) -> Result<i32> {
     let a = arena(arena_id)?;
     let ((p1, len1), (p2, len2)) = (a.at_f64(addr1, len1)?, a.at_f64(addr2, len2)?);
-    let iov = [
-        libc::iovec { iov_base: p1.cast(), iov_len: len1 },
-        libc::iovec { iov_base: p2.cast(), iov_len: len2 },
-    ];
+    let iov = [libc::iovec { iov_base: p1.cast(), iov_len: len1 }, libc::iovec { iov_base: p2.cast(), iov_len: len2 }];
     Ok(rc_size(|| unsafe { libc::writev(fd, iov.as_ptr(), 2) }))
 }
 

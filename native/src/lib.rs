@@ -47,7 +47,7 @@ pub fn rc_size(mut call: impl FnMut() -> isize) -> i32 {
 
 /// A byte offset or length that came as a JavaScript number: a whole number from 0 to 2^53.
 pub fn whole(value: f64, what: &str) -> Result<u64> {
-    if value >= 0.0 && value <= 9007199254740992.0 && value.fract() == 0.0 {
+    if (0.0..=9007199254740992.0).contains(&value) && value.fract() == 0.0 {
         return Ok(value as u64);
     }
     wrong(format!("{what} {value} is not a whole number of bytes"))

@@ -78,7 +78,8 @@ impl Ring {
                 let iov = &mut self.iovecs[slot];
                 iov.clear();
                 for i in 0..r.len as usize {
-                    let (addr, len) = unsafe { (table.add(2 * i).read_unaligned(), table.add(2 * i + 1).read_unaligned()) };
+                    let (addr, len) =
+                        unsafe { (table.add(2 * i).read_unaligned(), table.add(2 * i + 1).read_unaligned()) };
                     let base = self.arena.at(addr as u64, len as u64)?;
                     iov.push(libc::iovec { iov_base: base.cast(), iov_len: len as usize });
                 }
@@ -124,33 +125,39 @@ impl Ring {
     /// Hands everything queued to the kernel and waits for `min` completions. The write gate is here, and nowhere else:
     /// each io_uring_enter that could consume a write is preceded by a look at the lease.
     fn flush(&mut self, min: u32, timeout_ms: f64) -> i32 {
+        let deadline_ns =
+            if min > 0 && timeout_ms >= 0.0 { fence::boottime_ns() + (timeout_ms * 1e6) as i64 } else { i64::MAX };
+        let mut left_ms = timeout_ms;
         let mut tries = 0;
         loop {
             if self.holds_writes && fence::is_shut(self.lease) {
                 self.refuse_writes();
             }
             let pending = self.uring.pending();
-            // Silent entries complete at once and are counted by the kernel, so they come on top.
+            // Silent entries complete at once and are counted by the kernel, so they come on top. Nobody waits for more than can come.
             let still = min.saturating_sub(self.refused.len() as u32);
-            let wanted = if still == 0 { 0 } else { (still + self.silent).min(self.in_flight) };
-            let wait = wanted > self.uring.ready();
+            let most = self.in_flight.min(self.uring.cq_entries);
+            let wanted = if still == 0 { 0 } else { (still + self.silent).min(most) };
+            let wait = wanted > self.uring.ready() && left_ms != 0.0;
             if pending == 0 && !wait {
                 return 0;
             }
-            let r = self.uring.enter(pending, if wait { wanted } else { 0 }, timeout_ms);
-            if self.uring.pending() == 0 {
+            let r = self.uring.enter(pending, if wait { wanted } else { 0 }, left_ms);
+            let all_taken = self.uring.pending() == 0;
+            if all_taken {
                 self.holds_writes = false;
-                if r != -libc::EINTR {
-                    return if r == -libc::ETIME { 0 } else { r.min(0) };
+            }
+            match -r {
+                // A call that submitted anything says so, and not that a signal or the time cut its wait short.
+                ..=0 | libc::EINTR | libc::ETIME => {}
+                libc::EAGAIN | libc::EBUSY | libc::ENOMEM if !all_taken && tries < SUBMIT_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(std::time::Duration::from_millis(1));
                 }
-            } else if r == -libc::EAGAIN || r == -libc::EBUSY || r == -libc::ENOMEM {
-                tries += 1;
-                if tries == SUBMIT_TRIES {
-                    return r;
-                }
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            } else if r < 0 && r != -libc::EINTR {
-                return r;
+                _ => return r,
+            }
+            if deadline_ns != i64::MAX {
+                left_ms = (deadline_ns - fence::boottime_ns()).max(0) as f64 / 1e6;
             }
         }
     }
@@ -212,7 +219,13 @@ impl Ring {
         while self.in_flight > 0 && fence::boottime_ns() < deadline {
             if !cancelled && self.uring.next_slot().is_some() {
                 let op_flags = ASYNC_CANCEL_ANY | ASYNC_CANCEL_ALL;
-                self.uring.push(&Sqe { opcode: OP_ASYNC_CANCEL, fd: -1, op_flags, user_data: SILENT, ..Default::default() });
+                self.uring.push(&Sqe {
+                    opcode: OP_ASYNC_CANCEL,
+                    fd: -1,
+                    op_flags,
+                    user_data: SILENT,
+                    ..Default::default()
+                });
                 self.in_flight += 1;
                 cancelled = true;
             }
@@ -246,11 +259,22 @@ fn with_ring<T>(id: u32, f: impl FnOnce(&mut Ring) -> Result<T>) -> Result<T> {
 /// A ring of `entries` (rounded up to a power of two) over an arena, with its two tables and the lease that its writes are
 /// under (0: none). A handle of this thread, or -errno (-ENOSYS: the kernel has no usable io_uring; -EPERM: it is forbidden).
 #[napi]
-pub fn ring_create(env: Env, entries: u32, arena_id: u32, records: Bytes, completions: Bytes, lease: u32) -> Result<i32> {
+pub fn ring_create(
+    env: Env,
+    entries: u32,
+    arena_id: u32,
+    records: Bytes,
+    completions: Bytes,
+    lease: u32,
+) -> Result<i32> {
     if !fence::lease_exists(lease) {
         return wrong(format!("no lease {lease}"));
     }
-    if records.len < RECORD_LEN || completions.len < 8 || records.base as usize % 8 != 0 || completions.base as usize % 4 != 0 {
+    if records.len < RECORD_LEN
+        || completions.len < 8
+        || !(records.base as usize).is_multiple_of(8)
+        || !(completions.base as usize).is_multiple_of(4)
+    {
         return wrong("the tables of a ring hold at least one record".into());
     }
     let arena = arena(arena_id)?;

@@ -148,6 +148,7 @@ pub struct Uring {
     cq_mask: u32,
     cqes: *const Cqe,
     pub sq_entries: u32,
+    pub cq_entries: u32,
 }
 
 unsafe fn map(fd: i32, len: usize, offset: i64) -> Result<*mut u8, i32> {
@@ -160,14 +161,12 @@ impl Uring {
     /// io_uring_setup and the mappings; a negative errno when the kernel has no io_uring, forbids it, or is too old (-ENOSYS).
     pub fn new(entries: u32) -> Result<Uring, i32> {
         // Completions are run when this thread asks for them (6.1), which saves an interruption for each; older kernels refuse.
-        let modes = [
-            SETUP_SUBMIT_ALL | SETUP_SINGLE_ISSUER | SETUP_DEFER_TASKRUN | SETUP_TASKRUN_FLAG,
-            SETUP_SUBMIT_ALL,
-            0,
-        ];
+        let modes =
+            [SETUP_SUBMIT_ALL | SETUP_SINGLE_ISSUER | SETUP_DEFER_TASKRUN | SETUP_TASKRUN_FLAG, SETUP_SUBMIT_ALL, 0];
         let mut last = -libc::EINVAL;
         for mode in modes {
-            let mut p = Params { flags: mode | SETUP_CLAMP | SETUP_CQSIZE, cq_entries: entries * 4, ..Default::default() };
+            let mut p =
+                Params { flags: mode | SETUP_CLAMP | SETUP_CQSIZE, cq_entries: entries * 4, ..Default::default() };
             let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, entries, &mut p as *mut Params) } as i32;
             if fd >= 0 {
                 return Self::from_fd(fd, &p);
@@ -219,6 +218,7 @@ impl Uring {
                 cq_mask: p.cq_entries - 1,
                 cqes: rings.add(p.cq_off.cqes as usize).cast(),
                 sq_entries: p.sq_entries,
+                cq_entries: p.cq_entries,
             })
         }
     }

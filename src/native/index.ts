@@ -21,6 +21,7 @@ export type Bytes = Uint8Array<ArrayBufferLike>;
 
 interface Addon {
   arenaRegister(bytes: Bytes): ArenaHandle;
+  arenaMisalign(arena: ArenaHandle): number;
   arenaLockOnFault(arena: ArenaHandle): number;
   arenaDontFork(arena: ArenaHandle): number;
 
@@ -116,6 +117,11 @@ export function registerArena(bytes: Bytes): ArenaHandle {
   return handle;
 }
 
+/**
+ * How far the base is past a page boundary, in bytes. 0 for a Wasm memory; a plain ArrayBuffer mostly has 16, and then a page-aligned
+ * address is of no use for O_DIRECT (-EINVAL).
+ */
+export const arenaMisalign = addon.arenaMisalign;
 /** mlock2(MLOCK_ONFAULT): pages that were touched stay in memory. 0 or -errno (-ENOMEM, -EPERM: RLIMIT_MEMLOCK). */
 export const arenaLockOnFault = addon.arenaLockOnFault;
 /** MADV_DONTFORK: children do not share the pages, so memory under device I/O is never copied on write. 0 or -errno. */
