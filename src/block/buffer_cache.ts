@@ -29,6 +29,8 @@ export interface BlockKind {
   readonly name: string;
   /** Offset of struct ocfs2_block_check in the block, -1 for blocks without one. */
   readonly check_off: number;
+  /** False for a block of this kind that has no block_check after all (a directory block without a trailer). */
+  hasCheck?(bh: Bh): boolean;
   /** Throws Corruption when the contents cannot be such a block. Runs once after each read from the disk. */
   validate(bh: Bh): void;
 }
@@ -153,6 +155,11 @@ export class BufferCache {
       if (this.#free.length <= this.#low_water >> 1) return;
       this.#startRead(ci, b);
     }
+  }
+
+  /** Whatever is in memory for this block number, under any owner. */
+  any(blkno: number): Bh | undefined {
+    return this.#blocks.get(blkno);
   }
 
   /** A slot for a block whose old contents do not matter (it was just allocated): zeroed, uptodate, of the given kind. */

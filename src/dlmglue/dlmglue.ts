@@ -11,7 +11,7 @@ import { spawn, type Task, wait } from "../lib/task.ts";
 import { WaitQueue, waitOn } from "../lib/wait.ts";
 import type { LockDomain } from "../stackglue/lock_domain.ts";
 import type { Inode } from "../volume/inode.ts";
-import { EX, type LockLevel, LockRes, type LockResOps, lockName, NL } from "./lock_res.ts";
+import { EX, type LockLevel, LockRes, type LockResOps, lockName, NL, PR } from "./lock_res.ts";
 import type { LockSet } from "./lock_set.ts";
 
 /** One record a lock type, handed in by the layers above (inode, file, dir). */
@@ -45,7 +45,7 @@ export class DlmGlue {
 
   newLockRes(name: string, ops: LockResOps, data: unknown): LockRes {
     const res = new LockRes(name, ops, data);
-    res.onIdle = (r) => this.#startDownconvert(r);
+    res.onIdle = (r) => void this.#startDownconvert(r);
     // Without other nodes every lock is ours from the start, and the domain never hears of it.
     if (!this.domain.clustered) res.level = EX;
     return res;
@@ -86,10 +86,7 @@ export class DlmGlue {
   /** Asks the domain for the highest level wanted, if nothing is under way. */
   #request(res: LockRes): void {
     if (res.requested !== null || res.downconverting || res.wants.length === 0) return;
-    if (res.blocking !== NL) {
-      this.#startDownconvert(res);
-      if (res.downconverting || res.blocking !== NL) return;
-    }
+    if (res.blocking !== NL && !this.#startDownconvert(res)) return;
     let level: LockLevel = NL;
     for (const w of res.wants) if (w.level > level) level = w.level;
     if (res.level >= level) {
@@ -136,15 +133,16 @@ export class DlmGlue {
     this.#startDownconvert(res);
   }
 
-  #startDownconvert(res: LockRes): void {
-    if (res.downconverting || res.requested !== null || res.blocking === NL) return;
+  /** Gives `res` up as far as others want it, as soon as nobody here holds it in conflict. True: nothing need be given up. */
+  #startDownconvert(res: LockRes): boolean {
+    if (res.downconverting || res.requested !== null || res.blocking === NL) return false;
     const to = res.compatibleLevel;
     if (res.level <= to) {
       res.blocking = NL;
       this.#request(res);
-      return;
+      return true;
     }
-    if (res.ex_holders > 0 || (to === NL && res.pr_holders > 0)) return;
+    if (res.ex_holders > 0 || (to !== PR && res.pr_holders > 0)) return false;
     res.downconverting = true;
     this.active++;
     spawn(this.#downconvert(res, to), (err) => {
@@ -159,6 +157,7 @@ export class DlmGlue {
       if (res.blocking !== NL) this.#startDownconvert(res);
       if (this.active === 0) this.quiet.wakeAll();
     });
+    return false;
   }
 
   *#downconvert(res: LockRes, to: LockLevel): Task<void> {

@@ -4,16 +4,16 @@
  * inode's cluster lock covers (inode.c, inode.h: struct ocfs2_inode_info).
  */
 import type { Bh, CachingInfo } from "../block/buffer_cache.ts";
+import type { DataOwner, Page } from "../block/data_cache.ts";
 import { EX, type LockRes, PR } from "../dlmglue/lock_res.ts";
-import { Dinode } from "../format/disk/index.ts";
-import { OCFS2_VALID_FL } from "../format/disk/constants.ts";
-import { estale } from "../lib/fs_error.ts";
 import type { LockSet } from "../dlmglue/lock_set.ts";
+import { Dinode, I_FLAGS } from "../format/disk/index.ts";
+import { estale } from "../lib/fs_error.ts";
 import { WaitQueue, waitOn } from "../lib/wait.ts";
 import type { Op } from "./op.ts";
 import type { Osb } from "./osb.ts";
 
-export class Inode implements CachingInfo {
+export class Inode implements CachingInfo, DataOwner {
   readonly osb: Osb;
   /** Block number of the dinode; the inode number. */
   readonly ino: number;
@@ -44,6 +44,11 @@ export class Inode implements CachingInfo {
   /** The task that works on this inode in several steps; other operations wait (VFS's i_rwsem and ip_alloc_sem). */
   exclusive: LockSet | null = null;
   readonly exclusive_free = new WaitQueue();
+  /** Pages of this file in the data cache, how many are dirty or being written, and the first write that failed. */
+  pages: Set<Page> | null = null;
+  dirty_pages = 0;
+  pages_in_flight = 0;
+  write_error = 0;
   /** Caches of the layers above (extent map, directory hints, reservations), each valid for one epoch. */
   extent_map: unknown = null;
   dir_hints: unknown = null;
@@ -86,7 +91,7 @@ export function inodeLock(op: Op, inode: Inode, ex = false): Bh {
   op.osb.glue.lock(op.locks, op.osb.glue.metaLock(inode), ex ? EX : PR);
   const bh = readDinode(op, inode);
   const di = dinodeOf(op, bh);
-  if ((di.i_flags & OCFS2_VALID_FL) === 0 || (inode.generation !== 0 && di.i_generation !== inode.generation))
+  if ((di.i_flags & I_FLAGS.VALID) === 0 || (inode.generation !== 0 && di.i_generation !== inode.generation))
     throw estale("inode.lock", { ino: inode.ino, generation: di.i_generation });
   return bh;
 }

@@ -64,6 +64,9 @@ export class Op {
 
   /** A block that was just allocated: zeroed and part of this operation. No read from the disk. */
   create(ci: CachingInfo, blkno: number, kind: BlockKind): Bh {
+    const known = this.osb.cache.any(blkno);
+    // A place that was freed a moment ago: its old contents may still have to reach the log or the disk.
+    if (known !== undefined && known.uptodate && known.busy) this.modify(known);
     const bh = this.osb.cache.getNew(ci, blkno, kind);
     if (!bh.in_op) {
       this.#admit(bh);
@@ -75,9 +78,13 @@ export class Op {
 
   #admit(bh: Bh): void {
     const { journal } = this.osb;
-    if (this.osb.readonly_reason !== null) throw new FsError(Errno.EROFS, "op.modify", { reason: this.osb.readonly_reason });
+    if (this.osb.readonly_reason !== null)
+      throw new FsError(Errno.EROFS, "op.modify", { reason: this.osb.readonly_reason });
     if (!bh.in_running && ++this.#new_blocks > journal.roomFor()) {
-      assert(journal.roomFor() < journal.max_transaction_blocks, `an operation changes ${this.#new_blocks} blocks, more than a transaction holds`);
+      assert(
+        journal.roomFor() < journal.max_transaction_blocks,
+        `an operation changes ${this.#new_blocks} blocks, more than a transaction holds`,
+      );
       journal.startCommit();
       waitOn(journal.new_transaction);
     }
@@ -105,8 +112,10 @@ export class Op {
   /** The run succeeded: its blocks belong to the running transaction. Called by the runner only. */
   commit(): void {
     const { journal } = this.osb;
-    for (const bh of this.#changed) {
+    for (let i = 0; i < this.#changed.length; i++) {
+      const bh = this.#changed[i]!;
       bh.in_op = false;
+      journal.preserve(bh, () => this.#before(i));
       journal.add(bh);
     }
     for (const bh of this.#created) {
@@ -117,6 +126,12 @@ export class Op {
     const success = this.#success.slice();
     this.#reset();
     for (const fn of success) fn();
+  }
+
+  /** A copy of the i-th changed block as it was before this operation. */
+  #before(i: number): Uint8Array {
+    const { cache, undo_base } = this.osb;
+    return cache.u8.slice(undo_base + i * cache.block_bytes, undo_base + (i + 1) * cache.block_bytes);
   }
 
   /** The run failed or must wait: every block is as it was. Called by the runner only. */

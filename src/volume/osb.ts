@@ -7,14 +7,17 @@ import type { DataCache } from "../block/data_cache.ts";
 import type { BlockDevice } from "../block/device.ts";
 import type { DlmGlue } from "../dlmglue/dlmglue.ts";
 import { LockSet } from "../dlmglue/lock_set.ts";
+import { type SystemInode, systemInodeName } from "../format/disk/index.ts";
 import type { Journal } from "../journal/journal.ts";
 import type { Arena } from "../lib/arena.ts";
 import type { Clock, Random } from "../lib/clock.ts";
-import { AssertionFailure, assert } from "../lib/fs_error.ts";
+import { AssertionFailure, assert, Corruption } from "../lib/fs_error.ts";
 import { type Callback, runTaskSync, type Task, type Thunk } from "../lib/task.ts";
 import { WAIT } from "../lib/wait.ts";
 import type { Kernels } from "../wasm/kernels.ts";
+import type { Inode } from "./inode.ts";
 import type { InodeCache } from "./inode_cache.ts";
+import type { BlockKinds } from "./kinds.ts";
 import type { MountOptions } from "./mount_options.ts";
 import { Op } from "./op.ts";
 
@@ -58,6 +61,9 @@ export class Osb {
   journal!: Journal;
   glue!: DlmGlue;
   inodes!: InodeCache;
+  kinds!: BlockKinds;
+  /** System inodes by name, filled at mount (sysfile.ts). */
+  readonly system_inodes = new Map<string, Inode>();
   /** Our slot, -1 while none is taken (read-only mounts of clean volumes). */
   slot_num = -1;
   /** Why nothing may be written, null when it may: "-o ro", "errors=remount-ro after …", an ro_compat feature. */
@@ -95,6 +101,14 @@ export class Osb {
 
   roCompat(bit: number): boolean {
     return (this.geo.feature_ro_compat & bit) !== 0;
+  }
+
+  /** A system inode; `slot` for those that each slot has. Throws Corruption when the volume lacks it (ocfs2_get_system_file_inode). */
+  sysfile(type: SystemInode, slot = 0): Inode {
+    const name = systemInodeName(type, slot);
+    const inode = this.system_inodes.get(name);
+    if (inode === undefined) throw new Corruption("sysfile", { name, found: "not in the system directory" });
+    return inode;
   }
 
   // Units -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,334 @@
+/**
+ * The data cache: pages of file data that are dirty, being written, or were written a short while ago. A page is 4 KiB of
+ * the disk (never across clusters), keyed by its place on the disk, so every file that maps the place sees the same bytes.
+ * Reads of data that is not here go straight from the disk into the reply (volume/file/read.ts).
+ *
+ * Blocks that are freed must leave here first (`invalidate` waits for a write in flight): a late write would land in the
+ * block's next life.
+ */
+import type { Arena } from "../lib/arena.ts";
+import { Errno } from "../lib/errno.ts";
+import { assert, FsError } from "../lib/fs_error.ts";
+import type { Thunk } from "../lib/task.ts";
+import { WaitQueue, waitOn } from "../lib/wait.ts";
+import type { BlockDevice } from "./device.ts";
+
+export const PAGE_BYTES = 4096;
+/** Pages in one device write: 1 MiB. */
+const MAX_RUN = 256;
+
+/** Whose data a page is: an Inode. */
+export interface DataOwner {
+  pages: Set<Page> | null;
+  dirty_pages: number;
+  pages_in_flight: number;
+  /** First errno of a failed write-back, until fsync reports it. */
+  write_error: number;
+}
+
+export class Page {
+  /** Byte offset on the disk / 4096. */
+  readonly pno: number;
+  readonly addr: number;
+  owner: DataOwner;
+  uptodate = false;
+  reading = false;
+  dirty = false;
+  writing = false;
+  old = false;
+  constructor(pno: number, addr: number, owner: DataOwner) {
+    this.pno = pno;
+    this.addr = addr;
+    this.owner = owner;
+  }
+}
+
+export class DataCache {
+  readonly #dev: BlockDevice;
+  readonly #pages = new Map<number, Page>();
+  readonly #free: number[] = [];
+  readonly #slots: number;
+  readonly u8: Uint8Array<ArrayBufferLike>;
+  #hand: IterableIterator<Page> | null = null;
+  dirty_pages = 0;
+  pages_in_flight = 0;
+  /** Woken when a write-back ended or slots became free. */
+  readonly progress = new WaitQueue();
+  /** Owners with dirty pages. */
+  readonly dirty_owners = new Set<DataOwner>();
+  /** Hears of the first failure of each page run that could not be written. */
+  onWriteError: (owner: DataOwner, errno: number, pno: number) => void = () => {};
+
+  constructor(arena: Arena, dev: BlockDevice, cache_bytes: number) {
+    this.#dev = dev;
+    this.u8 = arena.u8;
+    this.#slots = Math.max(64, Math.floor(cache_bytes / PAGE_BYTES));
+    const base = arena.alloc(this.#slots * PAGE_BYTES, PAGE_BYTES);
+    for (let i = this.#slots - 1; i >= 0; i--) this.#free.push(base + i * PAGE_BYTES);
+  }
+
+  get size(): number {
+    return this.#pages.size;
+  }
+
+  /** The page if it is in memory with its contents. */
+  peek(pno: number): Page | undefined {
+    const page = this.#pages.get(pno);
+    return page?.uptodate === true ? page : undefined;
+  }
+
+  /**
+   * A page to be written whole, or from `offset` on a part of it that the caller then zero-fills around: no read.
+   * Throws Wait when memory is short.
+   */
+  getForOverwrite(owner: DataOwner, pno: number): Page {
+    let page = this.#pages.get(pno);
+    if (page?.reading === true) waitOn(this.progress);
+    page ??= this.#insert(owner, pno);
+    if (page.owner !== owner) this.#adopt(page, owner);
+    page.uptodate = true;
+    page.old = false;
+    return page;
+  }
+
+  /** The page with the disk's contents, read if need be (a write of a part of it). Throws Wait, or FsError EIO. */
+  read(owner: DataOwner, pno: number): Page {
+    let page = this.#pages.get(pno);
+    if (page === undefined) {
+      page = this.#insert(owner, pno);
+      page.reading = true;
+      const p = page;
+      this.#dev.read(p.addr, PAGE_BYTES, pno * PAGE_BYTES, (res) => {
+        p.reading = false;
+        if (res === PAGE_BYTES) p.uptodate = true;
+        else owner.write_error = res < 0 ? -res : Errno.EIO;
+        this.progress.wakeAll();
+      });
+    }
+    if (page.reading) waitOn(this.progress);
+    if (!page.uptodate) {
+      this.#drop(page);
+      throw new FsError(Errno.EIO, "data_cache.read", { page: pno });
+    }
+    if (page.owner !== owner) this.#adopt(page, owner);
+    page.old = false;
+    return page;
+  }
+
+  markDirty(page: Page): void {
+    assert(page.uptodate, "a page without contents is marked dirty");
+    if (page.dirty) return;
+    page.dirty = true;
+    page.owner.dirty_pages++;
+    this.dirty_pages++;
+    this.dirty_owners.add(page.owner);
+  }
+
+  #adopt(page: Page, owner: DataOwner): void {
+    assert(!page.dirty && !page.writing, `page ${page.pno} is dirty under two files`);
+    page.owner.pages?.delete(page);
+    page.owner = owner;
+    (owner.pages ??= new Set()).add(page);
+  }
+
+  #insert(owner: DataOwner, pno: number): Page {
+    const addr = this.#free.pop();
+    if (addr === undefined) {
+      this.reclaim();
+      if (this.#free.length === 0) {
+        this.writeback(this.#slots >> 2);
+        waitOn(this.progress);
+      }
+      return this.#insert(owner, pno);
+    }
+    const page = new Page(pno, addr, owner);
+    this.#pages.set(pno, page);
+    (owner.pages ??= new Set()).add(page);
+    return page;
+  }
+
+  #drop(page: Page): void {
+    if (page.dirty) this.#clean(page);
+    page.uptodate = false;
+    this.#pages.delete(page.pno);
+    page.owner.pages?.delete(page);
+    if (page.owner.pages?.size === 0) page.owner.pages = null;
+    this.#free.push(page.addr);
+  }
+
+  #clean(page: Page): void {
+    page.dirty = false;
+    page.owner.dirty_pages--;
+    this.dirty_pages--;
+    if (page.owner.dirty_pages === 0) this.dirty_owners.delete(page.owner);
+  }
+
+  /** Drops clean pages that were not used lately. */
+  reclaim(): void {
+    let passes = Math.min(this.#pages.size * 2, 4096);
+    const want = Math.min(512, this.#slots >> 2);
+    while (this.#free.length < want && passes-- > 0) {
+      this.#hand ??= this.#pages.values();
+      const next = this.#hand.next();
+      if (next.done === true) {
+        this.#hand = null;
+        continue;
+      }
+      const page = next.value;
+      if (page.dirty || page.writing || page.reading) continue;
+      if (page.old) this.#drop(page);
+      else page.old = true;
+    }
+  }
+
+  /** True when write-back should run though nobody asked for it. */
+  get pressure(): boolean {
+    return this.dirty_pages > this.#slots >> 1;
+  }
+
+  /** Starts writing dirty pages, about `pages` of them, oldest owners first; does not wait. */
+  writeback(pages: number): void {
+    let left = pages;
+    for (const owner of this.dirty_owners) {
+      if (left <= 0) break;
+      left -= owner.dirty_pages;
+      this.#writeOwner(owner);
+    }
+    this.#dev.submit();
+  }
+
+  #writeOwner(owner: DataOwner): void {
+    if (owner.pages === null || owner.dirty_pages === 0) return;
+    const batch: Page[] = [];
+    for (const page of owner.pages) if (page.dirty && !page.writing) batch.push(page);
+    this.#write(batch);
+  }
+
+  /** Writes pages in runs that are contiguous on the disk. A page written to meanwhile is dirty again afterwards. */
+  #write(batch: Page[]): void {
+    batch.sort((a, b) => a.pno - b.pno);
+    for (let i = 0; i < batch.length; ) {
+      let j = i + 1;
+      while (j < batch.length && j - i < MAX_RUN && batch[j]!.pno === batch[j - 1]!.pno + 1) j++;
+      this.#writeRun(batch.slice(i, j));
+      i = j;
+    }
+  }
+
+  #writeRun(run: Page[]): void {
+    const iov: number[] = [];
+    for (const page of run) {
+      page.writing = true;
+      page.owner.pages_in_flight++;
+      this.pages_in_flight++;
+      this.#clean(page);
+      const n = iov.length;
+      if (n > 0 && iov[n - 2]! + iov[n - 1]! === page.addr) iov[n - 1]! += PAGE_BYTES;
+      else iov.push(page.addr, PAGE_BYTES);
+    }
+    const first = run[0]!.pno;
+    const done = (res: number): void => {
+      const errno = res < 0 ? -res : res < run.length * PAGE_BYTES ? Errno.EIO : 0;
+      for (const page of run) {
+        page.writing = false;
+        page.owner.pages_in_flight--;
+        this.pages_in_flight--;
+        if (errno !== 0) page.owner.write_error = errno;
+      }
+      if (errno !== 0) this.onWriteError(run[0]!.owner, errno, first);
+      this.progress.wakeAll();
+    };
+    if (iov.length === 2) this.#dev.write(iov[0]!, iov[1]!, first * PAGE_BYTES, done);
+    else this.#dev.writev(iov, first * PAGE_BYTES, done);
+  }
+
+  /**
+   * All pages of `owner` that are dirty now are written (not yet flushed on the device) when it answers.
+   * A failed write is kept in owner.write_error for fsync.
+   */
+  flushOwner(owner: DataOwner): Thunk<void> {
+    return (cb) => {
+      const round = (): void => {
+        if (owner.dirty_pages > 0) this.#writeOwner(owner);
+        this.#dev.submit();
+        if (owner.pages_in_flight > 0) this.progress.add(settle);
+        else cb(null);
+      };
+      // Pages that were being written when they became dirty again need a second round; more would chase a writer.
+      let rounds = 0;
+      const settle = (): void => {
+        if (owner.pages_in_flight > 0) this.progress.add(settle);
+        else if (owner.dirty_pages > 0 && rounds++ < 1) round();
+        else cb(null);
+      };
+      if (owner.pages_in_flight > 0 && owner.dirty_pages > 0) settle();
+      else round();
+    };
+  }
+
+  /** Everything that is dirty now is written when it answers. */
+  flushAll(): Thunk<void> {
+    return (cb) => {
+      const owners = [...this.dirty_owners];
+      for (const owner of owners) this.#writeOwner(owner);
+      this.#dev.submit();
+      const settle = (): void => {
+        if (this.pages_in_flight > 0) this.progress.add(settle);
+        else if (this.dirty_pages > 0 && rounds++ < 2) {
+          for (const owner of [...this.dirty_owners]) this.#writeOwner(owner);
+          this.#dev.submit();
+          settle();
+        } else cb(null);
+      };
+      let rounds = 0;
+      settle();
+    };
+  }
+
+  /** True when a page of the range is being read or written; wait for `progress`. */
+  busyIn(pno: number, count: number): boolean {
+    if (this.pages_in_flight === 0 && this.#pages.size === 0) return false;
+    return this.#some(pno, count, (p) => p.writing || p.reading);
+  }
+
+  /** Throws Wait while a page of the range is under I/O. Call before freeing the range, in the same run. */
+  waitIdle(pno: number, count: number): void {
+    if (this.busyIn(pno, count)) waitOn(this.progress);
+  }
+
+  /** Forgets pages whose place on the disk was freed, or written past this cache; dirty data in them is gone. */
+  invalidate(pno: number, count: number): void {
+    const victims: Page[] = [];
+    this.#some(pno, count, (p) => {
+      victims.push(p);
+      return false;
+    });
+    for (const p of victims) {
+      assert(!p.writing && !p.reading, `page ${p.pno} is forgotten while under I/O`);
+      this.#drop(p);
+    }
+    if (victims.length > 0) this.progress.wakeAll();
+  }
+
+  /** Drops the clean pages of an owner whose lock is given up. Its dirty pages were flushed before. */
+  dropOwner(owner: DataOwner): void {
+    if (owner.pages === null) return;
+    for (const page of [...owner.pages]) {
+      assert(!page.dirty && !page.writing, "dirty data is dropped with its lock");
+      if (!page.reading) this.#drop(page);
+    }
+  }
+
+  #some(pno: number, count: number, test: (p: Page) => boolean): boolean {
+    if (this.#pages.size === 0) return false;
+    if (count <= this.#pages.size) {
+      for (let n = pno; n < pno + count; n++) {
+        const page = this.#pages.get(n);
+        if (page !== undefined && test(page)) return true;
+      }
+      return false;
+    }
+    for (const page of this.#pages.values()) if (page.pno >= pno && page.pno < pno + count && test(page)) return true;
+    return false;
+  }
+}
