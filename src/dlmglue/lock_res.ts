@@ -65,6 +65,22 @@ export class LockRes {
     else this.pr_holders--;
     assert(this.ex_holders >= 0 && this.pr_holders >= 0, `${this.name} released too often`);
     if (this.blocking !== NL) this.onIdle(this);
+    if (this.#idle_waits.length > 0) {
+      const run = this.#idle_waits.filter((w) => this.#idleFor(w.to));
+      this.#idle_waits = this.#idle_waits.filter((w) => !run.includes(w));
+      for (const w of run) w.cb();
+    }
+  }
+  #idle_waits: { to: LockLevel; cb: () => void }[] = [];
+
+  #idleFor(to: LockLevel): boolean {
+    return this.ex_holders === 0 && (to === PR || this.pr_holders === 0);
+  }
+
+  /** Calls when no holder stands against a downconvert to `to`; at once if so already. */
+  whenIdle(to: LockLevel, cb: () => void): void {
+    if (this.#idleFor(to)) cb();
+    else this.#idle_waits.push({ to, cb });
   }
 
   /** Highest level that is compatible with what the others want (ocfs2_highest_compat_lock_level). */

@@ -11,12 +11,13 @@ import { type SystemInode, systemInodeName } from "../format/disk/index.ts";
 import type { Journal } from "../journal/journal.ts";
 import type { Arena } from "../lib/arena.ts";
 import type { Clock, Random } from "../lib/clock.ts";
-import { AssertionFailure, assert, Corruption } from "../lib/fs_error.ts";
+import { AssertionFailure, Corruption } from "../lib/fs_error.ts";
 import { type Callback, runTaskSync, type Task, type Thunk } from "../lib/task.ts";
 import { WAIT } from "../lib/wait.ts";
 import type { Kernels } from "../wasm/kernels.ts";
 import type { Inode } from "./inode.ts";
 import type { InodeCache } from "./inode_cache.ts";
+import type { KernelCaches } from "./inode_locks.ts";
 import type { BlockKinds } from "./kinds.ts";
 import type { MountOptions } from "./mount_options.ts";
 import { Op } from "./op.ts";
@@ -64,6 +65,8 @@ export class Osb {
   kinds!: BlockKinds;
   /** System inodes by name, filled at mount (sysfile.ts). */
   readonly system_inodes = new Map<string, Inode>();
+  /** The kernel's caches behind FUSE; null for the library and tools. */
+  kernel_caches: KernelCaches | null = null;
   /** Our slot, -1 while none is taken (read-only mounts of clean volumes). */
   slot_num = -1;
   /** Why nothing may be written, null when it may: "-o ro", "errors=remount-ro after …", an ro_compat feature. */
@@ -211,15 +214,16 @@ export class Osb {
     return this.dev.pump();
   }
 
+  /** Calls the next periodic commit off. */
+  cancelTimer: (() => void) | null = null;
+  /** The volume is being closed: no new work. */
+  closing = false;
+
   /** A broken invariant: set by the mount to stop writing and end the process; tests let it pass to the caller. */
   onAssertion: (err: AssertionFailure) => void = () => {};
 
   /** Bad contents were found on the disk: errors=remount-ro|panic|continue (__ocfs2_error). Set by super. */
   onCorruption: (err: Error) => void = () => {};
-
-  assertWritable(): void {
-    assert(this.readonly_reason === null, "a write path was reached on a read-only volume");
-  }
 }
 
 function* oneStep<T>(thunk: Thunk<T>): Task<T> {
