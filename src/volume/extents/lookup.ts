@@ -1,18 +1,77 @@
 /** Finding an extent (ocfs2_find_leaf, ocfs2_get_clusters_nocache). */
-import { unreachable } from "../../lib/fs_error.ts";
+import { Corruption } from "../../lib/fs_error.ts";
 import type { Op } from "../op.ts";
+import {
+  blknoOf,
+  cposOf,
+  emptyRecs,
+  flagsOf,
+  LIST_OFF,
+  lastAtOrBefore,
+  leafClustersOf,
+  recAt,
+  usedOf,
+} from "./extent_list.ts";
 import type { Extent, ExtentTree } from "./extent_tree.ts";
+import { findPath, leafOf, nextLeaf, prefetchRight, readChild, rootDepth } from "./path.ts";
+
+/** The end of every file, in clusters: what a hole behind the last extent reaches to. */
+const END_OF_FILES = 0xffffffff;
+
+export function leafExtent(et: ExtentTree, rec: number): Extent {
+  const { dv } = et.osb.cache;
+  return {
+    cpos: cposOf(dv, rec),
+    clusters: leafClustersOf(dv, rec),
+    blkno: blknoOf(dv, rec),
+    flags: flagsOf(dv, rec),
+  };
+}
 
 /**
  * What is at logical cluster `cpos`: the extent that holds it, whole, or a hole (blkno 0) from `cpos` up to the next
- * extent, up to 0xffffffff clusters when there is none.
+ * extent, or up to 0xffffffff when there is none. Throws Corruption for a tree that is none.
  */
-export function lookupExtent(_op: Op, _et: ExtentTree, _cpos: number): Extent {
-  return unreachable("lookupExtent is not there yet");
+export function lookupExtent(op: Op, et: ExtentTree, cpos: number): Extent {
+  const { dv } = et.osb.cache;
+  let bh = et.root_bh;
+  let el = et.el_addr;
+  let next = END_OF_FILES;
+  for (let depth = rootDepth(et); depth > 0; depth--) {
+    const idx = Math.max(0, lastAtOrBefore(dv, el, 0, cpos));
+    // The separators say where the next leaf begins: a hole at a leaf's end needs no look into its neighbour.
+    if (idx + 1 < usedOf(dv, el)) next = cposOf(dv, recAt(el, idx + 1));
+    bh = readChild(op, et, bh, el, idx);
+    el = bh.addr + LIST_OFF;
+  }
+  const from = emptyRecs(dv, el);
+  const idx = lastAtOrBefore(dv, el, from, cpos);
+  if (idx >= from) {
+    const rec = recAt(el, idx);
+    if (cpos < cposOf(dv, rec) + leafClustersOf(dv, rec)) {
+      if (blknoOf(dv, rec) === 0)
+        throw new Corruption("extents.lookup", {
+          owner: et.ci.ci_blkno,
+          blkno: bh.blkno,
+          found: "an extent at block 0",
+        });
+      return leafExtent(et, rec);
+    }
+  }
+  if (idx + 1 < usedOf(dv, el)) next = cposOf(dv, recAt(el, idx + 1));
+  return { cpos, clusters: Math.max(0, next - cpos), blkno: 0, flags: 0 };
 }
 
-/** All records from `cpos` on, in order, leaf by leaf. Throws Wait between leaves; use it within one operation. */
-// biome-ignore lint/correctness/useYield: not there yet
-export function* extentRecords(_op: Op, _et: ExtentTree, _cpos = 0): Generator<Extent> {
-  unreachable("extentRecords is not there yet");
+/** All extents from the one that holds or follows `cpos` on, in order. Reads leaf by leaf; the tree must not be changed meanwhile. */
+export function* extentRecords(op: Op, et: ExtentTree, cpos = 0): Generator<Extent> {
+  const { dv } = et.osb.cache;
+  const path = findPath(op, et, cpos);
+  do {
+    prefetchRight(et, path, 16);
+    const { el } = leafOf(path);
+    for (let i = emptyRecs(dv, el); i < usedOf(dv, el); i++) {
+      const e = leafExtent(et, recAt(el, i));
+      if (e.cpos + e.clusters > cpos) yield e;
+    }
+  } while (nextLeaf(op, et, path));
 }
