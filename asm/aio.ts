@@ -41,6 +41,13 @@ export function ringPush(ring: usize, entry: usize): u32 {
   }
 }
 
+/** Appends up to n entries of 24 bytes each; returns how many there was room for. */
+export function ringPushN(ring: usize, entries: usize, n: u32): u32 {
+  let i: u32 = 0;
+  while (i < n && ringPush(ring, entries + <usize>i * ENTRY)) i++;
+  return i;
+}
+
 /** Takes the oldest entry to out (24 bytes); 0 if there is none. */
 export function ringPop(ring: usize, out: usize): u32 {
   const mask = load<u32>(ring);

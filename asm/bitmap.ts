@@ -70,6 +70,17 @@ export function popcountRange(addr: usize, start: u32, n: u32): u32 {
   return count + <u32>popcnt<u64>(load<u64>(addr + (<usize>w << 3)) & tail);
 }
 
+/** Set bits of each of n bitmaps, from pairs of u32 {addr, nbits}; u32 counts to out (0: not wanted). Returns the sum. */
+export function popcountBatch(pairs: usize, n: u32, out: usize): u32 {
+  let sum: u32 = 0;
+  for (let i: usize = 0; i < <usize>n; i++) {
+    const count = popcountRange(<usize>load<u32>(pairs + (i << 3)), 0, load<u32>(pairs + (i << 3), 4));
+    if (out) store<u32>(out + (i << 2), count);
+    sum += count;
+  }
+  return sum;
+}
+
 // Bytes, not words, are written: what lies behind the bitmap may belong to another thread.
 // @ts-ignore: decorator
 @inline

@@ -114,6 +114,20 @@ export function emapLookup(map: usize, cpos: u32, out: usize): i32 {
   return -2;
 }
 
+/**
+ * emapLookup for n u32 positions; 16 bytes each to out, all zero where the map has nothing. Returns how many were
+ * looked up: less than n if the map was being changed all the while.
+ */
+export function emapLookupBatch(map: usize, cpos: usize, n: u32, out: usize): u32 {
+  for (let i: u32 = 0; i < n; i++) {
+    const to = out + (<usize>i << 4);
+    const found = emapLookup(map, load<u32>(cpos + (<usize>i << 2)), to);
+    if (found == -2) return i;
+    if (found < 0) v128.store(to, i64x2.splat(0));
+  }
+  return n;
+}
+
 // @ts-ignore: decorator
 @inline
 function put(r: usize, cpos: u32, clusters: u32, phys: u32, flags: u32): void {

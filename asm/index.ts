@@ -4,12 +4,14 @@
 
 export { blockCheckCompute, blockCheckComputeBatch, blockCheckComputeBhs } from "./checksum";
 export { blockCheckValidate, blockCheckValidateBatch, blockCheckValidateBhs } from "./checksum";
-export { crc32Be, crc32Le, crc32c, crc32cBatch, hammingEncode, hammingFix, tablesInit } from "./checksum";
-export { clearRange, findFreeRun, findNextBit, findNextZeroBit, popcountRange, setRange } from "./bitmap";
+export { crc32Be, crc32Le, crc32c, crc32cBatch, tablesInit } from "./crc";
+export { hammingEncode, hammingFix } from "./hamming";
+export { clearRange, findFreeRun, findNextBit, findNextZeroBit, popcountBatch, popcountRange, setRange } from "./bitmap";
 export { dirCheck, dirFind, dirFindFree, dirMaxRecLen, dxFind, dxHash } from "./dirhash";
-export { emapInit, emapInsert, emapLookup, emapRemove, extentSearch, extentSearchBatch, extentSearchInterior } from "./extent_map";
+export { emapInit, emapInsert, emapLookup, emapLookupBatch, emapRemove } from "./extent_map";
+export { extentSearch, extentSearchBatch, extentSearchInterior } from "./extent_map";
 export { bqMerge, bqSort } from "./blockqueue";
-export { ringCount, ringInit, ringPop, ringPopN, ringPush } from "./aio";
+export { ringCount, ringInit, ringPop, ringPopN, ringPush, ringPushN } from "./aio";
 
 /** First byte behind the module's static data: the arena's own room starts here. */
 export function heapBase(): usize {

@@ -61,6 +61,12 @@ const block = (len: number) =>
     return out;
   });
 
+/** Short and long: the kernels have another way for each. */
+const lengths = fc.oneof(
+  bytes(200),
+  fc.tuple(block(5000), fc.nat(5000)).map(([data, len]) => data.subarray(0, len)),
+);
+
 function naiveCrc(poly: number, crc: number, data: Uint8Array): number {
   for (const byte of data) {
     crc ^= byte;
@@ -152,7 +158,7 @@ describe("checksum", () => {
 
   test("crc32: twin, oracle and zlib agree at every length and alignment", () => {
     fc.assert(
-      fc.property(bytes(600), fc.nat(0xffffffff), fc.nat(15), (data, seed, skew) => {
+      fc.property(lengths, fc.nat(0xffffffff), fc.nat(15), (data, seed, skew) => {
         const shifted = new Uint8Array(skew + data.length);
         shifted.set(data, skew);
         const [le, be, castagnoli] = both(shifted, (k) => [
@@ -275,6 +281,20 @@ describe("checksum", () => {
       }),
       { numRuns: 60 },
     );
+  });
+
+  test("the check field counts as zero wherever it lies", () => {
+    const data = Uint8Array.from({ length: 4096 }, (_, i) => (i * i * 31) >> 3);
+    both(data, (k, u8) => {
+      const step = k === sides[0]!.k ? 1 : 73;
+      for (let off = 0; off <= 4088; off += step) {
+        k.blockCheckCompute(base, 4096, off);
+        expect(k.blockCheckValidate(base, 4096, off)).toBe(CHECK_OK);
+        u8[base + ((off + 2000) & 4095)]! ^= 16;
+        expect(k.blockCheckValidate(base, 4096, off)).toBe(CHECK_FIXED);
+        u8.set(data, base);
+      }
+    });
   });
 
   test("a wrong stored crc is refused even if the parity matches", () => {
@@ -407,6 +427,25 @@ describe("bitmap", () => {
         });
       }),
       { numRuns: 400 },
+    );
+  });
+
+  test("popcountBatch is popcountRange of each", () => {
+    fc.assert(
+      fc.property(bytes(80, 80), fc.array(fc.nat(640), { maxLength: 8 }), (data, sizes) => {
+        both(data, (k, _u8, dv) => {
+          const pairs = base + 4096;
+          const out = base + 8192;
+          sizes.forEach((nbits, i) => {
+            dv.setUint32(pairs + 8 * i, base, true);
+            dv.setUint32(pairs + 8 * i + 4, nbits, true);
+          });
+          const sum = k.popcountBatch(pairs, sizes.length, out);
+          const each = sizes.map((nbits) => k.popcountRange(base, 0, nbits));
+          expect(sizes.map((_, i) => dv.getUint32(out + 4 * i, true))).toEqual(each);
+          expect(sum).toBe(each.reduce((a, b) => a + b, 0));
+        });
+      }),
     );
   });
 
@@ -685,8 +724,14 @@ describe("extent_map", () => {
                 if (o.remove) model.delete(c);
                 else model.set(c, [phys ? phys + c - o.cpos : 0, o.flags]);
               }
+              const positions = out + 64;
+              const batch = positions + 512;
+              for (let c = 0; c < 82; c++) dv.setUint32(positions + 4 * c, c, true);
+              expect(k.emapLookupBatch(map, positions, 82, batch)).toBe(82);
               for (let c = 0; c < 82; c++) {
                 const i = k.emapLookup(map, c, out);
+                if (i < 0) u8.fill(0, out, out + 16);
+                expect(u8.slice(batch + 16 * c, batch + 16 * c + 16)).toEqual(u8.slice(out, out + 16));
                 const want = model.get(c);
                 expect(i >= 0).toBe(want !== undefined);
                 if (want) {
@@ -799,10 +844,14 @@ describe("aio", () => {
           const model: number[] = [];
           ops.forEach((op, i) => {
             if (op < 5) {
-              dv.setUint32(entry, i, true);
-              dv.setUint32(entry + 20, ~i >>> 0, true);
-              expect(k.ringPush(base, entry)).toBe(model.length < 4 ? 1 : 0);
-              if (model.length < 4) model.push(i);
+              for (let j = 0; j < op; j++) {
+                dv.setUint32(entry + RING_ENTRY_BYTES * j, 8 * i + j, true);
+                dv.setUint32(entry + RING_ENTRY_BYTES * j + 20, ~(8 * i + j) >>> 0, true);
+              }
+              const room = Math.min(op, 4 - model.length);
+              if (op === 1) expect(k.ringPush(base, entry)).toBe(room);
+              else expect(k.ringPushN(base, entry, op)).toBe(room);
+              for (let j = 0; j < room; j++) model.push(8 * i + j);
             } else {
               const n = k.ringPopN(base, out, op - 5);
               expect(n).toBe(Math.min(op - 5, model.length));

@@ -68,6 +68,11 @@ export interface ExtentMapKernels {
    * being changed all the while (only from another thread than the writer's). out is written even for -2.
    */
   emapLookup(map: number, cpos: number, out: number): number;
+  /**
+   * emapLookup for n u32 positions at cpos; a record each to out, zero where the map has nothing. Returns how many were
+   * looked up: less than n only if another thread was changing the map all the while.
+   */
+  emapLookupBatch(map: number, cpos: number, n: number, out: number): number;
   /** Replaces what the map had there; phys is a cluster number, 0 a hole. Returns the record count, -1 if full. */
   emapInsert(map: number, cpos: number, clusters: number, phys: number, flags: number): number;
   /** Forgets a range. Returns the record count, -1 if a record would have to be split and there is no room. */
@@ -97,6 +102,8 @@ export interface BitmapKernels {
   ): number;
   /** Set bits among the n from start on. */
   popcountRange(addr: number, start: number, n: number): number;
+  /** Set bits of n bitmaps, from u32 pairs {addr, nbits}; u32 counts to out (0: not wanted). Returns the sum. */
+  popcountBatch(pairs: number, n: number, out: number): number;
   /** Sets n bits; returns how many were set before: anything but 0 is a corruption. */
   setRange(addr: number, start: number, n: number): number;
   /** Clears n bits; returns how many were clear before: anything but 0 is a corruption. */
@@ -154,6 +161,8 @@ export interface AioKernels {
   ringInit(ring: number, capacity: number): void;
   /** 1, or 0 if the ring is full. */
   ringPush(ring: number, entry: number): number;
+  /** Pushes up to n entries that lie one behind the other; returns how many there was room for. */
+  ringPushN(ring: number, entries: number, n: number): number;
   /** 1, or 0 if the ring is empty. */
   ringPop(ring: number, out: number): number;
   /** Pops up to n entries, one behind the other at out; returns how many. */
@@ -192,6 +201,7 @@ export function createKernels(arena: Arena): Kernels {
   const findNextZeroBit = w.findNextZeroBit;
   const findFreeRun = w.findFreeRun;
   const popcountRange = w.popcountRange;
+  const popcountBatch = w.popcountBatch;
   const setRange = w.setRange;
   const clearRange = w.clearRange;
   const dxHash = w.dxHash;
@@ -206,6 +216,7 @@ export function createKernels(arena: Arena): Kernels {
     findFreeRun: (addr, nbits, from, want, best, other, out) =>
       findFreeRun(addr, nbits, from, want, best, other, out) >>> 0,
     popcountRange: (addr, start, n) => popcountRange(addr, start, n) >>> 0,
+    popcountBatch: (pairs, n, out) => popcountBatch(pairs, n, out) >>> 0,
     setRange: (addr, start, n) => setRange(addr, start, n) >>> 0,
     clearRange: (addr, start, n) => clearRange(addr, start, n) >>> 0,
     dxHash: (name, len, seed0, seed1, signed, out) => dxHash(name, len, seed0, seed1, signed, out) >>> 0,

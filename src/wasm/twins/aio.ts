@@ -29,6 +29,14 @@ export function aioTwin(m: TwinMemory): AioKernels {
     }
   }
 
+  function ringPush(ring: number, entry: number): number {
+    const got = claim(ring, TAIL, 0);
+    if (!got) return 0;
+    u8.copyWithin(got.slot + 8, entry, entry + ENTRY);
+    Atomics.store(i32, got.slot >>> 2, (got.pos + 1) | 0);
+    return 1;
+  }
+
   function ringPop(ring: number, out: number): number {
     const got = claim(ring, HEAD, 1);
     if (!got) return 0;
@@ -44,12 +52,11 @@ export function aioTwin(m: TwinMemory): AioKernels {
       Atomics.store(i32, (ring + TAIL) >>> 2, 0);
       Atomics.store(i32, (ring + HEAD) >>> 2, 0);
     },
-    ringPush(ring, entry) {
-      const got = claim(ring, TAIL, 0);
-      if (!got) return 0;
-      u8.copyWithin(got.slot + 8, entry, entry + ENTRY);
-      Atomics.store(i32, got.slot >>> 2, (got.pos + 1) | 0);
-      return 1;
+    ringPush,
+    ringPushN(ring, entries, n) {
+      let i = 0;
+      while (i < n && ringPush(ring, entries + ENTRY * i)) i++;
+      return i;
     },
     ringPop,
     ringPopN(ring, out, n) {

@@ -61,6 +61,15 @@ export function bitmapTwin(m: TwinMemory): BitmapKernels {
       return Math.min(len, want);
     },
     popcountRange,
+    popcountBatch(pairs, n, out) {
+      let sum = 0;
+      for (let i = 0; i < n; i++) {
+        const count = popcountRange(m.dv.getUint32(pairs + 8 * i, true), 0, m.dv.getUint32(pairs + 8 * i + 4, true));
+        if (out) m.dv.setUint32(out + 4 * i, count, true);
+        sum += count;
+      }
+      return sum;
+    },
     setRange(addr, start, n) {
       const before = popcountRange(addr, start, n);
       bytes(addr, start, n, (at, mask) => {

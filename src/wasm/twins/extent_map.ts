@@ -59,6 +59,12 @@ export function extentMapTwin(m: TwinMemory): ExtentMapKernels {
     return [before, behind];
   }
 
+  function emapLookup(map: number, cpos: number, out: number): number {
+    const i = read(map).findIndex((r) => cpos >= r.cpos && cpos < r.cpos + r.clusters);
+    if (i >= 0) m.u8.copyWithin(out, map + HEAD + REC * i, map + HEAD + REC * (i + 1));
+    return i;
+  }
+
   return {
     extentSearch,
     extentSearchBatch(recs, count, cpos, n, out) {
@@ -77,10 +83,13 @@ export function extentMapTwin(m: TwinMemory): ExtentMapKernels {
       dv.setUint32(map + 12, 0, true);
       Atomics.store(m.i32, map >>> 2, 0);
     },
-    emapLookup(map, cpos, out) {
-      const i = read(map).findIndex((r) => cpos >= r.cpos && cpos < r.cpos + r.clusters);
-      if (i >= 0) m.u8.copyWithin(out, map + HEAD + REC * i, map + HEAD + REC * (i + 1));
-      return i;
+    emapLookup,
+    emapLookupBatch(map, cpos, n, out) {
+      for (let i = 0; i < n; i++) {
+        const to = out + REC * i;
+        if (emapLookup(map, u32(cpos + 4 * i), to) < 0) m.u8.fill(0, to, to + REC);
+      }
+      return n;
     },
     emapInsert(map, cpos, clusters, phys, flags) {
       const capacity = u32(map + 8);
