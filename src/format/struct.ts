@@ -9,6 +9,11 @@
  * Why it is built this way and what it costs: docs/FORMAT.md, "How to read the tables".
  */
 
+import { printStruct, structToJSON } from "./print.ts";
+import { makeView } from "./view.ts";
+
+export { flagNames, isActive } from "./print.ts";
+
 export type Order = "le" | "be" | "host";
 export type NumKind = "u8" | "u16" | "u32" | "u64" | "s8" | "s16" | "s32" | "s64";
 export type ScalarKind = NumKind | "hex64";
@@ -124,6 +129,8 @@ export interface PrintOptions {
   readonly maxElems?: number;
 }
 
+export type ViewClass<V> = new (dv: DataView, off: number) => V;
+
 export interface Struct<F> {
   readonly name: string;
   /** sizeof, without the flexible tail. */
@@ -131,6 +138,7 @@ export interface Struct<F> {
   readonly order: Order;
   readonly fields: F;
   readonly unions: readonly UnionInfo[];
+  readonly View: ViewClass<View<F>>;
   /** A new view at `off` of an arena. */
   at(dv: DataView, off: number): View<F>;
   /** A new view over bytes that are not in an arena. */
@@ -213,7 +221,7 @@ export function union<A extends Record<string, Fields>>(
   return out as UnionToIntersection<A[keyof A]>;
 }
 
-const SCALAR_SIZE: Readonly<Record<ScalarKind, number>> = {
+export const SCALAR_SIZE: Readonly<Record<ScalarKind, number>> = {
   u8: 1,
   u16: 2,
   u32: 4,
@@ -247,22 +255,24 @@ export function struct<const F extends Fields>(
 ): Struct<F> {
   checkTable(name, size, fields, opts);
   const unions = [...new Set(Object.values(fields).flatMap((f) => (f.union ? [f.union] : [])))];
-  const View = makeView(name, size, order !== "be", fields);
+  const { View, at } = makeView(name, size, order !== "be", fields);
   const self: Struct<F> = {
     name,
     size,
     order,
     fields,
     unions,
-    at: (dv, off) => new View(dv, off) as View<F>,
-    from: (b, off = 0) => new View(new DataView(b.buffer, b.byteOffset, b.byteLength), off) as View<F>,
-    alloc: (tailBytes = 0) => new View(new DataView(new ArrayBuffer(size + tailBytes)), 0) as View<F>,
+    View: View as ViewClass<View<F>>,
+    at: at as (dv: DataView, off: number) => View<F>,
+    from: (b, off = 0) => self.at(new DataView(b.buffer, b.byteOffset, b.byteLength), off),
+    alloc: (tailBytes = 0) => self.at(new DataView(new ArrayBuffer(size + tailBytes)), 0),
     print: (v, o) => printStruct(self, v, o),
-    toJSON: (v, o) => structToJSON(self, v, o) as Record<string, unknown>,
+    toJSON: (v, o) => structToJSON(self, v, o),
   };
   return Object.freeze(self);
 }
 
+const IDENT = /^[A-Za-z_]\w*$/;
 const VIEW_MEMBERS = new Set(["dv", "off", "seek", "bytes", "constructor"]);
 
 function checkTable(name: string, size: number, fields: Fields, opts: StructOptions): void {
@@ -270,8 +280,10 @@ function checkTable(name: string, size: number, fields: Fields, opts: StructOpti
   const fail = (what: string): never => {
     throw new Error(`struct ${name}: ${what}`);
   };
+  if (!IDENT.test(name)) fail("the name is no identifier");
   const entries = Object.entries(fields);
   for (const [key, f] of entries) {
+    if (!IDENT.test(key)) fail(`${key} is not a name`);
     if (VIEW_MEMBERS.has(key)) fail(`field ${key} hides a member of the view; name it ${key}_`);
     if (!Number.isInteger(f.off) || f.off < 0) fail(`${key} has no valid offset`);
     if (f.off + f.size > size) fail(`${key} ends at ${hex(f.off + f.size)}, behind the end ${hex(size)}`);
@@ -308,376 +320,4 @@ function checkTable(name: string, size: number, fields: Fields, opts: StructOpti
     if (f.off !== e) fail(`hole in arm ${f.arm} from ${hex(e)} to ${key} at ${hex(f.off)}`);
     u.ends.set(f.arm!, f.off + f.size);
   }
-}
-
-function range(name: string, v: number | bigint, kind: string): never {
-  throw new RangeError(`${name}: ${v} does not fit ${kind}`);
-}
-
-const TWO32 = 0x1_0000_0000;
-
-interface Codec {
-  get(dv: DataView, p: number): number | bigint;
-  set(dv: DataView, p: number, v: never, name: string): void;
-}
-
-/** 64-bit values are put together from halves: a BigInt costs six to ten times as much. */
-function codec(kind: ScalarKind, le: boolean): Codec {
-  const lo = le ? 0 : 4;
-  const hi = le ? 4 : 0;
-  switch (kind) {
-    case "u8":
-      return {
-        get: (dv, p) => dv.getUint8(p),
-        set: (dv, p, v: number, n) => ((v & 0xff) === v ? dv.setUint8(p, v) : range(n, v, kind)),
-      };
-    case "u16":
-      return {
-        get: (dv, p) => dv.getUint16(p, le),
-        set: (dv, p, v: number, n) => ((v & 0xffff) === v ? dv.setUint16(p, v, le) : range(n, v, kind)),
-      };
-    case "u32":
-      return {
-        get: (dv, p) => dv.getUint32(p, le),
-        // A negative int32 is let in: `flags & ~BIT` yields one.
-        set: (dv, p, v: number, n) => (v >>> 0 === v || (v | 0) === v ? dv.setUint32(p, v, le) : range(n, v, kind)),
-      };
-    case "u64":
-      return {
-        get: (dv, p) => dv.getUint32(p + lo, le) + dv.getUint32(p + hi, le) * TWO32,
-        set: (dv, p, v: number, n) => {
-          if (!Number.isSafeInteger(v) || v < 0) range(n, v, kind);
-          dv.setUint32(p + lo, v >>> 0, le);
-          dv.setUint32(p + hi, (v / TWO32) >>> 0, le);
-        },
-      };
-    case "s8":
-      return {
-        get: (dv, p) => dv.getInt8(p),
-        set: (dv, p, v: number, n) => ((v << 24) >> 24 === v ? dv.setInt8(p, v) : range(n, v, kind)),
-      };
-    case "s16":
-      return {
-        get: (dv, p) => dv.getInt16(p, le),
-        set: (dv, p, v: number, n) => ((v << 16) >> 16 === v ? dv.setInt16(p, v, le) : range(n, v, kind)),
-      };
-    case "s32":
-      return {
-        get: (dv, p) => dv.getInt32(p, le),
-        set: (dv, p, v: number, n) => ((v | 0) === v ? dv.setInt32(p, v, le) : range(n, v, kind)),
-      };
-    case "s64":
-      return {
-        get: (dv, p) => dv.getUint32(p + lo, le) + dv.getInt32(p + hi, le) * TWO32,
-        set: (dv, p, v: number, n) => {
-          if (!Number.isSafeInteger(v)) range(n, v, kind);
-          dv.setUint32(p + lo, v >>> 0, le);
-          dv.setInt32(p + hi, Math.floor(v / TWO32), le);
-        },
-      };
-    case "hex64":
-      return {
-        get: (dv, p) => dv.getBigUint64(p, le),
-        set: (dv, p, v: bigint, n) => {
-          if (typeof v !== "bigint" || v < 0n || v > 0xffff_ffff_ffff_ffffn) range(n, v, kind);
-          dv.setBigUint64(p, v, le);
-        },
-      };
-  }
-}
-
-function window(dv: DataView, off: number, n: number): Uint8Array {
-  return new Uint8Array(dv.buffer, dv.byteOffset + off, n);
-}
-
-class BaseView implements ViewBase {
-  dv: DataView;
-  off: number;
-  constructor(dv: DataView, off: number) {
-    this.dv = dv;
-    this.off = off;
-  }
-  seek(off: number): this {
-    this.off = off;
-    return this;
-  }
-  bytes(): Uint8Array {
-    throw new Error("replaced in every struct");
-  }
-}
-
-type ViewClass = new (dv: DataView, off: number) => BaseView;
-
-function makeView(name: string, size: number, le: boolean, fields: Fields): ViewClass {
-  const View = class extends BaseView {
-    override bytes(): Uint8Array {
-      return window(this.dv, this.off, size);
-    }
-  };
-  Object.defineProperty(View, "name", { value: name });
-  const proto = View.prototype;
-  for (const [key, f] of Object.entries(fields)) {
-    Object.defineProperty(proto, key, { ...accessor(`${name}.${key}`, f, le), enumerable: true });
-    if (f.kind === "array" || f.kind === "tail") {
-      const { off, stride } = f;
-      Object.defineProperty(proto, `${key}_off`, {
-        value(this: BaseView, i: number): number {
-          return this.off + off + i * stride;
-        },
-      });
-    }
-  }
-  return View;
-}
-
-interface Accessor {
-  get(this: BaseView): unknown;
-  set?(this: BaseView, v: never): void;
-}
-
-function accessor(name: string, f: Field, le: boolean): Accessor {
-  const o = f.off;
-  const n = f.size;
-  switch (f.kind) {
-    case "sub": {
-      const of = f.of;
-      return {
-        get() {
-          return of.at(this.dv, this.off + o);
-        },
-      };
-    }
-    case "array":
-    case "tail": {
-      const make = elemRef(name, f, le);
-      return {
-        get() {
-          return make(this.dv, this.off + o);
-        },
-      };
-    }
-    case "bytes":
-    case "reserved":
-      return {
-        get() {
-          return window(this.dv, this.off + o, n);
-        },
-        set(v: Uint8Array) {
-          if (v.length > n) range(name, v.length, `${n} bytes`);
-          const w = window(this.dv, this.off + o, n);
-          w.set(v);
-          w.fill(0, v.length);
-        },
-      };
-    case "cstr":
-      return {
-        get() {
-          const w = window(this.dv, this.off + o, n);
-          const nul = w.indexOf(0);
-          return Buffer.from(w.buffer, w.byteOffset, nul < 0 ? n : nul).toString("utf8");
-        },
-        set(v: string) {
-          const b = Buffer.from(v, "utf8");
-          if (b.length > n || b.includes(0)) range(name, b.length, `a string of ${n} bytes`);
-          const w = window(this.dv, this.off + o, n);
-          w.set(b);
-          w.fill(0, b.length);
-        },
-      };
-    default:
-      return scalarAccessor(name, f.kind, o, le);
-  }
-}
-
-/** One function body per kind and not a call through codec(): the field's reader must inline into the caller. */
-function scalarAccessor(name: string, kind: ScalarKind, o: number, le: boolean): Accessor {
-  const c = codec(kind, le);
-  const set = function (this: BaseView, v: never): void {
-    c.set(this.dv, this.off + o, v, name);
-  };
-  switch (kind) {
-    case "u8":
-      return {
-        get() {
-          return this.dv.getUint8(this.off + o);
-        },
-        set,
-      };
-    case "u16":
-      return {
-        get() {
-          return this.dv.getUint16(this.off + o, le);
-        },
-        set,
-      };
-    case "u32":
-      return {
-        get() {
-          return this.dv.getUint32(this.off + o, le);
-        },
-        set,
-      };
-    case "u64": {
-      const lo = o + (le ? 0 : 4);
-      const hi = o + (le ? 4 : 0);
-      return {
-        get() {
-          return this.dv.getUint32(this.off + lo, le) + this.dv.getUint32(this.off + hi, le) * TWO32;
-        },
-        set,
-      };
-    }
-    default:
-      return {
-        get() {
-          return c.get(this.dv, this.off + o);
-        },
-        set,
-      };
-  }
-}
-
-type RefMaker = (dv: DataView, base: number) => unknown;
-
-function elemRef(name: string, f: ArrayField | TailField, le: boolean): RefMaker {
-  const { of, stride } = f;
-  const count = f.kind === "array" ? f.count : Number.POSITIVE_INFINITY;
-  const pos = (base: number, i: number): number => {
-    if (!Number.isInteger(i) || i < 0 || i >= count) range(`${name}[]`, i, `${count} elements`);
-    return base + i * stride;
-  };
-  if (typeof of !== "string") {
-    return (dv, base) => ({
-      count,
-      at: (i: number) => of.at(dv, pos(base, i)),
-      off: (i: number) => base + i * stride,
-      bytes: (n: number) => window(dv, base, n),
-    });
-  }
-  const c = codec(of, le);
-  return (dv, base) => ({
-    count,
-    get: (i: number) => c.get(dv, pos(base, i)),
-    set: (i: number, v: never) => c.set(dv, pos(base, i), v, name),
-    off: (i: number) => base + i * stride,
-    bytes: (n: number) => window(dv, base, n),
-  });
-}
-
-// ---- printing ----
-
-type Loose = Record<string, never> & ViewBase;
-
-/** Whether the field is meaningful now: outside any union, in the arm that is picked, or nobody can tell. */
-export function isActive(f: Field, v: ViewBase, parent?: ViewBase): boolean {
-  if (!f.union) return true;
-  const arm = f.union.pick(v as unknown as Peek, parent as unknown as Peek | undefined);
-  return arm === undefined || arm === f.arm;
-}
-
-/** Names the set bits of `value`; bits the table does not know are shown in hex. */
-export function flagNames(value: number, table: FlagTable): string {
-  const names: string[] = [];
-  let rest = value;
-  for (const [k, bit] of Object.entries(table)) {
-    if (bit !== 0 && Math.floor(value / bit) % 2 === 1) {
-      names.push(k);
-      rest -= bit;
-    }
-  }
-  if (rest !== 0) names.push(`0x${rest.toString(16)}`);
-  return names.join("|");
-}
-
-const toHex = (b: Uint8Array): string => Buffer.from(b.buffer, b.byteOffset, b.byteLength).toString("hex");
-
-/** Elements to show: what the structure says is in use, but never more than memory holds. */
-function tailCount(f: TailField, v: ViewBase): number {
-  const said = f.used ?? f.cap;
-  const n = said ? (v as unknown as Peek)[said]! : 0;
-  const room = Math.floor((v.dv.byteLength - v.off - f.off) / f.stride);
-  return Math.max(0, Math.min(n, room));
-}
-
-function structToJSON(s: AnyStruct, v: ViewBase, opts: PrintOptions = {}, parent?: ViewBase): unknown {
-  const max = opts.maxElems ?? 256;
-  const out: Record<string, unknown> = {};
-  for (const [key, f] of Object.entries(s.fields as Fields)) {
-    if (!isActive(f, v, parent)) continue;
-    const value: unknown = (v as Loose)[key];
-    switch (f.kind) {
-      case "reserved":
-        if ((value as Uint8Array).some((b) => b !== 0)) out[key] = toHex(value as Uint8Array);
-        break;
-      case "bytes":
-        out[key] = toHex(value as Uint8Array);
-        break;
-      case "hex64":
-        out[key] = `0x${(value as bigint).toString(16).padStart(16, "0")}`;
-        break;
-      case "sub":
-        out[key] = structToJSON(f.of, value as ViewBase, opts, v);
-        break;
-      case "array":
-      case "tail": {
-        const n = f.kind === "array" ? f.count : tailCount(f, v);
-        const of = f.of;
-        if (of === "u8") {
-          out[key] = toHex((value as ScalarArray<number>).bytes(Math.min(n, max)));
-        } else if (typeof of === "string") {
-          const ref = value as ScalarArray<number | bigint>;
-          out[key] = Array.from({ length: Math.min(n, max) }, (_, i) => jsonScalar(ref.get(i)));
-        } else {
-          const ref = value as StructArray<ViewBase>;
-          out[key] = Array.from({ length: Math.min(n, max) }, (_, i) => structToJSON(of, ref.at(i), opts, v));
-        }
-        if (n > max) out[`${key}_more`] = n - max;
-        break;
-      }
-      default:
-        out[key] = value;
-    }
-  }
-  return out;
-}
-
-const jsonScalar = (x: number | bigint): unknown => (typeof x === "bigint" ? `0x${x.toString(16)}` : x);
-
-function printStruct(s: AnyStruct, v: ViewBase, opts?: PrintOptions): string {
-  const lines: string[] = [`${s.name} at ${v.off}`];
-  const walk = (t: AnyStruct, json: Record<string, unknown>, indent: string): void => {
-    const width = Math.max(...Object.keys(json).map((k) => k.length), 0);
-    for (const [key, value] of Object.entries(json)) {
-      const f = (t.fields as Fields)[key];
-      const head = `${indent}${key.padEnd(width)}`;
-      if (f?.kind === "sub") {
-        lines.push(head.trimEnd());
-        walk(f.of, value as Record<string, unknown>, `${indent}  `);
-      } else if (f && (f.kind === "array" || f.kind === "tail") && typeof f.of !== "string") {
-        const of = f.of;
-        lines.push(head.trimEnd());
-        (value as Record<string, unknown>[]).forEach((e, i) => {
-          lines.push(
-            `${indent}  [${i}] ${Object.entries(e)
-              .map(([k, x]) => `${k} ${show(of, k, x)}`)
-              .join(", ")}`,
-          );
-        });
-      } else {
-        lines.push(`${head}  ${show(t, key, value)}`);
-      }
-    }
-  };
-  walk(s, structToJSON(s, v, opts) as Record<string, unknown>, "  ");
-  return `${lines.join("\n")}\n`;
-}
-
-function show(s: AnyStruct, key: string, value: unknown): string {
-  const f = (s.fields as Fields)[key];
-  if (f?.flags && typeof value === "number") {
-    const names = flagNames(value, f.flags);
-    return `0x${value.toString(16)}${names ? ` (${names})` : ""}`;
-  }
-  if (f?.kind === "cstr") return JSON.stringify(value);
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
