@@ -1,12 +1,10 @@
 //! Checksums over the arena by the CPU's instructions, in the kernel's raw form: no inversion before or after.
 
 use napi::Result;
-use napi_derive::napi;
 
 use crate::arena::arena;
 
 /// crc32_le(seed, ...) of include/linux/crc32.h over `len` bytes at `addr`.
-#[napi]
 pub fn crc32_le(arena_id: u32, addr: f64, len: f64, seed: u32) -> Result<u32> {
     let (p, len) = arena(arena_id)?.at_f64(addr, len)?;
     let bytes = unsafe { std::slice::from_raw_parts(p, len) };
@@ -16,7 +14,6 @@ pub fn crc32_le(arena_id: u32, addr: f64, len: f64, seed: u32) -> Result<u32> {
 }
 
 /// crc32c(seed, ...) of include/linux/crc32c.h over `len` bytes at `addr`.
-#[napi(js_name = "crc32c")]
 pub fn crc32c(arena_id: u32, addr: f64, len: f64, seed: u32) -> Result<u32> {
     let (p, len) = arena(arena_id)?.at_f64(addr, len)?;
     let bytes = unsafe { std::slice::from_raw_parts(p, len) };

@@ -75,7 +75,6 @@ pub fn lease_free(lease: u32) -> Result<()> {
 }
 
 /// Allows writes until `deadline_ms` of CLOCK_BOOTTIME; Infinity for always, 0 for never.
-#[napi]
 pub fn lease_set(lease: u32, deadline_ms: f64) -> Result<()> {
     let i = known(lease)?;
     if deadline_ms.is_nan() || deadline_ms < 0.0 {
@@ -87,7 +86,6 @@ pub fn lease_set(lease: u32, deadline_ms: f64) -> Result<()> {
 }
 
 /// The lease's deadline in milliseconds of CLOCK_BOOTTIME, Infinity when it is always open.
-#[napi]
 pub fn lease_get(lease: u32) -> Result<f64> {
     if lease == 0 {
         return Ok(f64::INFINITY);

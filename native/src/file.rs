@@ -182,14 +182,12 @@ pub fn eventfd_create() -> i32 {
 }
 
 /// Wakes: adds one to the eventfd. 0 or -errno. From any thread.
-#[napi]
 pub fn eventfd_wake(fd: i32) -> i32 {
     let one = 1u64;
     rc_size(|| unsafe { libc::write(fd, (&raw const one).cast(), 8) }).min(0)
 }
 
 /// Takes the wake-ups that have come: how many, 0 when there were none, or -errno.
-#[napi]
 pub fn eventfd_drain(fd: i32) -> f64 {
     let mut count = 0u64;
     let n = rc_size(|| unsafe { libc::read(fd, (&raw mut count).cast(), 8) });

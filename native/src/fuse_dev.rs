@@ -35,21 +35,18 @@ pub fn fuse_clone(fd: i32) -> i32 {
 
 /// Reads one request: its bytes, or -errno (-EAGAIN: none; -ENODEV: unmounted; -ECONNABORTED: aborted; -ENOENT: the request was
 /// taken back, read again).
-#[napi]
 pub fn fuse_read(arena_id: u32, fd: i32, addr: f64, len: f64) -> Result<i32> {
     let (p, len) = arena(arena_id)?.at_f64(addr, len)?;
     Ok(rc_size(|| unsafe { libc::read(fd, p.cast(), len) }))
 }
 
 /// Writes one reply or notification: its bytes, or -errno (-ENOENT: the request was interrupted and nobody waits). A notification may block.
-#[napi]
 pub fn fuse_write(arena_id: u32, fd: i32, addr: f64, len: f64) -> Result<i32> {
     let (p, len) = arena(arena_id)?.at_f64(addr, len)?;
     Ok(rc_size(|| unsafe { libc::write(fd, p.cast(), len) }))
 }
 
 /// As fuseWrite, for a reply in two pieces: header and payload.
-#[napi]
 pub fn fuse_writev(arena_id: u32, fd: i32, addr1: f64, len1: f64, addr2: f64, len2: f64) -> Result<i32> {
     let a = arena(arena_id)?;
     let ((p1, len1), (p2, len2)) = (a.at_f64(addr1, len1)?, a.at_f64(addr2, len2)?);
@@ -58,7 +55,6 @@ pub fn fuse_writev(arena_id: u32, fd: i32, addr1: f64, len1: f64, addr2: f64, le
 }
 
 /// As fuseWritev, for the pieces of a table of `count` [addr, len] u32 pairs at `table` (a read of several cache blocks).
-#[napi]
 pub fn fuse_write_table(arena_id: u32, fd: i32, table: f64, count: u32) -> Result<i32> {
     const MOST: usize = libc::UIO_MAXIOV as usize;
     let a = arena(arena_id)?;
@@ -77,7 +73,6 @@ pub fn fuse_write_table(arena_id: u32, fd: i32, table: f64, count: u32) -> Resul
 
 /// Writes a reply and reads the next request in one call: the bytes of the request, or -errno of the read. When the reply
 /// fails nothing is read and the result is -0x10000 - errno.
-#[napi]
 pub fn fuse_reply_and_read(
     arena_id: u32,
     fd: i32,

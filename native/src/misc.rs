@@ -9,13 +9,11 @@ use crate::rc;
 const PR_SET_IO_FLUSHER: i32 = 57;
 
 /// CLOCK_BOOTTIME in ms (with fractions): goes on through a suspend. What leases are counted in.
-#[napi]
 pub fn boottime_ms() -> f64 {
     crate::fence::boottime_ns() as f64 / 1e6
 }
 
 /// CLOCK_MONOTONIC in ns; exact below 2^53 ns (104 days of uptime), then to the nearest 2 ns.
-#[napi]
 pub fn monotonic_ns() -> f64 {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut t) };

@@ -319,7 +319,6 @@ pub fn ring_create(
 
 /// Hands the first `count` records to the kernel, then waits for `min` completions, at most `timeout_ms` (negative: for good).
 /// The number of records taken, fewer than `count` only when the kernel has no memory; or -errno.
-#[napi]
 pub fn ring_enter(id: u32, count: u32, min: u32, timeout_ms: f64) -> Result<i32> {
     with_ring(id, |ring| {
         let count = count as usize;
@@ -346,13 +345,11 @@ pub fn ring_enter(id: u32, count: u32, min: u32, timeout_ms: f64) -> Result<i32>
 }
 
 /// Fills the completion table; the number of completions in it. Call again when it comes back full.
-#[napi]
 pub fn ring_reap(id: u32) -> Result<u32> {
     with_ring(id, |ring| Ok(ring.reap()))
 }
 
 /// Operations handed to the kernel whose completions have not been reaped.
-#[napi]
 pub fn ring_in_flight(id: u32) -> Result<u32> {
     with_ring(id, |ring| Ok(ring.in_flight))
 }

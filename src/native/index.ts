@@ -188,6 +188,8 @@ export const FALLOC_FL_ZERO_RANGE = 16;
  *
  * Writes (write, writev, fallocate) are under `lease`: once it has passed they complete with -ESHUTDOWN and never reach
  * the kernel, while reads and fsyncs go on.
+ *
+ * A thread that waits here hears neither worker.terminate() nor process.exit(): wake it through an eventfd in the ring first.
  */
 export class Ring {
   /** The completions of the last reap(): user_data at 2i, result at 2i + 1. */
