@@ -114,6 +114,16 @@ describe("the module", () => {
       a.u8.set(Buffer.from("123456789"), addr);
       expect(createKernels(a).crc32Le(0xffffffff, addr, 9)).toBe(~0xcbf43926 >>> 0);
     }
+    const high = createArena(4096);
+    const k = createKernels(high);
+    const at = high.size_bytes - 64 * 1024;
+    k.blockCheckCompute(at, 4096, 152);
+    expect(k.blockCheckValidate(at, 4096, 152)).toBe(CHECK_OK);
+    high.u8[at + 4000]! ^= 4;
+    expect(k.blockCheckValidate(at, 4096, 152)).toBe(CHECK_FIXED);
+    expect(k.setRange(at + 4096, 10, 100)).toBe(0);
+    expect(k.findFreeRun(at + 4096, 1000, 5, 20, 0, 0, at + 8192)).toBe(20);
+    expect(high.dv.getUint32(at + 8192, true)).toBe(110);
     expect(() => createArena(0)).toThrow(RangeError);
     expect(() => createArena(4097)).toThrow(RangeError);
   });
@@ -141,6 +151,11 @@ describe("checksum", () => {
       expect(k.crc32Be(0xffffffff, base, 9)).toBe(0x0376e6e7);
       // One set bit each: data bit 0 is code bit 3, bit 1 is 5, bit 4 is 9.
       expect(k.crc32Le(5, base, 0)).toBe(5);
+    });
+    const pattern = Uint8Array.from({ length: 4096 }, (_, i) => (i * 31 + (i >> 3)) * 7);
+    both(pattern, (k) => {
+      expect(k.hammingEncode(0, base, 32768, 0)).toBe(63061);
+      expect(k.hammingEncode(0, base, 4096, 4096)).toBe(3076);
     });
     for (const [bit, code] of [
       [0, 3],
@@ -593,6 +608,25 @@ describe("dirhash", () => {
     expect(withRec(16, 5)).toBe(-2);
     expect(withRec(132, 1)).toBe(-2);
     expect(withRec(116, 1)).toBe(-2);
+  });
+
+  test("the name hash: what a kernel computes, with signed and with unsigned chars", () => {
+    const [s0, s1] = [0x12345678, 0x9abcdef0];
+    for (const [name, signed, major, minor] of [
+      ["a", 0, 0x0bd7c195, 0x503d3a6f],
+      ["hello", 1, 0xd11c92ea, 0x97f3703a],
+      ["lost+found", 0, 0xdb17f827, 0xd199b9b6],
+      ["sixteen-bytes-ok", 0, 0xead4d1b4, 0xe0fe4806],
+      ["a name that is longer than sixteen bytes", 1, 0x7c8c0706, 0xa8c567f9],
+      ["\u00e4\u00f6\u00fc", 1, 0xd3eb86ea, 0xbe303345],
+      ["\u00e4\u00f6\u00fc", 0, 0x64bea573, 0xd8343d75],
+    ] as const) {
+      const utf8 = Buffer.from(name);
+      both(utf8, (k, _u8, dv) => {
+        expect(k.dxHash(base, utf8.length, s0, s1, signed, base + 512)).toBe(major);
+        expect(dv.getUint32(base + 516, true)).toBe(minor);
+      });
+    }
   });
 
   test("the name hash: dots, signedness, every length", () => {
