@@ -6,7 +6,7 @@
  * /usr/src/linux-source-6.1.tar.xz, or what OCFS2_KERNEL_SOURCE names: such an archive or an unpacked tree.
  */
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -43,12 +43,16 @@ function headerDir(): string {
   const st = statSync(SOURCE);
   if (st.isDirectory()) return SOURCE;
   const dir = join(tmpdir(), `ocfs2-headers-${HEADERS.length}-${st.size}-${Math.floor(st.mtimeMs)}`);
-  if (!existsSync(join(dir, "done"))) {
-    mkdirSync(dir, { recursive: true });
+  if (!existsSync(dir)) {
+    const fresh = mkdtempSync(`${dir}-`);
     const top = "linux-source-6.1";
     const names = HEADERS.map((h) => `${top}/${h}`);
-    execFileSync("tar", ["-xJf", SOURCE, "-C", dir, "--strip-components=1", "--occurrence=1", ...names]);
-    writeFileSync(join(dir, "done"), "");
+    execFileSync("tar", ["-xJf", SOURCE, "-C", fresh, "--strip-components=1", "--occurrence=1", ...names]);
+    try {
+      renameSync(fresh, dir);
+    } catch {
+      return fresh; // another run was faster
+    }
   }
   return dir;
 }
