@@ -36,6 +36,8 @@ export class Page {
   dirty = false;
   writing = false;
   old = false;
+  /** Errno of a read that failed. */
+  failed = 0;
   constructor(pno: number, addr: number, owner: DataOwner) {
     this.pno = pno;
     this.addr = addr;
@@ -48,6 +50,7 @@ export class DataCache {
   readonly #pages = new Map<number, Page>();
   readonly #free: number[] = [];
   readonly #slots: number;
+  readonly #low_water: number;
   readonly u8: Uint8Array<ArrayBufferLike>;
   #hand: IterableIterator<Page> | null = null;
   dirty_pages = 0;
@@ -62,7 +65,8 @@ export class DataCache {
   constructor(arena: Arena, dev: BlockDevice, cache_bytes: number) {
     this.#dev = dev;
     this.u8 = arena.u8;
-    this.#slots = Math.max(64, Math.floor(cache_bytes / PAGE_BYTES));
+    this.#slots = Math.max(2048, Math.floor(cache_bytes / PAGE_BYTES));
+    this.#low_water = Math.max(512, this.#slots >> 5);
     const base = arena.alloc(this.#slots * PAGE_BYTES, PAGE_BYTES);
     for (let i = this.#slots - 1; i >= 0; i--) this.#free.push(base + i * PAGE_BYTES);
   }
@@ -78,41 +82,50 @@ export class DataCache {
   }
 
   /**
-   * A page to be written whole, or from `offset` on a part of it that the caller then zero-fills around: no read.
-   * Throws Wait when memory is short.
+   * A page that the caller is going to fill as a whole in the same run, once nothing can throw any more: no read. Until
+   * `filled` its contents count for nothing. Throws Wait when memory is short.
    */
-  getForOverwrite(owner: DataOwner, pno: number): Page {
+  reserve(owner: DataOwner, pno: number): Page {
     let page = this.#pages.get(pno);
     if (page?.reading === true) waitOn(this.progress);
     page ??= this.#insert(owner, pno);
     if (page.owner !== owner) this.#adopt(page, owner);
-    page.uptodate = true;
     page.old = false;
     return page;
+  }
+
+  /** The page holds what the file has: new contents that the disk has not. */
+  filled(page: Page): void {
+    page.uptodate = true;
+    this.markDirty(page);
   }
 
   /** The page with the disk's contents, read if need be (a write of a part of it). Throws Wait, or FsError EIO. */
   read(owner: DataOwner, pno: number): Page {
     let page = this.#pages.get(pno);
-    if (page === undefined) {
-      page = this.#insert(owner, pno);
-      page.reading = true;
-      const p = page;
-      this.#dev.read(p.addr, PAGE_BYTES, pno * PAGE_BYTES, (res) => {
-        p.reading = false;
-        if (res === PAGE_BYTES) p.uptodate = true;
-        else owner.write_error = res < 0 ? -res : Errno.EIO;
-        this.progress.wakeAll();
-      });
+    page ??= this.#insert(owner, pno);
+    if (!page.uptodate && !page.reading) {
+      if (page.failed !== 0) {
+        const errno = page.failed;
+        this.#drop(page);
+        throw new FsError(errno, "data_cache.read", { page: pno });
+      }
+      this.#startRead(page);
     }
-    if (page.reading) waitOn(this.progress);
-    if (!page.uptodate) {
-      this.#drop(page);
-      throw new FsError(Errno.EIO, "data_cache.read", { page: pno });
-    }
+    if (page.reading || !page.uptodate) waitOn(this.progress);
     if (page.owner !== owner) this.#adopt(page, owner);
     page.old = false;
     return page;
+  }
+
+  #startRead(page: Page): void {
+    page.reading = true;
+    this.#dev.read(page.addr, PAGE_BYTES, page.pno * PAGE_BYTES, (res) => {
+      page.reading = false;
+      if (res === PAGE_BYTES) page.uptodate = true;
+      else page.failed = res < 0 ? -res : Errno.EIO;
+      this.progress.wakeAll();
+    });
   }
 
   markDirty(page: Page): void {
@@ -134,12 +147,8 @@ export class DataCache {
   #insert(owner: DataOwner, pno: number): Page {
     const addr = this.#free.pop();
     if (addr === undefined) {
-      this.reclaim();
-      if (this.#free.length === 0) {
-        this.writeback(this.#slots >> 2);
-        waitOn(this.progress);
-      }
-      return this.#insert(owner, pno);
+      this.#starved = true;
+      waitOn(this.progress);
     }
     const page = new Page(pno, addr, owner);
     this.#pages.set(pno, page);
@@ -163,10 +172,18 @@ export class DataCache {
     if (page.owner.dirty_pages === 0) this.dirty_owners.delete(page.owner);
   }
 
-  /** Drops clean pages that were not used lately. */
+  /** Some operation waits for a free page. */
+  #starved = false;
+
+  get needsReclaim(): boolean {
+    return this.#starved || this.#free.length < this.#low_water || this.pressure;
+  }
+
+  /** Drops clean pages that were not used lately, writes some if too many are dirty. Call only while no operation runs. */
   reclaim(): void {
-    let passes = Math.min(this.#pages.size * 2, 4096);
-    const want = Math.min(512, this.#slots >> 2);
+    if (this.pressure || this.#free.length === 0) this.writeback(this.#slots >> 2);
+    let passes = Math.min(this.#pages.size * 2, 8192);
+    const want = this.#low_water * 2;
     while (this.#free.length < want && passes-- > 0) {
       this.#hand ??= this.#pages.values();
       const next = this.#hand.next();
@@ -176,14 +193,18 @@ export class DataCache {
       }
       const page = next.value;
       if (page.dirty || page.writing || page.reading) continue;
-      if (page.old) this.#drop(page);
+      if (page.old || !page.uptodate) this.#drop(page);
       else page.old = true;
+    }
+    if (this.#starved && this.#free.length >= this.#low_water) {
+      this.#starved = false;
+      this.progress.wakeAll();
     }
   }
 
   /** True when write-back should run though nobody asked for it. */
   get pressure(): boolean {
-    return this.dirty_pages > this.#slots >> 1;
+    return this.dirty_pages > this.#slots >> 2;
   }
 
   /** Starts writing dirty pages, about `pages` of them, oldest owners first; does not wait. */

@@ -31,7 +31,11 @@ export class Inode implements CachingInfo, DataOwner {
   task_count = 0;
   /** Reads and writes of file data in flight straight between the disk and a request (direct I/O, page reads). */
   io_in_flight = 0;
-  /** Woken when io_in_flight falls to zero. */
+  /** Of these, direct writes to clusters that were mapped for them: nobody reads the file meanwhile. */
+  alloc_ios = 0;
+  /** Data was written since the device was last flushed for this file, with no transaction that would do it. */
+  unflushed_data = false;
+  /** Woken when io_in_flight or alloc_ios falls to zero. */
   readonly io_idle = new WaitQueue();
   /** Newest transaction that changed this inode's metadata; of these, what fdatasync must wait for. */
   sync_tid = 0;

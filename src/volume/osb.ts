@@ -150,6 +150,7 @@ export class Osb {
         op.rollback();
         if (queue !== null) {
           queue.add(() => this.ready(attempt));
+          if (!this.#draining) this.wakeLoop();
           return;
         }
         own?.releaseAll();
@@ -204,6 +205,7 @@ export class Osb {
       this.#draining = false;
     }
     if (this.cache.needsReclaim || this.cache.space.length > 0) this.cache.reclaim();
+    if (this.data.needsReclaim) this.data.reclaim();
     this.dev.submit();
     return ran || this.#ready.length > 0;
   }

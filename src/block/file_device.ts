@@ -1,0 +1,209 @@
+/**
+ * A file or block device without a ring: FileDevice answers through node's event loop (the library), SyncFileDevice before the
+ * call returns (tools, tests). Both go through the page cache, so they need no alignment; neither is under the write
+ * gate, so neither may serve a mounted clustered volume.
+ */
+import * as fs from "node:fs";
+import type { Arena } from "../lib/arena.ts";
+import { Errno } from "../lib/errno.ts";
+import { check, FsError } from "../lib/fs_error.ts";
+import {
+  type ArenaHandle,
+  closeFd,
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  fallocateSync,
+  fdatasyncSync,
+  fdSize,
+  O,
+  ofdTryLock,
+  openFile,
+  preadSync,
+  pwriteSync,
+  registerArena,
+} from "../native/index.ts";
+import type { BlockDevice, IoDone } from "./device.ts";
+
+interface Opened {
+  readonly fd: number;
+  readonly size_bytes: number;
+}
+
+/** Opens and locks, as the mount does: a volume is open for writing in one place of this machine at a time. */
+function open(path: string, readonly: boolean): Opened {
+  const fd = check(openFile(path, readonly ? O.RDONLY : O.RDWR, 0), "device.open", { device: path });
+  try {
+    const locked = ofdTryLock(fd, !readonly);
+    if (locked === -Errno.EAGAIN || locked === -Errno.EACCES)
+      throw new FsError(Errno.EBUSY, "device.lock", { device: path });
+    check(locked, "device.lock", { device: path });
+    return { fd, size_bytes: check(fdSize(fd), "device.size", { device: path }) };
+  } catch (err) {
+    closeFd(fd);
+    throw err;
+  }
+}
+
+const errnoOf = (err: NodeJS.ErrnoException): number => (typeof err.errno === "number" ? err.errno : -Errno.EIO);
+
+export class FileDevice implements BlockDevice {
+  readonly name: string;
+  readonly readonly: boolean;
+  readonly alignment_bytes = 1;
+  readonly size_bytes: number;
+  readonly #arena: Arena;
+  readonly #fd: number;
+
+  constructor(arena: Arena, path: string, options: { readonly?: boolean } = {}) {
+    this.#arena = arena;
+    this.name = path;
+    this.readonly = options.readonly ?? false;
+    const opened = open(path, this.readonly);
+    this.#fd = opened.fd;
+    this.size_bytes = opened.size_bytes;
+  }
+
+  read(addr: number, len: number, offset: number, done: IoDone): void {
+    let got = 0;
+    const go = (): void =>
+      fs.read(this.#fd, this.#arena.u8, addr + got, len - got, offset + got, (err, n) => {
+        if (err !== null) return err.code === "EINTR" ? go() : done(errnoOf(err));
+        got += n;
+        if (n === 0 || got >= len) done(got);
+        else go();
+      });
+    go();
+  }
+
+  write(addr: number, len: number, offset: number, done: IoDone, dsync = false): void {
+    if (this.readonly) return done(-Errno.EROFS);
+    let put = 0;
+    const go = (): void =>
+      fs.write(this.#fd, this.#arena.u8, addr + put, len - put, offset + put, (err, n) => {
+        if (err !== null) return err.code === "EINTR" ? go() : done(errnoOf(err));
+        put += n;
+        if (put < len && n > 0) go();
+        else if (dsync && put === len) this.flush((res) => done(res < 0 ? res : put));
+        else done(put);
+      });
+    go();
+  }
+
+  readv(iov: readonly number[], offset: number, done: IoDone): void {
+    this.#each(iov, offset, done, (addr, len, at, cb) => this.read(addr, len, at, cb));
+  }
+
+  writev(iov: readonly number[], offset: number, done: IoDone): void {
+    this.#each(iov, offset, done, (addr, len, at, cb) => this.write(addr, len, at, cb));
+  }
+
+  #each(
+    iov: readonly number[],
+    offset: number,
+    done: IoDone,
+    one: (addr: number, len: number, at: number, cb: IoDone) => void,
+  ): void {
+    let total = 0;
+    const next = (i: number): void => {
+      if (i >= iov.length) return done(total);
+      one(iov[i]!, iov[i + 1]!, offset + total, (res) => {
+        if (res < 0) return done(res);
+        total += res;
+        if (res < iov[i + 1]!) done(total);
+        else next(i + 2);
+      });
+    };
+    next(0);
+  }
+
+  flush(done: IoDone): void {
+    fs.fdatasync(this.#fd, (err) => done(err === null ? 0 : errnoOf(err)));
+  }
+
+  discard(_offset: number, _len: number, done: IoDone): void {
+    done(0);
+  }
+
+  submit(): void {}
+
+  /** Completions come from the event loop: there is nothing to wait for here. */
+  pump(): boolean {
+    return false;
+  }
+
+  close(): void {
+    fs.closeSync(this.#fd);
+  }
+}
+
+export class SyncFileDevice implements BlockDevice {
+  readonly name: string;
+  readonly readonly: boolean;
+  readonly alignment_bytes = 1;
+  readonly size_bytes: number;
+  readonly #handle: ArenaHandle;
+  readonly #fd: number;
+
+  constructor(arena: Arena, path: string, options: { readonly?: boolean } = {}) {
+    this.#handle = registerArena(arena.u8);
+    this.name = path;
+    this.readonly = options.readonly ?? false;
+    const opened = open(path, this.readonly);
+    this.#fd = opened.fd;
+    this.size_bytes = opened.size_bytes;
+  }
+
+  read(addr: number, len: number, offset: number, done: IoDone): void {
+    done(preadSync(this.#handle, this.#fd, addr, len, offset));
+  }
+
+  write(addr: number, len: number, offset: number, done: IoDone, dsync = false): void {
+    if (this.readonly) return done(-Errno.EROFS);
+    const res = pwriteSync(this.#handle, this.#fd, addr, len, offset);
+    const flushed = dsync && res >= 0 ? fdatasyncSync(this.#fd) : 0;
+    done(flushed < 0 ? flushed : res);
+  }
+
+  readv(iov: readonly number[], offset: number, done: IoDone): void {
+    this.#each(iov, offset, done, (addr, len, at) => preadSync(this.#handle, this.#fd, addr, len, at));
+  }
+
+  writev(iov: readonly number[], offset: number, done: IoDone): void {
+    if (this.readonly) return done(-Errno.EROFS);
+    this.#each(iov, offset, done, (addr, len, at) => pwriteSync(this.#handle, this.#fd, addr, len, at));
+  }
+
+  #each(
+    iov: readonly number[],
+    offset: number,
+    done: IoDone,
+    one: (addr: number, len: number, at: number) => number,
+  ): void {
+    let total = 0;
+    for (let i = 0; i < iov.length; i += 2) {
+      const res = one(iov[i]!, iov[i + 1]!, offset + total);
+      if (res < 0) return done(res);
+      total += res;
+      if (res < iov[i + 1]!) break;
+    }
+    done(total);
+  }
+
+  flush(done: IoDone): void {
+    done(fdatasyncSync(this.#fd));
+  }
+
+  discard(offset: number, len: number, done: IoDone): void {
+    done(fallocateSync(this.#fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, len));
+  }
+
+  submit(): void {}
+
+  pump(): boolean {
+    return false;
+  }
+
+  close(): void {
+    closeFd(this.#fd);
+  }
+}

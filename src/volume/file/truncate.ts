@@ -1,0 +1,149 @@
+/**
+ * Changing a file's size, and taking clusters out of it (file.c: ocfs2_truncate_file, ocfs2_extend_file,
+ * ocfs2_remove_inode_range). The size changes in the first operation; the clusters behind it go in bounded operations after
+ * it. A crash in between leaves a file of the right size with clusters too many, which the next truncation frees.
+ */
+import type { Bh } from "../../block/buffer_cache.ts";
+import { PAGE_BYTES } from "../../block/data_cache.ts";
+import type { LockSet } from "../../dlmglue/lock_set.ts";
+import { EXT_FLAGS } from "../../format/disk/index.ts";
+import { Errno } from "../../lib/errno.ts";
+import { FsError } from "../../lib/fs_error.ts";
+import { type Task, wait } from "../../lib/task.ts";
+import { freeClusters } from "../alloc/suballoc.ts";
+import { getClusters, voidExtentMap } from "../extents/extent_map.ts";
+import { dinodeExtentTree, removeExtent } from "../extents/extent_tree.ts";
+import { dinodeOf, type Inode, inodeChanged, inodeExclusive, inodeLock, inodeRelease } from "../inode.ts";
+import type { Op } from "../op.ts";
+import type { Osb } from "../osb.ts";
+import {
+  checkChangeable,
+  clusterOffset,
+  inlineRoom,
+  isInline,
+  maxFileBytes,
+  pnoOf,
+  touch,
+  waitIoIdle,
+} from "./file_io.ts";
+import { convertInlineToExtents } from "./inline_data.ts";
+import { cow_hooks } from "./refcount_hooks.ts";
+import { type Fill, fillPages, zeroExtend } from "./write.ts";
+
+/** Records that one operation takes out. */
+const RECORDS_PER_STEP = 8;
+/** Clusters that one operation takes out of one record, so that forgetting their blocks stays short. */
+const CLUSTERS_PER_STEP = 1 << 18;
+
+/** Zeroes bytes [from, to) of the file where they are mapped, page by page through the data cache. */
+export function zeroRange(op: Op, inode: Inode, bh: Bh, from: number, to: number): void {
+  const fills: Fill[] = [];
+  if (!zeroExtend(op, inode, bh, fills, from, to)) return;
+  op.orderData(inode);
+  op.onSuccess(() => fillPages(op.osb, fills));
+}
+
+/** True when nothing is mapped from `cpos` on. */
+function nothingFrom(op: Op, inode: Inode, cpos: number): boolean {
+  const ext = getClusters(op, inode, cpos);
+  return ext.p_cluster === 0 && cpos + ext.clusters >= 0xffffffff;
+}
+
+/**
+ * One bounded operation of taking [cpos, end) out of the file: data pages forgotten, mapping removed, clusters freed.
+ * Returns the cluster from which on to continue, undefined when there is nothing left.
+ */
+export function removeStep(op: Op, inode: Inode, bh: Bh, cpos: number, end: number): number | undefined {
+  const { osb } = op;
+  waitIoIdle(inode);
+  let records = 0;
+  let at = cpos;
+  while (at < end && records < RECORDS_PER_STEP) {
+    const ext = getClusters(op, inode, at);
+    if (ext.p_cluster === 0) {
+      at += ext.clusters;
+      if (at >= 0xffffffff) return undefined;
+      continue;
+    }
+    const n = Math.min(ext.clusters, end - at, CLUSTERS_PER_STEP);
+    const pno = pnoOf(clusterOffset(osb, ext.p_cluster));
+    const pages = (n * osb.geo.clustersize) / PAGE_BYTES;
+    osb.data.waitIdle(pno, pages);
+    op.modify(bh);
+    removeExtent(op, dinodeExtentTree(op, inode, bh), at, n);
+    voidExtentMap(op, inode);
+    if ((ext.flags & EXT_FLAGS.REFCOUNTED) !== 0) cow_hooks.freeRefcounted(op, inode, bh, ext.p_cluster, n);
+    else freeClusters(op, ext.p_cluster, n);
+    op.onSuccess(() => osb.data.invalidate(pno, pages));
+    records++;
+    at += n;
+  }
+  if (records > 0) inodeChanged(op, inode);
+  return at < end ? at : undefined;
+}
+
+/** Takes all clusters of [cpos, end) out of the file, in as many operations as it needs. The caller holds `locks` and the exclusive flag. */
+export function* removeClusters(osb: Osb, inode: Inode, cpos: number, end: number, locks: LockSet): Task<void> {
+  let next: number | undefined = cpos;
+  while (next !== undefined && next < end) {
+    const from: number = next;
+    next = yield* wait(osb.step((op) => removeStep(op, inode, inodeLock(op, inode, true), from, end), locks));
+  }
+}
+
+/**
+ * Sets the size (truncate(2)). One operation when the file grows or has no clusters to give back; else a task that keeps
+ * other operations off the file. EFBIG, EPERM (immutable, append-only), EINVAL (not a regular file).
+ * `extra` joins the first operation: the other attributes of one setattr.
+ */
+export function* truncateTask(
+  osb: Osb,
+  inode: Inode,
+  new_size: number,
+  locks: LockSet,
+  extra: (op: Op, bh: Bh) => void = () => {},
+): Task<void> {
+  const cs = osb.geo.clustersize;
+  try {
+    const first = yield* wait(
+      osb.step((op) => {
+        const bh = inodeLock(op, inode, true);
+        const di = dinodeOf(op, bh);
+        checkChangeable(inode, di);
+        if (new_size > maxFileBytes(osb))
+          throw new FsError(Errno.EFBIG, "file.truncate", { ino: inode.ino, size: new_size });
+        inodeExclusive(inode, locks);
+        waitIoIdle(inode);
+        op.modify(bh);
+        const size = di.i_size;
+        const inline = isInline(di);
+        let from: number | undefined;
+        if (inline && new_size <= inlineRoom(di).bytes) {
+          const room = inlineRoom(di);
+          const lo = Math.min(size, new_size);
+          op.osb.cache.u8.fill(0, room.addr + lo, room.addr + room.bytes);
+        } else {
+          if (inline) convertInlineToExtents(op, inode, bh);
+          if (new_size > size) {
+            // Converted just now: its one page is zeroed behind the data already.
+            if (!inline) zeroRange(op, inode, bh, size, new_size);
+          } else {
+            // What stays of the last cluster must read as zeros when the file grows again.
+            const cluster_end = Math.min(Math.ceil(new_size / cs) * cs, Math.ceil(size / PAGE_BYTES) * PAGE_BYTES);
+            if (new_size < cluster_end) zeroRange(op, inode, bh, new_size, cluster_end);
+            const cpos = Math.ceil(new_size / cs);
+            if (!nothingFrom(op, inode, cpos)) from = cpos;
+          }
+        }
+        di.i_size = new_size;
+        touch(op, di);
+        inodeChanged(op, inode);
+        extra(op, bh);
+        return from;
+      }, locks),
+    );
+    if (first !== undefined) yield* removeClusters(osb, inode, first, 0xffffffff, locks);
+  } finally {
+    inodeRelease(inode, locks);
+  }
+}

@@ -1,0 +1,374 @@
+/**
+ * Writing file data (aops.c: ocfs2_write_begin/end_nolock; file.c: ocfs2_file_write_iter). Space is allocated in the write
+ * itself; buffered data goes to dirty pages, direct data from the request's buffer to the disk. Data of newly mapped
+ * clusters is ordered: the transaction that maps them commits after the data is on the disk.
+ */
+import type { Bh } from "../../block/buffer_cache.ts";
+import { PAGE_BYTES, type Page } from "../../block/data_cache.ts";
+import { EXT_FLAGS, isReg, S_ISGID, S_ISUID } from "../../format/disk/index.ts";
+import { Errno } from "../../lib/errno.ts";
+import { FsError } from "../../lib/fs_error.ts";
+import type { Callback } from "../../lib/task.ts";
+import { waitOn } from "../../lib/wait.ts";
+import { claimClusters } from "../alloc/suballoc.ts";
+import { getClusters, voidExtentMap } from "../extents/extent_map.ts";
+import { changeExtentFlag, dinodeExtentTree, insertExtent } from "../extents/extent_tree.ts";
+import { dinodeOf, type Inode, inodeChanged, inodeLock } from "../inode.ts";
+import type { Op } from "../op.ts";
+import type { Osb } from "../osb.ts";
+import {
+  clusterOffset,
+  type IoRun,
+  inlineRoom,
+  ioEnded,
+  ioStarted,
+  isInline,
+  maxFileBytes,
+  pnoOf,
+  pushRun,
+  touch,
+  waitIoIdle,
+} from "./file_io.ts";
+import { convertInlineToExtents } from "./inline_data.ts";
+import { cow_hooks } from "./refcount_hooks.ts";
+
+export interface WriteRequest {
+  readonly offset: number;
+  readonly len: number;
+  readonly addr: number;
+  /** O_APPEND: the offset is the end of the file, whatever `offset` says. */
+  readonly append?: boolean;
+  /** O_DIRECT: past the data cache where alignment allows. */
+  readonly direct?: boolean;
+  /** Clear setuid and setgid as a write by a user without CAP_FSETID must. */
+  readonly kill_suid?: boolean;
+}
+
+/** Pages to fill once the operation has succeeded, and direct runs to send then. */
+interface WritePlan {
+  readonly fills: Fill[];
+  readonly runs: IoRun[];
+  /** The direct runs go to clusters that the running transaction maps. */
+  allocated: boolean;
+}
+
+/** `page` gets `n` bytes from arena address `from` at `at`; with from < 0 zeros. */
+export interface Fill {
+  readonly page: Page;
+  readonly at: number;
+  readonly n: number;
+  readonly from: number;
+}
+
+/** What kind of cluster the write meets. */
+interface Piece {
+  /** Byte range of the file that lies contiguously in one extent. */
+  pos: number;
+  stop: number;
+  /** Byte offset on the disk of `pos`. */
+  disk: number;
+  /** The clusters held nothing before: what the write leaves out of their pages is zero. */
+  fresh: boolean;
+}
+
+/** Makes every cluster of [pos, end) mapped and written, and says where each piece lies. */
+export function mapForWrite(
+  op: Op,
+  inode: Inode,
+  bh: Bh,
+  pos: number,
+  end: number,
+): { pieces: Piece[]; changed: boolean } {
+  const { osb } = op;
+  const cs = osb.geo.clustersize;
+  const pieces: Piece[] = [];
+  let changed = false;
+  const last = Math.floor((end - 1) / cs);
+  let goal = 0;
+  for (let cpos = Math.floor(pos / cs); cpos <= last; ) {
+    let ext = getClusters(op, inode, cpos);
+    let fresh = false;
+    if (ext.p_cluster === 0) {
+      if (goal === 0 && cpos > 0) {
+        const before = getClusters(op, inode, cpos - 1);
+        if (before.p_cluster !== 0) goal = before.p_cluster + 1;
+      }
+      const want = Math.min(ext.clusters, last - cpos + 1);
+      const got = claimClusters(op, 1, want, goal, inode);
+      insertExtent(op, dinodeExtentTree(op, inode, bh), cpos, osb.clustersToBlocks(got.p_cluster), got.clusters, 0);
+      voidExtentMap(op, inode);
+      ext = { p_cluster: got.p_cluster, clusters: got.clusters, flags: 0 };
+      goal = got.p_cluster + got.clusters;
+      fresh = true;
+      changed = true;
+    } else {
+      if ((ext.flags & EXT_FLAGS.REFCOUNTED) !== 0) {
+        waitIoIdle(inode);
+        const n = Math.min(ext.clusters, last - cpos + 1);
+        cow_hooks.refcountCow(op, inode, bh, cpos, n, pos, end);
+        voidExtentMap(op, inode);
+        ext = getClusters(op, inode, cpos);
+        changed = true;
+      }
+      if ((ext.flags & EXT_FLAGS.UNWRITTEN) !== 0) {
+        const n = Math.min(ext.clusters, last - cpos + 1);
+        changeExtentFlag(op, dinodeExtentTree(op, inode, bh), cpos, n, 0, EXT_FLAGS.UNWRITTEN);
+        voidExtentMap(op, inode);
+        ext = { p_cluster: ext.p_cluster, clusters: n, flags: ext.flags };
+        fresh = true;
+        changed = true;
+      }
+      goal = ext.p_cluster + ext.clusters;
+    }
+    const clusters = Math.min(ext.clusters, last - cpos + 1);
+    const from = Math.max(pos, cpos * cs);
+    pieces.push({
+      pos: from,
+      stop: Math.min(end, (cpos + clusters) * cs),
+      disk: clusterOffset(osb, ext.p_cluster) + (from - cpos * cs),
+      fresh,
+    });
+    cpos += clusters;
+  }
+  return { pieces, changed };
+}
+
+/** Plans buffered pages of one piece. Fresh pieces are zeroed around the write: back to the cluster, forward to what the file will show. */
+function planPiece(
+  op: Op,
+  inode: Inode,
+  plan: WritePlan,
+  p: Piece,
+  addr: number,
+  old_size: number,
+  show_end: number,
+): void {
+  const { data, geo } = op.osb;
+  const cs = geo.clustersize;
+  if (p.fresh) {
+    const lead = p.pos % cs;
+    if (lead > 0) planZero(op, inode, plan, p.disk - lead, p.disk - (p.disk % PAGE_BYTES));
+    const tail_end = Math.min(Math.ceil(p.stop / cs) * cs, Math.ceil(show_end / PAGE_BYTES) * PAGE_BYTES);
+    const disk_end = p.disk + (p.stop - p.pos);
+    if (tail_end > p.stop)
+      planZero(op, inode, plan, Math.ceil(disk_end / PAGE_BYTES) * PAGE_BYTES, disk_end + (tail_end - p.stop));
+  }
+  for (let pos = p.pos, disk = p.disk; pos < p.stop; ) {
+    const at = disk % PAGE_BYTES;
+    const n = Math.min(PAGE_BYTES - at, p.stop - pos);
+    const pno = pnoOf(disk);
+    // A page wholly behind the old end of the file holds nothing that anybody wrote.
+    const fresh = p.fresh || pos - at >= old_size;
+    const page = n < PAGE_BYTES && !fresh ? data.read(inode, pno) : data.reserve(inode, pno);
+    if (n < PAGE_BYTES && fresh) {
+      if (at > 0) plan.fills.push({ page, at: 0, n: at, from: -1 });
+      if (at + n < PAGE_BYTES) plan.fills.push({ page, at: at + n, n: PAGE_BYTES - at - n, from: -1 });
+    }
+    plan.fills.push({ page, at, n, from: addr + (pos - p.pos) });
+    pos += n;
+    disk += n;
+  }
+}
+
+/** Zeroes whole pages [disk, end) of the disk, both page-aligned. */
+function planZero(op: Op, inode: Inode, plan: WritePlan, disk: number, end: number): void {
+  for (; disk < end; disk += PAGE_BYTES) {
+    const page = op.osb.data.reserve(inode, pnoOf(disk));
+    plan.fills.push({ page, at: 0, n: PAGE_BYTES, from: -1 });
+  }
+}
+
+/**
+ * Zeroes what lies between the old end of the file and `pos` in clusters that are mapped (ocfs2_zero_extend): behind the end of a
+ * file its last cluster may hold anything.
+ */
+export function zeroExtend(op: Op, inode: Inode, bh: Bh, fills: Fill[], old_size: number, pos: number): boolean {
+  const { osb } = op;
+  const cs = osb.geo.clustersize;
+  if (pos <= old_size) return false;
+  let dirty = false;
+  for (let at = old_size; at < pos; ) {
+    const cpos = Math.floor(at / cs);
+    let ext = getClusters(op, inode, cpos);
+    if ((ext.flags & EXT_FLAGS.REFCOUNTED) !== 0) {
+      waitIoIdle(inode);
+      cow_hooks.refcountCow(op, inode, bh, cpos, 1, at, at);
+      voidExtentMap(op, inode);
+      ext = { ...getClusters(op, inode, cpos), clusters: 1 };
+    }
+    const stop = Math.min(pos, (cpos + ext.clusters) * cs);
+    if (ext.p_cluster !== 0 && (ext.flags & EXT_FLAGS.UNWRITTEN) === 0) {
+      for (let p = at; p < stop; ) {
+        const disk = clusterOffset(osb, ext.p_cluster) + (p - cpos * cs);
+        const off = disk % PAGE_BYTES;
+        const n = Math.min(PAGE_BYTES - off, stop - p);
+        const page = n < PAGE_BYTES ? osb.data.read(inode, pnoOf(disk)) : osb.data.reserve(inode, pnoOf(disk));
+        fills.push({ page, at: off, n, from: -1 });
+        dirty = true;
+        p += n;
+      }
+    }
+    at = stop;
+  }
+  return dirty;
+}
+
+/** Carries the fills out; when the operation has succeeded. */
+export function fillPages(osb: Osb, fills: readonly Fill[]): void {
+  const { u8 } = osb.cache;
+  for (const f of fills) {
+    const to = f.page.addr + f.at;
+    if (f.from < 0) u8.fill(0, to, to + f.n);
+    else u8.copyWithin(to, f.from, f.from + f.n);
+    osb.data.filled(f.page);
+  }
+}
+
+function planWrite(
+  op: Op,
+  inode: Inode,
+  req: WriteRequest,
+  done_bytes: number,
+  at: number,
+  len: number,
+): { plan: WritePlan; pos: number } {
+  const { osb } = op;
+  const bh = inodeLock(op, inode, true);
+  if (inode.alloc_ios > 0 && !(req.direct ?? false)) waitOn(inode.io_idle);
+  const di = dinodeOf(op, bh);
+  if (!isReg(di.i_mode)) throw new FsError(Errno.EINVAL, "file.write", { ino: inode.ino, mode: di.i_mode });
+  const size = di.i_size;
+  const pos = req.append === true ? size : at;
+  const end = pos + len;
+  if (end > maxFileBytes(osb)) throw new FsError(Errno.EFBIG, "file.write", { ino: inode.ino, offset: pos });
+  op.modify(bh);
+  const plan: WritePlan = { fills: [], runs: [], allocated: false };
+  const addr = req.addr + done_bytes;
+  let changed = end > size;
+  if (isInline(di)) {
+    const room = inlineRoom(di);
+    if (end <= room.bytes) {
+      const { u8 } = osb.cache;
+      if (pos > size) u8.fill(0, room.addr + size, room.addr + pos);
+      u8.copyWithin(room.addr + pos, addr, addr + len);
+      finishWrite(op, inode, bh, end, req, true);
+      return { plan, pos };
+    }
+    convertInlineToExtents(op, inode, bh);
+    changed = true;
+  }
+  const zeroed = pos > size && zeroExtend(op, inode, bh, plan.fills, size, pos);
+  const mapped = mapForWrite(op, inode, bh, pos, end);
+  const direct =
+    req.direct === true && pos % PAGE_BYTES === 0 && len % PAGE_BYTES === 0 && addr % osb.dev.alignment_bytes === 0;
+  const show_end = Math.max(end, size);
+  for (const p of mapped.pieces) {
+    const from = addr + (p.pos - pos);
+    if (!direct) planPiece(op, inode, plan, p, from, size, show_end);
+    else {
+      if (p.fresh) {
+        // Whole pages are written; what the write leaves of the fresh clusters is zeroed through the cache.
+        planPiece(op, inode, plan, { ...p, stop: p.pos }, from, size, p.pos);
+        const cs = osb.geo.clustersize;
+        const tail = Math.min(Math.ceil(p.stop / cs) * cs, Math.ceil(show_end / PAGE_BYTES) * PAGE_BYTES) - p.stop;
+        const disk_end = p.disk + (p.stop - p.pos);
+        if (tail > 0) planZero(op, inode, plan, disk_end, disk_end + tail);
+        plan.allocated = true;
+      }
+      osb.data.waitIdle(pnoOf(p.disk), (p.stop - p.pos) / PAGE_BYTES);
+      pushRun(plan.runs, from, p.stop - p.pos, p.disk);
+    }
+  }
+  if (changed || mapped.changed || zeroed) op.orderData(inode);
+  finishWrite(op, inode, bh, end, req, changed || mapped.changed);
+  return { plan, pos };
+}
+
+function finishWrite(op: Op, inode: Inode, bh: Bh, end: number, req: WriteRequest, datasync: boolean): void {
+  const di = dinodeOf(op, bh);
+  if (end > di.i_size) di.i_size = end;
+  touch(op, di);
+  if (req.kill_suid === true) {
+    let mode = di.i_mode & ~S_ISUID;
+    if ((mode & 0o010) !== 0) mode &= ~S_ISGID;
+    di.i_mode = mode;
+  }
+  inodeChanged(op, inode, datasync);
+}
+
+/** Bytes that one operation writes: bounded, so that it fits the smallest journal however scattered free space is. */
+function stepBytes(osb: Osb): number {
+  const blocks = Math.min(256, osb.journal.max_transaction_blocks >> 3);
+  return Math.max(osb.geo.clustersize, Math.min(1 << 20, blocks * osb.geo.clustersize));
+}
+
+/**
+ * Writes `len` bytes; answers how many were written, fewer than asked only when space ran out after some. An append of up
+ * to 1 MiB is whole: one operation, under one lock.
+ */
+export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callback<number>): void {
+  const step = stepBytes(osb);
+  let written = 0;
+  let failure: unknown = null;
+  let in_flight = 1;
+  const settle = (): void => {
+    if (--in_flight > 0) return;
+    if (failure !== null && written === 0) done(failure);
+    else if (failure !== null && !(failure instanceof FsError && failure.errno === Errno.ENOSPC)) done(failure);
+    else done(null, written);
+  };
+  const next = (): void => {
+    const at = req.offset + written;
+    const len = Math.min(req.len - written, step - (at % osb.geo.clustersize));
+    osb.exec(
+      (op) => {
+        const r = planWrite(op, inode, req, written, at, len);
+        op.onSuccess(() => fillPages(osb, r.plan.fills));
+        return r.plan;
+      },
+      (err, plan) => {
+        if (err) failure = err;
+        else {
+          written += len;
+          sendDirect(osb, inode, plan!, (errno) => {
+            if (errno !== 0) failure ??= new FsError(errno, "file.write.direct", { ino: inode.ino, offset: at });
+            settle();
+          });
+          in_flight++;
+        }
+        if (err || written >= req.len) settle();
+        else next();
+      },
+    );
+  };
+  if (req.len === 0) done(null, 0);
+  else next();
+}
+
+/** Sends the direct runs of a plan; answers an errno, 0 when all is on the device. */
+function sendDirect(osb: Osb, inode: Inode, plan: WritePlan, done: (errno: number) => void): void {
+  if (plan.runs.length === 0) {
+    done(0);
+    return;
+  }
+  const ended = plan.allocated ? osb.journal.dataIoStarted() : null;
+  if (plan.allocated) inode.alloc_ios++;
+  ioStarted(inode);
+  let left = plan.runs.length;
+  let failure = 0;
+  for (const run of plan.runs) {
+    // The cache's copy is void from now on; the plan has seen that it is not under I/O.
+    osb.data.invalidate(pnoOf(run.offset), run.len / PAGE_BYTES);
+    osb.dev.write(run.addr, run.len, run.offset, (res) => {
+      if (res < 0) failure = -res;
+      else if (res < run.len) failure = Errno.EIO;
+      if (--left > 0) return;
+      if (plan.allocated) inode.alloc_ios--;
+      ioEnded(inode);
+      if (inode.alloc_ios === 0) inode.io_idle.wakeAll();
+      inode.unflushed_data = true;
+      ended?.();
+      done(failure);
+    });
+  }
+}
