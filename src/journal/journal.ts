@@ -301,6 +301,10 @@ export class Journal {
     };
   }
 
+  isCommitted(tid: number): boolean {
+    return tidGeq(this.committed_tid, tid);
+  }
+
   #idle(): boolean {
     const tx = this.#running;
     return this.#committing === null && tx.blocks.length === 0 && tx.ordered.size === 0 && tx.data_ios === 0;

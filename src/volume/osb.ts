@@ -4,7 +4,7 @@
  */
 import type { BufferCache } from "../block/buffer_cache.ts";
 import type { DataCache } from "../block/data_cache.ts";
-import type { BlockDevice } from "../block/device.ts";
+import { type BlockDevice, flushThunk } from "../block/device.ts";
 import type { DlmGlue } from "../dlmglue/dlmglue.ts";
 import { LockSet } from "../dlmglue/lock_set.ts";
 import { type SystemInode, systemInodeName } from "../format/disk/index.ts";
@@ -214,6 +214,25 @@ export class Osb {
   pump(): boolean {
     if (this.turn()) return true;
     return this.dev.pump();
+  }
+
+  /** One device flush for all who ask while none is on its way: those who come later than its start wait for the next. */
+  readonly sharedFlush: Thunk<number> = (cb) => {
+    this.#flush_waiting.push(cb);
+    if (!this.#flushing) this.#startFlush();
+  };
+  #flush_waiting: Callback<number>[] = [];
+  #flushing = false;
+
+  #startFlush(): void {
+    const waiting = this.#flush_waiting;
+    this.#flush_waiting = [];
+    this.#flushing = true;
+    flushThunk(this.dev)((err, n) => {
+      this.#flushing = false;
+      if (this.#flush_waiting.length > 0) this.#startFlush();
+      for (const cb of waiting) cb(err, n);
+    });
   }
 
   /** Calls the next periodic commit off. */
