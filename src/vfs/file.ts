@@ -2,7 +2,6 @@
  * Operations on files by inode, speaking errno and callbacks: what FUSE and the library call (file.c). Each calls `done`
  * once, before it returns if nothing had to be waited for.
  */
-import { flushThunk } from "../block/device.ts";
 import { LockSet } from "../dlmglue/lock_set.ts";
 import { type Dinode, I_ATTR, S_IFMT } from "../format/disk/index.ts";
 import { Errno } from "../lib/errno.ts";
