@@ -53,6 +53,10 @@ export interface JournalParts {
   readonly metaecc: boolean;
   readonly barrier: boolean;
   readonly ordered: boolean;
+  /** True while an operation runs: its changes are in the cache but may still be undone. */
+  readonly operationRuns: () => boolean;
+  /** Calls when no operation runs. */
+  readonly defer: (cb: () => void) => void;
   /** The journal cannot go on: the volume must become read-only. */
   readonly onAbort: (err: unknown) => void;
 }
@@ -149,6 +153,11 @@ export class Journal {
   /** Begins to commit the running transaction, unless one is being committed: then that one comes first. */
   startCommit(): void {
     if (this.#committing !== null || this.aborted !== null) return;
+    if (this.#p.operationRuns()) {
+      // What the cache holds now may be undone: it must not be frozen.
+      this.#p.defer(() => this.startCommit());
+      return;
+    }
     const tx = this.#running;
     if (tx.blocks.length === 0 && tx.ordered.size === 0 && tx.data_ios === 0) return;
     this.#committing = tx;
@@ -292,9 +301,9 @@ export class Journal {
         if (this.aborted !== null) cb(this.#abortError());
         else if (tidGeq(this.committed_tid, tid) || (tid === this.#running.tid && this.#idle())) cb(null);
         else {
+          // Waits before it starts, for a commit on a synchronous device is over when startCommit returns.
+          this.#commit_done.add(look);
           this.startCommit();
-          if (tidGeq(this.committed_tid, tid)) cb(null);
-          else this.#commit_done.add(look);
         }
       };
       look();
@@ -327,6 +336,7 @@ export class Journal {
 
   /** Writes every block whose image is committed to its place and moves the tail. An error is returned, not thrown, to all who wait. */
   *#checkpointOnce(): Task<unknown> {
+    if (this.#p.operationRuns()) yield* wait<void>((cb) => this.#p.defer(() => cb(null)));
     if (this.#checkpointing) {
       yield* wait<void>((cb) => this.#checkpoint_done.add(() => cb(null)));
       return this.aborted;

@@ -11,7 +11,7 @@ import { type SystemInode, systemInodeName } from "../format/disk/index.ts";
 import type { Journal } from "../journal/journal.ts";
 import type { Arena } from "../lib/arena.ts";
 import type { Clock, Random } from "../lib/clock.ts";
-import { AssertionFailure, Corruption } from "../lib/fs_error.ts";
+import { AssertionFailure, assert, Corruption } from "../lib/fs_error.ts";
 import { type Callback, runTaskSync, type Task, type Thunk } from "../lib/task.ts";
 import { WAIT } from "../lib/wait.ts";
 import type { Kernels } from "../wasm/kernels.ts";
@@ -76,6 +76,7 @@ export class Osb {
   undo_slots = 0;
   readonly #ready: (() => void)[] = [];
   #draining = false;
+  #in_op = false;
   /** Tells the thread's loop that `turn` has work; the default runs it as a microtask. */
   wakeLoop: () => void = () => {
     if (!this.#woken) {
@@ -143,9 +144,12 @@ export class Osb {
     const op = new Op(this, locks ?? own!);
     const attempt = (): void => {
       let value: T;
+      assert(!this.#in_op, "an operation inside an operation");
+      this.#in_op = true;
       try {
         value = fn(op);
       } catch (err) {
+        this.#in_op = false;
         const queue = err === WAIT ? WAIT.queue : null;
         op.rollback();
         if (queue !== null) {
@@ -158,12 +162,16 @@ export class Osb {
         done(err);
         return;
       }
+      this.#in_op = false;
       op.commit();
       own?.releaseAll();
       done(null, value);
     };
     attempt();
   }
+
+  /** True while the code of an operation runs. */
+  readonly operationRuns = (): boolean => this.#in_op;
 
   /** An operation as a step of a task: `const r = yield* wait(osb.step(op => …, locks))`. */
   step<T>(fn: (op: Op) => T, locks?: LockSet): Thunk<T> {

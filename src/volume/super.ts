@@ -283,6 +283,8 @@ function* startJournal(osb: Osb, replayed: boolean): Task<void> {
       metaecc: osb.incompat(FEATURE_INCOMPAT.META_ECC),
       barrier: osb.options.barrier,
       ordered: osb.options.data === "ordered",
+      operationRuns: osb.operationRuns,
+      defer: (cb) => osb.ready(cb),
       onAbort: (err) => {
         osb.readonly_reason ??= `the journal was aborted: ${err instanceof Error ? err.message : String(err)}`;
       },
