@@ -22,6 +22,7 @@ import {
   OCFS2_XATTR_BLOCK_SIGNATURE,
   RefcountBlock,
   XattrBlock,
+  XattrHeader,
 } from "../format/disk/index.ts";
 import { Corruption } from "../lib/fs_error.ts";
 import type { Osb } from "./osb.ts";
@@ -175,6 +176,7 @@ export function makeKinds(osb: Osb): BlockKinds {
       },
     },
     raw: { name: "raw", check_off: -1, validate() {} },
-    xattr_bucket: { name: "xattr_bucket", check_off: -1, validate() {} },
+    // A bucket may lie in several blocks: its reader checks it as a whole (xattr/bucket).
+    xattr_bucket: { name: "xattr_bucket", check_off: XattrHeader.fields.xh_check.off, validate() {} },
   };
 }
