@@ -1,0 +1,36 @@
+/** The allocators over the life of a mount: start, stop, and the recovery of a slot whose owner died. */
+import { ML, mlog } from "../../lib/masklog.ts";
+import { type Task, wait } from "../../lib/task.ts";
+import type { Osb } from "../osb.ts";
+import { allocState } from "./alloc_state.ts";
+import { hasWindow, returnWindow } from "./localalloc.ts";
+import { truncateLogRecover, truncateLogStop } from "./truncate_log.ts";
+
+/** Mount: what an earlier owner of our slot left behind is returned (ocfs2_truncate_log_init, ocfs2_load_local_alloc). */
+export function* allocStart(osb: Osb): Task<void> {
+  const st = allocState(osb);
+  st.stopping = false;
+  yield* allocRecoverSlot(osb, osb.slot_num);
+}
+
+/** Unmount: the truncate log emptied, the local alloc's window given back (ocfs2_truncate_log_shutdown, ocfs2_shutdown_local_alloc). */
+export function* allocStop(osb: Osb): Task<void> {
+  yield* truncateLogStop(osb);
+  yield* wait(osb.step((op) => returnWindow(op, osb.slot_num)));
+}
+
+/**
+ * Recovery of a slot, after its journal was replayed: the rest of its local alloc's window and its truncate log
+ * return to the bitmap. All in our own journal: the caller flushes it before anybody may take the slot.
+ */
+export function* allocRecoverSlot(osb: Osb, slot: number): Task<void> {
+  yield* wait(
+    osb.step((op) => {
+      if (!hasWindow(op, slot)) return;
+      mlog(ML.ALLOC, `local alloc of slot ${slot}: window returned`);
+      returnWindow(op, slot);
+      op.onSuccess(() => allocState(osb).steal.clear());
+    }),
+  );
+  yield* truncateLogRecover(osb, slot);
+}

@@ -1,0 +1,166 @@
+/**
+ * Allocation reservations (reservations.c): each file that is being written has a stretch of the local alloc's window
+ * for itself, so that files written at the same time do not alternate on the disk cluster by cluster. Hints only: a
+ * reservation that is lost costs contiguity, nothing else. The bitmap is asked before anything is handed out.
+ */
+import type { Osb } from "../osb.ts";
+import type { AllocState } from "./alloc_state.ts";
+
+export interface Reservation {
+  readonly map: ReservationMap;
+  /** Bits of the window from `start` on that nobody else takes; len 0: none now. */
+  start: number;
+  len: number;
+  /** Where the last allocation ended: the next window is looked for from there. */
+  last_end: number;
+  /** Moves at each use; the one used longest ago is robbed first. */
+  used_at: number;
+}
+
+/** A window of more files than this is searched without reservations: the list is kept in an array. */
+const MAX_RESERVATIONS = 512;
+
+export class ReservationMap {
+  /** Bits of the window. */
+  readonly bits: number;
+  /** Sorted by start, never overlapping. */
+  readonly list: Reservation[] = [];
+  #clock = 0;
+
+  constructor(bits: number) {
+    this.bits = bits;
+  }
+
+  newReservation(): Reservation {
+    return { map: this, start: 0, len: 0, last_end: 0, used_at: 0 };
+  }
+
+  #remove(r: Reservation): void {
+    const i = this.list.indexOf(r);
+    if (i >= 0) this.list.splice(i, 1);
+    r.len = 0;
+  }
+
+  /** Gives `r` its place; the caller has seen to it that nobody else has it. */
+  place(r: Reservation, start: number, len: number): void {
+    this.#remove(r);
+    if (len === 0) return;
+    if (this.list.length >= MAX_RESERVATIONS) {
+      let oldest = this.list[0]!;
+      for (const o of this.list) if (o.used_at < oldest.used_at) oldest = o;
+      this.#remove(oldest);
+    }
+    r.start = start;
+    r.len = len;
+    r.used_at = ++this.#clock;
+    let i = this.list.length;
+    while (i > 0 && this.list[i - 1]!.start > start) i--;
+    this.list.splice(i, 0, r);
+  }
+
+  /** Bits [start, start + len) were allocated for `r`, or for nobody in particular (ocfs2_resmap_claimed_bits). */
+  claimed(r: Reservation | null, start: number, len: number): void {
+    const end = start + len;
+    for (const o of this.list.slice()) {
+      if (o.start + o.len <= start || o.start >= end) continue;
+      const behind = o.start + o.len - end;
+      if (behind > 0) {
+        o.start = end;
+        o.len = behind;
+      } else this.#remove(o);
+    }
+    if (r !== null) {
+      r.last_end = end;
+      r.used_at = ++this.#clock;
+    }
+  }
+
+  /** The first reservation but `mine` that reaches behind `bit`. */
+  nextFrom(bit: number, mine: Reservation | null): Reservation | undefined {
+    return this.list.find((o) => o !== mine && o.start + o.len > bit);
+  }
+}
+
+/** Bits that a reservation takes: 8 at level 1, 16 at the default 2, 1024 at 8 (ocfs2_resv_window_bits). */
+export const resvWindowBits = (osb: Osb, is_dir: boolean): number =>
+  4 << (is_dir ? osb.options.dir_resv_level : osb.options.resv_level);
+
+interface Run {
+  start: number;
+  len: number;
+}
+
+/**
+ * A free run of the window at or behind `from` that no other reservation covers: the first of `wanted` bits, else the
+ * longest one seen.
+ */
+function findUnreserved(
+  osb: Osb,
+  st: AllocState,
+  map: ReservationMap,
+  bitmap: number,
+  from: number,
+  wanted: number,
+  mine: Reservation | null,
+): Run {
+  const best: Run = { start: 0, len: 0 };
+  let pos = from;
+  while (pos < map.bits) {
+    const other = map.nextFrom(pos, mine);
+    if (other !== undefined && other.start <= pos) {
+      pos = other.start + other.len;
+      continue;
+    }
+    const limit = other === undefined ? map.bits : other.start;
+    const got = osb.k.findFreeRun(bitmap, limit, pos, wanted, 0, 0, st.scratch);
+    if (got > best.len) {
+      best.start = osb.cache.dv.getUint32(st.scratch, true);
+      best.len = got;
+    }
+    if (got >= wanted) break;
+    pos = other === undefined ? map.bits : other.start + other.len;
+  }
+  return best;
+}
+
+/**
+ * Where in the window to allocate up to `wanted` bits, at least `min`: the rest of the file's reservation, else a new
+ * one near the last, else wherever there is room. len 0: there is no such run. The bits still are to be taken, and
+ * `claimed` to be called. `goal`: where to look when there is no reservation to tell.
+ */
+export function findInWindow(
+  osb: Osb,
+  st: AllocState,
+  map: ReservationMap,
+  bitmap: number,
+  min: number,
+  wanted: number,
+  r: Reservation | null,
+  window_bits: number,
+  goal: number,
+): Run {
+  const { dv } = osb.cache;
+  if (r !== null && r.len > 0) {
+    const got = osb.k.findFreeRun(bitmap, r.start + r.len, r.start, Math.min(wanted, r.len), 0, 0, st.scratch);
+    // Fewer than wanted are no loss: the next reservation is looked for right behind this one.
+    if (got >= min) return { start: dv.getUint32(st.scratch, true), len: got };
+  }
+  const size = Math.max(wanted, r === null ? 0 : window_bits);
+  const from = r === null || r.last_end === 0 ? goal : r.last_end;
+  let run = findUnreserved(osb, st, map, bitmap, from, size, r);
+  if (run.len < wanted && from > 0) {
+    const all = findUnreserved(osb, st, map, bitmap, 0, size, r);
+    if (all.len > run.len) run = all;
+  }
+  if (run.len < wanted) {
+    // Others' reservations are in the way: what is free is handed out, whoever hoped for it (ocfs2_cannibalize_resv).
+    const got = osb.k.findFreeRun(bitmap, map.bits, 0, wanted, 0, 0, st.scratch);
+    if (got > run.len) {
+      const start = dv.getUint32(st.scratch, true);
+      return got < min ? { start, len: 0 } : { start, len: got };
+    }
+  }
+  if (run.len < min) return { start: 0, len: 0 };
+  if (r !== null) map.place(r, run.start, run.len);
+  return { start: run.start, len: Math.min(run.len, wanted) };
+}
