@@ -7,20 +7,22 @@
 
 /** Callbacks that wait for one thing. A wake-up runs all of them once; they check again for themselves. */
 export class WaitQueue {
-  #waiters: (() => void)[] = [];
+  /** Null while nobody waits: most queues of a million inodes never hold anybody. */
+  #waiters: (() => void)[] | null = null;
 
   add(cb: () => void): void {
-    this.#waiters.push(cb);
+    if (this.#waiters === null) this.#waiters = [cb];
+    else this.#waiters.push(cb);
   }
 
   get length(): number {
-    return this.#waiters.length;
+    return this.#waiters === null ? 0 : this.#waiters.length;
   }
 
   wakeAll(): void {
-    if (this.#waiters.length === 0) return;
     const run = this.#waiters;
-    this.#waiters = [];
+    if (run === null) return;
+    this.#waiters = null;
     for (const cb of run) cb();
   }
 }
