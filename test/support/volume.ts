@@ -18,7 +18,7 @@ import { runTaskSync } from "../../src/lib/task.ts";
 import { defaultMountOptions, type MountOptions } from "../../src/volume/mount_options.ts";
 import type { Osb } from "../../src/volume/osb.ts";
 import { closeVolume, openVolume } from "../../src/volume/super.ts";
-import { createArena } from "../../src/wasm/arena.ts";
+import { type Arena, createArena } from "../../src/wasm/arena.ts";
 import { createKernels } from "../../src/wasm/kernels.ts";
 
 export const haveTool = (tool: string): boolean =>
@@ -56,10 +56,10 @@ const testClock = { ...systemClock, after: () => () => {} };
 export function openImage(
   image: Uint8Array,
   options: Partial<MountOptions> = {},
-  wrap: (dev: MemoryDevice) => MemoryDevice = (d) => d,
+  makeDevice: (arena: Arena, image: Uint8Array) => MemoryDevice = (arena, data) => new MemoryDevice(arena, data),
 ): TestVolume {
   const arena = createArena(96);
-  const dev = wrap(new MemoryDevice(arena, image, { readonly: false }));
+  const dev = makeDevice(arena, image);
   const osb = runTaskSync(
     openVolume({
       arena,
@@ -69,7 +69,7 @@ export function openImage(
       random: seededRandom(1),
       options: { ...defaultMountOptions, cache_bytes: 8 << 20, data_cache_bytes: 8 << 20, ...options },
     }),
-    () => false,
+    () => dev.pump(),
   );
   return { osb, dev, close: () => osb.runTaskSync(closeVolume(osb)) };
 }

@@ -1,0 +1,101 @@
+/**
+ * The judges: programs that know OCFS2 and are not ours. fsck.ocfs2 says whether a volume is whole, debugfs.ocfs2 what
+ * lies where, the kernel (rig.ts) what a program would see. What they say is compared, never what we think of ourselves.
+ */
+import { missing, type Ran, run, runAsync, trySh, which } from "./sh.ts";
+
+export interface Fsck {
+  readonly status: number;
+  /** What it found to be wrong, one line each; empty for a whole volume. */
+  readonly findings: string[];
+  readonly output: string;
+}
+
+/** What fsck.ocfs2 -fn says about a volume with nothing wrong. Everything else is a finding. */
+const HARMLESS = [
+  /^$/,
+  /^fsck\.ocfs2 \d/,
+  /^Checking OCFS2 filesystem in /,
+  /^ {2}(Label|UUID|Number of blocks|Block size|Number of clusters|Cluster size|Number of slots): /,
+  /^\*\* Skipping slot recovery because -n was given\. \*\*$/,
+  / was run with -f, check forced\.$/,
+  /^Pass (0a: Checking cluster allocation chains|0b: Checking inode allocation chains)$/,
+  /^Pass (0c: Checking extent block allocation chains|1: Checking inodes and blocks)$/,
+  // Runs on a volume with reflinks; what is wrong with them has lines of its own.
+  /^Pass 1[b-d]: /,
+  /^Pass (2: Checking directory entries|3: Checking directory connectivity)$/,
+  /^Pass (4a: Checking for orphaned inodes|4b: Checking inodes link counts)$/,
+  /^Pass 5: Checking quota information$/,
+  /^All passes succeeded\.$/,
+];
+
+function fsckArgv(args: readonly string[], image: string): string[] {
+  const argv = ["fsck.ocfs2", ...args, image];
+  // It locks a cache of all memory that it may have, which takes longer than the check: as a user without
+  // that right it goes on without. A thousand crash states are then checked in minutes.
+  if (process.getuid?.() !== 0 || missing("setpriv", "prlimit").length > 0) return argv;
+  const drop = ["--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"];
+  return ["setpriv", ...drop, "prlimit", "--memlock=65536:65536", ...argv];
+}
+
+function verdict(ran: Ran, allowed: readonly string[]): Fsck {
+  const output = `${ran.stdout}${ran.stderr}`;
+  const lines = output.split("\n").map((line) => line.trimEnd());
+  const findings = lines.filter((line) => !HARMLESS.some((h) => h.test(line)) && !allowed.includes(line));
+  if (ran.status !== 0) findings.push(`exit status ${ran.status}`);
+  return { status: ran.status, findings, output };
+}
+
+/** Why fsck.ocfs2 cannot be asked; undefined when it can. */
+export const fsckUnavailable = (): string | undefined =>
+  which("fsck.ocfs2") === undefined ? "fsck.ocfs2 is not installed (Debian: apt-get install ocfs2-tools)" : undefined;
+
+/**
+ * Checks a volume that is not mounted, changing nothing. `allowed` are lines that the volume had before we touched it:
+ * Debian's mkfs leaves the lost+found of some volumes without its index, for one.
+ */
+export const fsck = (image: string, allowed: readonly string[] = []): Fsck =>
+  verdict(trySh(fsckArgv(["-fn"], image)), allowed);
+
+export const fsckAsync = async (image: string, allowed: readonly string[] = []): Promise<Fsck> =>
+  verdict(await runAsync(fsckArgv(["-fn"], image), { timeout_ms: 600_000 }), allowed);
+
+/** Throws, with what fsck.ocfs2 said, unless the volume is whole. */
+export async function fsckClean(image: string, allowed: readonly string[] = []): Promise<void> {
+  const { findings } = await fsckAsync(image, allowed);
+  if (findings.length > 0)
+    throw new Error(`fsck.ocfs2 -fn ${image}:\n${findings.slice(0, 40).join("\n")}\n(${findings.length} lines)`);
+}
+
+/** Replays journals and repairs; the codes of what was repaired ("[CODE] …" lines). */
+export async function fsckRepair(image: string): Promise<string[]> {
+  const ran = await runAsync(fsckArgv(["-fy"], image), { timeout_ms: 600_000 });
+  const lines = `${ran.stdout}${ran.stderr}`.split("\n");
+  const repaired = lines.filter((line) => /^\[[A-Z_0-9]+\]/.test(line));
+  // 1: errors were corrected.
+  if (ran.status > 1) repaired.push(`exit status ${ran.status}: ${lines.slice(-6).join(" ")}`);
+  return repaired;
+}
+
+/** The output of a debugfs.ocfs2 command; it writes errors among it and ends with 0. */
+export const debugfs = (image: string, command: string): Promise<string> =>
+  run(["debugfs.ocfs2", "-n", "-R", command, image]);
+
+/**
+ * Lines that differ between two manifests, "-" for the first and "+" for the second; empty when they are equal. `ignore` drops
+ * lines from both.
+ */
+export function diffLines(a: string, b: string, ignore?: (line: string) => boolean): string[] {
+  if (a === b) return [];
+  const keep = (text: string): string[] => text.split("\n").filter((line) => ignore === undefined || !ignore(line));
+  const count = new Map<string, number>();
+  for (const line of keep(a)) count.set(line, (count.get(line) ?? 0) + 1);
+  const out: string[] = [];
+  for (const line of keep(b)) {
+    const n = count.get(line) ?? 0;
+    if (n === 0) out.push(`+ ${line}`);
+    else count.set(line, n - 1);
+  }
+  for (const [line, n] of count) if (n > 0) out.push(`- ${line}`);
+  return out.sort((x, y) => (x.slice(2) < y.slice(2) ? -1 : 1));
+}
