@@ -5,7 +5,7 @@
  *
  * Two files of one volume must never come to own the same cluster, and an interrupted change must never leave a leaf
  * that no parent knows. The first is the allocators' promise; the second comes free with operations that are undone
- * whole. What is left to this directory is the shape: docs/EXTENTS.md lists the rules that the kernel and fsck.ocfs2
+ * whole. What is left to this directory is the shape: shape.ts and leaves.ts list the rules that kernels and fsck.ocfs2
  * hold a tree to.
  */
 import type { Bh, CachingInfo } from "../../block/buffer_cache.ts";
@@ -38,6 +38,9 @@ export interface Extent {
 /** The most clusters that a leaf record can count (e_leaf_clusters has 16 bits). */
 export const MAX_LEAF_CLUSTERS = 0xffff;
 
+/** A quarter of the smallest transaction. */
+const MAX_SHIFT = 64;
+
 export interface ExtentTree {
   readonly osb: Osb;
   /** Owner of the extent blocks. */
@@ -53,6 +56,8 @@ export interface ExtentTree {
   readonly clusters_addr: number;
   /** Longest record that inserts and merges may make. */
   readonly max_leaf_clusters: number;
+  /** Leaves that an insert or removal in the middle may pass through; above that the leaf is split (leaves.ts). */
+  readonly max_shift: number;
   /** False for refcount trees: their records stay apart even where they are contiguous. */
   readonly merges: boolean;
 }
@@ -69,6 +74,7 @@ export function dinodeExtentTree(op: Op, inode: Inode, di_bh: Bh): ExtentTree {
     last_eb_addr: di_bh.addr + f.i_last_eb_blk.off,
     clusters_addr: di_bh.addr + f.i_clusters.off,
     max_leaf_clusters: MAX_LEAF_CLUSTERS,
+    max_shift: MAX_SHIFT,
     merges: true,
   };
 }
@@ -85,6 +91,7 @@ export function xattrValueExtentTree(op: Op, inode: Inode, bh: Bh, value_root_ad
     last_eb_addr: value_root_addr + f.xr_last_eb_blk.off,
     clusters_addr: value_root_addr + f.xr_clusters.off,
     max_leaf_clusters: MAX_LEAF_CLUSTERS,
+    max_shift: MAX_SHIFT,
     merges: true,
   };
 }
@@ -102,6 +109,7 @@ export function xattrTreeExtentTree(op: Op, inode: Inode, blk_bh: Bh): ExtentTre
     last_eb_addr: root + f.xt_last_eb_blk.off,
     clusters_addr: root + f.xt_clusters.off,
     max_leaf_clusters: op.osb.clustersForBytes(XATTR_TREE_MAX_LEAF_BYTES),
+    max_shift: MAX_SHIFT,
     merges: true,
   };
 }
@@ -121,6 +129,7 @@ export function dxRootExtentTree(op: Op, inode: Inode, dx_root_bh: Bh): ExtentTr
     last_eb_addr: dx_root_bh.addr + f.dr_last_eb_blk.off,
     clusters_addr: dx_root_bh.addr + f.dr_clusters.off,
     max_leaf_clusters: MAX_LEAF_CLUSTERS,
+    max_shift: MAX_SHIFT,
     merges: true,
   };
 }
@@ -137,6 +146,7 @@ export function refcountExtentTree(op: Op, ci: CachingInfo, ref_root_bh: Bh): Ex
     last_eb_addr: ref_root_bh.addr + f.rf_last_eb_blk.off,
     clusters_addr: ref_root_bh.addr + f.rf_clusters.off,
     max_leaf_clusters: MAX_LEAF_CLUSTERS,
+    max_shift: MAX_SHIFT,
     merges: false,
   };
 }
