@@ -76,7 +76,10 @@ export class FileDevice implements BlockDevice {
   }
 
   write(addr: number, len: number, offset: number, done: IoDone, dsync = false): void {
-    if (this.readonly) return done(-Errno.EROFS);
+    if (this.readonly) {
+      done(-Errno.EROFS);
+      return;
+    }
     let put = 0;
     const go = (): void =>
       fs.write(this.#fd, this.#arena.u8, addr + put, len - put, offset + put, (err, n) => {
@@ -105,9 +108,15 @@ export class FileDevice implements BlockDevice {
   ): void {
     let total = 0;
     const next = (i: number): void => {
-      if (i >= iov.length) return done(total);
+      if (i >= iov.length) {
+        done(total);
+        return;
+      }
       one(iov[i]!, iov[i + 1]!, offset + total, (res) => {
-        if (res < 0) return done(res);
+        if (res < 0) {
+          done(res);
+          return;
+        }
         total += res;
         if (res < iov[i + 1]!) done(total);
         else next(i + 2);
@@ -158,7 +167,10 @@ export class SyncFileDevice implements BlockDevice {
   }
 
   write(addr: number, len: number, offset: number, done: IoDone, dsync = false): void {
-    if (this.readonly) return done(-Errno.EROFS);
+    if (this.readonly) {
+      done(-Errno.EROFS);
+      return;
+    }
     const res = pwriteSync(this.#handle, this.#fd, addr, len, offset);
     const flushed = dsync && res >= 0 ? fdatasyncSync(this.#fd) : 0;
     done(flushed < 0 ? flushed : res);
@@ -169,7 +181,10 @@ export class SyncFileDevice implements BlockDevice {
   }
 
   writev(iov: readonly number[], offset: number, done: IoDone): void {
-    if (this.readonly) return done(-Errno.EROFS);
+    if (this.readonly) {
+      done(-Errno.EROFS);
+      return;
+    }
     this.#each(iov, offset, done, (addr, len, at) => pwriteSync(this.#handle, this.#fd, addr, len, at));
   }
 
@@ -182,7 +197,10 @@ export class SyncFileDevice implements BlockDevice {
     let total = 0;
     for (let i = 0; i < iov.length; i += 2) {
       const res = one(iov[i]!, iov[i + 1]!, offset + total);
-      if (res < 0) return done(res);
+      if (res < 0) {
+        done(res);
+        return;
+      }
       total += res;
       if (res < iov[i + 1]!) break;
     }

@@ -41,7 +41,7 @@ export interface OpenedDevice {
 
 /**
  * Opens `path` for a volume and locks it against a second mount on this machine. FsError: EBUSY when somebody else has it,
- * ENOTBLK for what is neither a file nor a block device, else what open(2) says.
+ * EINVAL for what is neither a file nor a block device, else what open(2) says.
  */
 export function openDevice(path: string, readonly: boolean): OpenedDevice {
   const mode = readonly ? O.RDONLY : O.RDWR;
@@ -55,7 +55,8 @@ export function openDevice(path: string, readonly: boolean): OpenedDevice {
   try {
     const type = check(fdMode(fd), "device.stat", { device: path }) & S_IFMT;
     const is_block_device = type === S_IFBLK;
-    if (!is_block_device && type !== S_IFREG) throw new FsError(15, "device.open", { device: path });
+    if (!is_block_device && type !== S_IFREG)
+      throw new FsError(Errno.EINVAL, "device.open", { device: path, found: "neither a file nor a block device" });
     if (is_block_device && !readonly) {
       // O_EXCL on a block device: refused while the kernel has it mounted or another node of ours holds it.
       const exclusive = openFile(path, mode | (direct ? O.DIRECT : 0) | O.EXCL, 0);
@@ -114,7 +115,10 @@ export class UringDevice implements BlockDevice {
   }
 
   write(addr: number, len: number, offset: number, done: IoDone, dsync = false): void {
-    if (this.readonly) return done(-Errno.EROFS);
+    if (this.readonly) {
+      done(-Errno.EROFS);
+      return;
+    }
     const flags = dsync ? RWF_DSYNC : 0;
     if (len <= MAX_TRANSFER) this.#one(true, addr, len, offset, flags, done);
     else this.#pieces(true, addr, len, offset, flags, done);
@@ -128,8 +132,14 @@ export class UringDevice implements BlockDevice {
       this.#in_flight++;
       const id = this.#loop.expect((res) => {
         this.#in_flight--;
-        if (res === -Errno.EINTR || res === -Errno.EAGAIN) return go();
-        if (res < 0) return done(got > 0 && !write ? got : res);
+        if (res === -Errno.EINTR || res === -Errno.EAGAIN) {
+          go();
+          return;
+        }
+        if (res < 0) {
+          done(got > 0 && !write ? got : res);
+          return;
+        }
         got += res;
         if (res === 0 || got >= len) done(got);
         else go();
@@ -154,7 +164,10 @@ export class UringDevice implements BlockDevice {
   }
 
   writev(iov: readonly number[], offset: number, done: IoDone): void {
-    if (this.readonly) return done(-Errno.EROFS);
+    if (this.readonly) {
+      done(-Errno.EROFS);
+      return;
+    }
     this.#vectored(true, iov, offset, done);
   }
 
@@ -194,8 +207,14 @@ export class UringDevice implements BlockDevice {
       this.#in_flight++;
       const id = this.#loop.expect((res) => {
         this.#in_flight--;
-        if (res === -Errno.EINTR || res === -Errno.EAGAIN) return go();
-        if (res <= 0 || res === len) return done(res);
+        if (res === -Errno.EINTR || res === -Errno.EAGAIN) {
+          go();
+          return;
+        }
+        if (res <= 0 || res === len) {
+          done(res);
+          return;
+        }
         // Short: the rest goes piece by piece.
         const rest = remainder(iov, from, to, res);
         this.#vectored(write, rest, offset + res, (more) => done(more < 0 ? more : res + more));
@@ -221,7 +240,10 @@ export class UringDevice implements BlockDevice {
   }
 
   discard(offset: number, len: number, done: IoDone): void {
-    if (this.readonly) return done(-Errno.EROFS);
+    if (this.readonly) {
+      done(-Errno.EROFS);
+      return;
+    }
     this.#in_flight++;
     const id = this.#loop.expect((res) => {
       this.#in_flight--;
@@ -277,7 +299,10 @@ class Join {
     let total = 0;
     for (let i = 0; i < this.#want.length; i++) {
       const got = this.#got[i]!;
-      if (got < 0) return this.#done(got);
+      if (got < 0) {
+        this.#done(got);
+        return;
+      }
       total += got;
       if (got < this.#want[i]!) break;
     }

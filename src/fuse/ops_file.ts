@@ -1,0 +1,220 @@
+/** Open files: OPEN, READ, WRITE, FSYNC, RELEASE, LSEEK, FALLOCATE. */
+import { I_ATTR } from "../format/disk/index.ts";
+import {
+  FUSE_FSYNC_FDATASYNC,
+  FUSE_OPEN_KILL_SUIDGID,
+  FUSE_WRITE_KILL_SUIDGID,
+  FuseFallocateIn,
+  FuseFsyncIn,
+  FuseLseekIn,
+  FuseLseekOut,
+  FuseOpenIn,
+  FuseReadIn,
+  FuseReleaseIn,
+  FuseWriteIn,
+  FuseWriteOut,
+} from "../format/fuse/index.ts";
+import { Errno } from "../lib/errno.ts";
+import { FsError } from "../lib/fs_error.ts";
+import {
+  fallocate as fallocateOf,
+  fsync as fsyncOf,
+  lseek as lseekOf,
+  readFile,
+  type WriteRequest,
+  writeFile,
+} from "../vfs/file.ts";
+import { atimeIsDue, touchAtime } from "../volume/dir/attr.ts";
+import { dinodeOf, type Inode, inodeLock } from "../volume/inode.ts";
+import type { Op } from "../volume/op.ts";
+import { type FileHandle, isDirect } from "./handles.ts";
+import { changeAttr } from "./ops_attr.ts";
+import { replyOpen } from "./reply.ts";
+import type { Session } from "./session.ts";
+import { payloadOf, type Slot } from "./slots.ts";
+
+const O_ACCMODE = 3;
+const O_TRUNC = 0o1000;
+const O_APPEND = 0o2000;
+
+/** The kernel behind FUSE does not know immutable and append-only inodes, so opens are refused here (may_open). */
+function checkOpen(op: Op, inode: Inode, flags: number): void {
+  const { i_attr } = dinodeOf(op, inodeLock(op, inode));
+  if ((flags & (O_ACCMODE | O_TRUNC)) === 0 || (i_attr & (I_ATTR.IMMUTABLE | I_ATTR.APPEND)) === 0) return;
+  const appends = (flags & O_TRUNC) === 0 && (flags & O_APPEND) !== 0;
+  if ((i_attr & I_ATTR.IMMUTABLE) !== 0 || !appends) throw new FsError(Errno.EPERM, "open", { ino: inode.ino, i_attr });
+}
+
+/** Counts the open file and gives it a number. */
+export function openHandle(s: Session, inode: Inode, flags: number): FileHandle {
+  const handle = s.handles.open(inode, flags);
+  s.vfs.open(s.osb, inode, handle.mayWrite);
+  return handle;
+}
+
+export function open(s: Session): void {
+  const { unique } = s;
+  const inode = s.inode(s.nodeid);
+  const q = FuseOpenIn.at(s.dv as DataView, s.body);
+  const { flags, open_flags } = q;
+  const ok = (): void => replyOpen(s, unique, openHandle(s, inode, flags).fh, s.openFlags(flags));
+  s.run(
+    (op) => checkOpen(op, inode, flags),
+    () => {
+      if ((flags & O_TRUNC) === 0) ok();
+      else changeAttr(s, unique, inode, { size: 0 }, (open_flags & FUSE_OPEN_KILL_SUIDGID) !== 0, ok);
+    },
+  );
+}
+
+export function release(s: Session): void {
+  const handle = s.handles.close(FuseReleaseIn.at(s.dv as DataView, s.body).fh);
+  if (handle !== undefined) s.vfs.release(s.osb, handle.inode, handle.mayWrite);
+  s.replyEmpty(s.unique);
+}
+
+/** The first read of an open file moves atime, as relatime does: when the file was changed since it was last read. */
+function touchOnRead(s: Session, handle: FileHandle): void {
+  if (handle.was_read) return;
+  handle.was_read = true;
+  const { osb } = s;
+  if (osb.options.noatime || osb.readonly_reason !== null) return;
+  const { inode } = handle;
+  osb.exec(
+    (op) => {
+      const di = dinodeOf(op, inodeLock(op, inode));
+      const stale = di.i_atime <= di.i_mtime || di.i_atime <= di.i_ctime;
+      return stale && atimeIsDue(op, di);
+    },
+    (err, due) => {
+      if (!err && due === true)
+        osb.exec(
+          (op) => touchAtime(op, inode),
+          () => {},
+        );
+    },
+  );
+}
+
+export function read(s: Session): void {
+  const { unique } = s;
+  const q = FuseReadIn.at(s.dv as DataView, s.body);
+  const { offset, size, flags } = q;
+  const handle = s.handles.get(q.fh);
+  if (handle === undefined) {
+    s.fail(unique, Errno.EBADF);
+    return;
+  }
+  const { inode } = handle;
+  const start = (slot: Slot): void => {
+    const addr = payloadOf(slot);
+    readFile(
+      s.osb,
+      inode,
+      { offset, len: size, addr, direct: isDirect(flags) } as Parameters<typeof readFile>[2],
+      (err, n) => {
+        if (err) s.error(unique, err);
+        else s.replyPayload(unique, addr, n!);
+        s.slots.give(slot);
+      },
+    );
+    touchOnRead(s, handle);
+  };
+  const slot = s.slots.take(size);
+  if (slot !== undefined) start(slot);
+  else s.slots.wait(size, start);
+}
+
+export function replyWritten(s: Session, unique: number, bytes: number): void {
+  const at = s.bodyOut(FuseWriteOut.size);
+  FuseWriteOut.at(s.dv as DataView, at).size = bytes;
+  s.reply(unique, FuseWriteOut.size);
+}
+
+/**
+ * The payload is written from where it was received. If that takes longer than this turn the receive slot goes with it; when
+ * slots are short the payload moves, to a small slot or to the heap, so that the next request can be received.
+ */
+export function write(s: Session): void {
+  const { unique, u8 } = s;
+  const q = FuseWriteIn.at(s.dv as DataView, s.body);
+  const { offset, size, write_flags, flags } = q;
+  const payload = s.body + FuseWriteIn.size;
+  if (s.end - payload < size) {
+    s.fail(unique, Errno.EINVAL);
+    return;
+  }
+  // Not by the handle: what the kernel writes back later comes with any handle of the file.
+  const inode = s.inode(s.nodeid);
+  const request = (addr: number): WriteRequest => ({
+    offset,
+    len: size,
+    addr,
+    append: s.policy.clustered && (flags & O_APPEND) !== 0,
+    direct: isDirect(flags),
+    kill_suid: (write_flags & FUSE_WRITE_KILL_SUIDGID) !== 0,
+  });
+  const answer = (err: unknown, n: number | undefined): void => {
+    if (err) s.error(unique, err);
+    else replyWritten(s, unique, n!);
+  };
+  if (s.slots.freeLarge > 0) {
+    let answered = false;
+    let kept: Slot = 0;
+    writeFile(s.osb, inode, request(payload), (err, n) => {
+      answered = true;
+      answer(err, n);
+      if (kept !== 0) s.slots.give(kept);
+    });
+    if (!answered) kept = s.keepReceiveSlot();
+    return;
+  }
+  const start = (slot: Slot): void =>
+    writeFile(s.osb, inode, request(payloadOf(slot)), (err, n) => {
+      answer(err, n);
+      s.slots.give(slot);
+    });
+  const slot = s.slots.take(size);
+  if (slot !== undefined) {
+    u8.copyWithin(payloadOf(slot), payload, payload + size);
+    start(slot);
+    return;
+  }
+  const copy = u8.slice(payload, payload + size);
+  s.slots.wait(size, (later) => {
+    u8.set(copy, payloadOf(later));
+    start(later);
+  });
+}
+
+/** FSYNC and FSYNCDIR. */
+export function fsync(s: Session): void {
+  const { unique } = s;
+  const datasync = (FuseFsyncIn.at(s.dv as DataView, s.body).fsync_flags & FUSE_FSYNC_FDATASYNC) !== 0;
+  fsyncOf(s.osb, s.inode(s.nodeid), datasync, (err) => {
+    if (err) s.error(unique, err);
+    else s.replyEmpty(unique);
+  });
+}
+
+export function lseek(s: Session): void {
+  const q = FuseLseekIn.at(s.dv as DataView, s.body);
+  const { offset, whence } = q;
+  const inode = s.inode(s.nodeid);
+  s.run(
+    (op) => lseekOf(op, inode, offset, whence),
+    (found, unique) => {
+      FuseLseekOut.at(s.dv as DataView, s.bodyOut(FuseLseekOut.size)).offset = found;
+      s.reply(unique, FuseLseekOut.size);
+    },
+  );
+}
+
+export function fallocate(s: Session): void {
+  const { unique } = s;
+  const q = FuseFallocateIn.at(s.dv as DataView, s.body);
+  fallocateOf(s.osb, s.inode(s.nodeid), q.mode, q.offset, q.length, (err) => {
+    if (err) s.error(unique, err);
+    else s.replyEmpty(unique);
+  });
+}
