@@ -28,7 +28,8 @@ function checkSuperblock(sb: J.JournalSuperblock, blocksize: number, file_blocks
   if (sb.s_blocksize !== blocksize) bad(`block size ${sb.s_blocksize}`);
   if (sb.s_maxlen > file_blocks) bad(`${sb.s_maxlen} blocks in a file of ${file_blocks}`);
   if (sb.s_first === 0 || sb.s_first >= sb.s_maxlen) bad(`first log block ${sb.s_first} of ${sb.s_maxlen}`);
-  if (sb.s_start !== 0 && (sb.s_start < sb.s_first || sb.s_start >= sb.s_maxlen)) bad(`log start ${sb.s_start}`);
+  // mkfs.ocfs2 leaves s_start 1 in an empty log, which on 512-byte blocks lies before the first log block.
+  if (sb.s_start >= sb.s_maxlen) bad(`log start ${sb.s_start}`);
   if (h_blocktype === J.JBD2_SUPERBLOCK_V2) {
     const unknown = sb.s_feature_incompat & ~(J.JBD2_KNOWN_INCOMPAT_FEATURES & ~J.JBD2_FEATURE_INCOMPAT_FAST_COMMIT);
     if (unknown !== 0) bad(`unknown features 0x${unknown.toString(16)}`);
@@ -77,10 +78,15 @@ export class Log {
     throw new Corruption("journal.place", { log_block: n, blocks: this.#file_blocks });
   }
 
+  /** The superblock is 1 KiB, two of the smallest blocks. */
+  get #sb_bytes(): number {
+    return Math.max(this.blocksize, J.JournalSuperblock.size);
+  }
+
   /** Reads and checks the superblock. Throws Corruption (EIO). */
   *load(): Task<void> {
     const { blkno } = this.place(0);
-    yield* deviceRead(this.#dev, this.#sb_addr, this.blocksize, blkno * this.blocksize);
+    yield* deviceRead(this.#dev, this.#sb_addr, this.#sb_bytes, blkno * this.blocksize);
     const sb = this.superblock;
     checkSuperblock(sb, this.blocksize, this.#file_blocks, blkno);
     const v2 = sb.s_header.h_blocktype === J.JBD2_SUPERBLOCK_V2;
@@ -116,7 +122,7 @@ export class Log {
     sb.s_start = s_start;
     sb.s_sequence = s_sequence >>> 0;
     if (this.hasCsum) sb.s_checksum = this.#superblockChecksum();
-    yield* deviceWrite(this.#dev, this.#sb_addr, this.blocksize, this.place(0).blkno * this.blocksize, true);
+    yield* deviceWrite(this.#dev, this.#sb_addr, this.#sb_bytes, this.place(0).blkno * this.blocksize, true);
   }
 
   /** The block after `n` in the ring. */

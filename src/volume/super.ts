@@ -54,6 +54,8 @@ export interface OpenParts {
   readonly domain?: LockDomain;
   /** Steps of the mount, for whoever shows progress. */
   readonly onProgress?: (what: string) => void;
+  /** Hears of the Osb as soon as it exists, for a thread that runs its turns itself. */
+  readonly onOsb?: (osb: Osb) => void;
 }
 
 const UNDO_BLOCKS = 1024;
@@ -206,6 +208,7 @@ export function* openVolume(parts: OpenParts): Task<Osb> {
   const geo = yield* readSuperblock(arena, dev);
   const osb = new Osb(arena, kernels, dev, clock, random, options);
   osb.geo = geo;
+  parts.onOsb?.(osb);
   osb.readonly_reason = dev.readonly ? "the device is read-only" : null;
   const ro = gateFeatures(geo, options);
   if (geo.blocksize < dev.alignment_bytes)

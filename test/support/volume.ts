@@ -60,8 +60,12 @@ export function openImage(
 ): TestVolume {
   const arena = createArena(96);
   const dev = makeDevice(arena, image);
+  let opening: Osb | null = null;
   const osb = runTaskSync(
     openVolume({
+      onOsb: (o) => {
+        opening = o;
+      },
       arena,
       kernels: createKernels(arena),
       dev,
@@ -69,7 +73,7 @@ export function openImage(
       random: seededRandom(1),
       options: { ...defaultMountOptions, cache_bytes: 8 << 20, data_cache_bytes: 8 << 20, ...options },
     }),
-    () => dev.pump(),
+    () => ((opening as Osb | null)?.cache === undefined ? dev.pump() : (opening as unknown as Osb).pump()),
   );
   return { osb, dev, close: () => osb.runTaskSync(closeVolume(osb)) };
 }

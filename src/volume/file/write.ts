@@ -330,11 +330,11 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
         if (err) failure = err;
         else {
           written += len;
+          in_flight++;
           sendDirect(osb, inode, plan!, (errno) => {
             if (errno !== 0) failure ??= new FsError(errno, "file.write.direct", { ino: inode.ino, offset: at });
             settle();
           });
-          in_flight++;
         }
         if (err || written >= req.len) settle();
         else next();

@@ -1,0 +1,115 @@
+/** File data against a plain buffer: random writes, reads, truncates, punches; then fsck.ocfs2 judges the volume. */
+import { describe, expect, test } from "vitest";
+import { DelayedDevice } from "../../../test/support/delayed_device.ts";
+import { fsck, haveTool, mkfsImage, openImage, type TestVolume } from "../../../test/support/volume.ts";
+import { type Random, seededRandom } from "../../lib/clock.ts";
+import { wait } from "../../lib/task.ts";
+import { fsync, readFile, setattr, writeFile } from "../../vfs/file.ts";
+import { create } from "../../vfs/namespace.ts";
+import type { Inode } from "../inode.ts";
+import { fallocateTask } from "./fallocate.ts";
+
+const KINDS: [string, string[]][] = [
+  ["4K blocks, 4K clusters", ["-b", "4K", "-C", "4K"]],
+  ["1K blocks, 32K clusters", ["-b", "1K", "-C", "32K"]],
+  ["512 blocks, 4K clusters", ["-b", "512", "-C", "4K", "-J", "size=4M"]],
+  ["4K blocks, 1M clusters, metaecc", ["-b", "4K", "-C", "1M", "--fs-features=metaecc"]],
+  ["no inline data, no unwritten", ["-b", "2K", "-C", "8K", "--fs-features=noinline-data,nounwritten,noindexed-dirs"]],
+];
+const MAX = 3 << 20;
+
+class Model {
+  size = 0;
+  readonly bytes = new Uint8Array(MAX);
+  write(offset: number, data: Uint8Array): void {
+    this.bytes.set(data, offset);
+    this.size = Math.max(this.size, offset + data.length);
+  }
+  truncate(size: number): void {
+    if (size < this.size) this.bytes.fill(0, size);
+    this.size = size;
+  }
+}
+
+function runOps(v: TestVolume, inode: Inode, model: Model, random: Random, ops: number, punching: boolean): void {
+  const { osb } = v;
+  const addr = osb.arena.alloc(1 << 20, 4096);
+  const below = (n: number): number => random.u32() % n;
+  for (let i = 0; i < ops; i++) {
+    const kind = below(punching ? 10 : 8);
+    const big = below(8) === 0;
+    const offset = below(big ? MAX - (1 << 20) : 200_000);
+    const len = 1 + below(big ? 1 << 20 : below(2) === 0 ? 300 : 20_000);
+    if (kind < 4) {
+      const direct = kind === 3;
+      const [o, l] = direct ? [offset & ~4095, Math.max(4096, len & ~4095)] : [offset, len];
+      const data = new Uint8Array(l).map((_, n) => (n * 31 + i * 7 + (n >> 8)) & 255);
+      osb.arena.u8.set(data, addr);
+      const n = osb.runTaskSync(wait<number>((cb) => writeFile(osb, inode, { offset: o, len: l, addr, direct }, cb)));
+      expect(n).toBe(l);
+      model.write(o, data);
+    } else if (kind < 6) {
+      const n = osb.runTaskSync(wait<number>((cb) => readFile(osb, inode, { offset, len, addr }, cb)));
+      expect(n).toBe(Math.max(0, Math.min(len, model.size - offset)));
+      const got = Buffer.from(osb.arena.u8.subarray(addr, addr + n));
+      const want = model.bytes.subarray(offset, offset + n);
+      const diff = got.findIndex((b, at) => b !== want[at]);
+      expect(diff < 0 ? "same" : `op ${i}: byte ${offset + diff} differs`).toBe("same");
+    } else if (kind === 6) {
+      const size = below(3) === 0 ? below(300) : offset;
+      osb.runTaskSync(wait((cb) => setattr(osb, inode, { size }, cb)));
+      model.truncate(size);
+    } else if (kind === 7) osb.runTaskSync(wait((cb) => fsync(osb, inode, false, cb)));
+    else {
+      const l = Math.min(len, MAX - offset);
+      const mode = kind === 8 ? 3 : [0, 1, 0x10, 0x11][below(4)]!;
+      osb.runTaskSync(fallocateTask(osb, inode, mode, offset, l));
+      const end = offset + l;
+      if (mode === 3 || (mode & 0x10) !== 0) model.bytes.fill(0, offset, Math.min(end, Math.max(model.size, 0)));
+      if (mode === 0 || mode === 0x10) model.size = Math.max(model.size, end);
+    }
+  }
+  // And once more after everything was written and the caches are cold.
+  osb.runTaskSync(wait((cb) => fsync(osb, inode, false, cb)));
+  for (let at = 0; at < model.size; at += 1 << 20) {
+    const n = osb.runTaskSync(wait<number>((cb) => readFile(osb, inode, { offset: at, len: 1 << 20, addr }, cb)));
+    const same = Buffer.compare(osb.arena.u8.subarray(addr, addr + n), model.bytes.subarray(at, at + n)) === 0;
+    expect(same, `contents at ${at} after sync`).toBe(true);
+  }
+}
+
+describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
+  for (const [name, args] of KINDS) {
+    for (const delayed of [false, true]) {
+      test(`${name}${delayed ? ", I/O that completes late" : ""}: as a plain buffer has it, and fsck finds nothing`, () => {
+        const image = mkfsImage(args, 64);
+        const random = seededRandom(delayed ? 77 : 5);
+        const v = openImage(image, {}, delayed ? (arena, data) => new DelayedDevice(arena, data, 99) : undefined);
+        const cred = { uid: 0, gid: 0, umask: 0o22 };
+        const models: [Inode, Model][] = [];
+        for (let f = 0; f < 3; f++) {
+          const attr = v.osb.runSync((op) => create(op, v.osb.geo.root_blkno, Buffer.from(`file${f}`), 0o100644, cred));
+          models.push([v.osb.inodes.get(attr.ino), new Model()]);
+        }
+        for (const [inode, model] of models) runOps(v, inode, model, random, 60, !args.join().includes("nounwritten"));
+        v.close();
+        const judged = fsck(image);
+        expect(judged.clean, judged.output).toBe(true);
+        const again = openImage(image);
+        const addr = again.osb.arena.alloc(1 << 20, 4096);
+        for (const [old, model] of models) {
+          const inode = again.osb.inodes.get(old.ino);
+          for (let at = 0; at < model.size; at += 1 << 20) {
+            const n = again.osb.runTaskSync(
+              wait<number>((cb) => readFile(again.osb, inode, { offset: at, len: 1 << 20, addr }, cb)),
+            );
+            const same =
+              Buffer.compare(again.osb.arena.u8.subarray(addr, addr + n), model.bytes.subarray(at, at + n)) === 0;
+            expect(same, `contents at ${at} after remount`).toBe(true);
+          }
+        }
+        again.close();
+      });
+    }
+  }
+});
