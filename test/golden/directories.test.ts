@@ -7,11 +7,11 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
+import { type Attr, getattr, lookup, readlink } from "../../src/vfs/namespace.ts";
 import { nameOf, nameText } from "../../src/volume/dir/name.ts";
 import { type DirRecord, readdir } from "../../src/volume/dir/readdir.ts";
 import type { Op } from "../../src/volume/op.ts";
 import type { Osb } from "../../src/volume/osb.ts";
-import { type Attr, getattr, lookup, readlink } from "../../src/vfs/namespace.ts";
 import { missing } from "../support/sh.ts";
 import { openImage } from "../support/volume.ts";
 
@@ -55,7 +55,7 @@ function listDir(osb: Osb, ino: number): DirRecord[] {
 function walk(osb: Osb, ino: number, path: string, out: string[]): void {
   const attr = osb.runSync((op) => getattr(op, ino));
   out.push(lineOf(attr, path));
-  if ((attr.mode >> 12) !== 4) return;
+  if (attr.mode >> 12 !== 4) return;
   const names = listDir(osb, ino);
   expect(names.slice(0, 2).map((r) => nameText(r.name))).toEqual([".", ".."]);
   for (const r of names.slice(2)) {
@@ -88,7 +88,9 @@ describe.skipIf(missing("xz").length > 0)("directories that a kernel wrote", () 
       expect(attr && lineOf(attr, path)).toBe(line);
       if (path === ".") continue;
       const dir = osb.runSync((op) => lookupPath(op, osb, path.slice(0, path.lastIndexOf("/"))));
-      expect(osb.runSync((op) => lookup(op, dir!.ino, nameOf(`${path.slice(path.lastIndexOf("/") + 1)}x`)))).toBe(undefined);
+      expect(osb.runSync((op) => lookup(op, dir!.ino, nameOf(`${path.slice(path.lastIndexOf("/") + 1)}x`)))).toBe(
+        undefined,
+      );
     }
     v.close();
   });
