@@ -32,12 +32,14 @@ import { LocalDomain } from "../stackglue/local.ts";
 import type { LockDomain } from "../stackglue/lock_domain.ts";
 import type { Kernels } from "../wasm/kernels.ts";
 import { allocRecoverSlot, allocStart, allocStop } from "./alloc/suballoc.ts";
+import { recoverOrphans } from "./dir/wipe.ts";
 import { getBlocks } from "./extents/extent_map.ts";
 import { dinodeOf, readDinode } from "./inode.ts";
 import { InodeCache } from "./inode_cache.ts";
 import { glueOps } from "./inode_locks.ts";
 import { makeKinds } from "./kinds.ts";
 import type { MountOptions } from "./mount_options.ts";
+import "./parts.ts";
 import { type Geometry, Osb } from "./osb.ts";
 import { findSlot, slotNode, writeSlot } from "./slot_map.ts";
 import { loadSystemInodes } from "./sysfile.ts";
@@ -195,12 +197,6 @@ function* replaySlot(osb: Osb, slot: number): Task<void> {
   yield* deviceFlush(osb.dev);
 }
 
-/** What the layers above do for a slot whose journal was dirty; set by namei (orphans) when it is loaded. */
-export interface RecoveryHooks {
-  recoverOrphans?(osb: Osb, slot: number): Task<void>;
-}
-export const recovery_hooks: RecoveryHooks = {};
-
 /** Opens a volume: checks it, replays dirty journals, takes a slot, starts the journal. Throws FsError or Corruption. */
 export function* openVolume(parts: OpenParts): Task<Osb> {
   const { arena, kernels, dev, clock, random, options } = parts;
@@ -263,8 +259,7 @@ export function* openVolume(parts: OpenParts): Task<Osb> {
     const holder = yield* wait(osb.step((op) => slotNode(op, slot)));
     if (holder !== undefined) yield* writeSlot(osb, slot, undefined);
   }
-  for (let slot = 0; slot < geo.max_slots; slot++)
-    if (recovery_hooks.recoverOrphans !== undefined) yield* recovery_hooks.recoverOrphans(osb, slot);
+  for (let slot = 0; slot < geo.max_slots; slot++) yield* recoverOrphans(osb, slot);
   startTimers(osb);
   return osb;
 }

@@ -1,0 +1,8 @@
+/**
+ * Puts the parts of a volume together: what lies lower calls what lies beside or above it through hooks, and here they are
+ * set, in one place.
+ */
+import { inode_hooks } from "./dir/inode_hooks.ts";
+import { removeClusters } from "./file/truncate.ts";
+
+inode_hooks.removeClusters = removeClusters;
