@@ -12,30 +12,21 @@ import type { Attr } from "../volume/dir/attr.ts";
 import * as attr from "../volume/dir/attr.ts";
 import type { Cred, Locked } from "../volume/dir/iget.ts";
 import { lockInode } from "../volume/dir/iget.ts";
-import { inode_hooks } from "../volume/dir/inode_hooks.ts";
 import type { Name } from "../volume/dir/name.ts";
 import * as namei from "../volume/dir/namei.ts";
 import * as reading from "../volume/dir/readdir.ts";
 import * as renaming from "../volume/dir/rename.ts";
 import * as links from "../volume/dir/symlink.ts";
-import { recoverOrphans, wipeInode } from "../volume/dir/wipe.ts";
-import { removeClusters } from "../volume/file/truncate.ts";
+import { wipeInode } from "../volume/dir/wipe.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import type { Osb } from "../volume/osb.ts";
-import { recovery_hooks } from "../volume/super.ts";
 
 export type { Attr } from "../volume/dir/attr.ts";
 export type { Cred } from "../volume/dir/iget.ts";
 export { type Name, nameOf } from "../volume/dir/name.ts";
 export type { Emit } from "../volume/dir/readdir.ts";
 export { RENAME_EXCHANGE, RENAME_NOREPLACE } from "../volume/dir/rename.ts";
-
-inode_hooks.removeClusters = removeClusters;
-recovery_hooks.recoverOrphans = function* (osb, slot) {
-  const gone = yield* recoverOrphans(osb, slot);
-  if (gone > 0) mlog(ML.NOTICE, `${gone} orphans of slot ${slot} deleted`);
-};
 
 const inodeOf = (op: Op, ino: number): Inode => op.osb.inodes.get(ino);
 const attrOf = (op: Op, locked: Locked): Attr => attr.attrOf(op.osb, locked.di);

@@ -259,7 +259,10 @@ export function* openVolume(parts: OpenParts): Task<Osb> {
     const holder = yield* wait(osb.step((op) => slotNode(op, slot)));
     if (holder !== undefined) yield* writeSlot(osb, slot, undefined);
   }
-  for (let slot = 0; slot < geo.max_slots; slot++) yield* recoverOrphans(osb, slot);
+  for (let slot = 0; slot < geo.max_slots; slot++) {
+    const gone = yield* recoverOrphans(osb, slot);
+    if (gone > 0) mlog(ML.NOTICE, `${gone} orphans of slot ${slot} deleted`);
+  }
   startTimers(osb);
   return osb;
 }
