@@ -1,5 +1,5 @@
 /** Names: LOOKUP, CREATE, TMPFILE, MKNOD, MKDIR, SYMLINK, LINK, UNLINK, RMDIR, RENAME, RENAME2. */
-import { I_FLAGS, S_IFDIR, S_IFMT, S_IFREG } from "../format/disk/index.ts";
+import { I_FLAGS } from "../format/disk/index.ts";
 import {
   FUSE_OPEN_KILL_SUIDGID,
   FuseCreateIn,
@@ -10,19 +10,9 @@ import {
   FuseRenameIn,
 } from "../format/fuse/index.ts";
 import { Corruption, estale } from "../lib/fs_error.ts";
+import * as ns from "../vfs/namespace.ts";
 import { type Attr, attrOf, linksOf } from "../volume/dir/attr.ts";
-import { type Cred, type Locked, lockInode } from "../volume/dir/iget.ts";
-import {
-  createNode,
-  link as linkOf,
-  lookup as lookupOf,
-  mkdir as mkdirOf,
-  rmdir as rmdirOf,
-  symlink as symlinkOf,
-  tmpfile as tmpfileOf,
-  unlink as unlinkOf,
-} from "../volume/dir/namei.ts";
-import { rename as renameOf } from "../volume/dir/rename.ts";
+import { lockInode } from "../volume/dir/iget.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import { changeAttr } from "./ops_attr.ts";
@@ -31,10 +21,10 @@ import { replyCreate, replyEntry, replyNoEntry } from "./reply.ts";
 import type { Session } from "./session.ts";
 
 const PERIOD = 0x2e;
+const O_EXCL = 0o200;
 const O_TRUNC = 0o1000;
 
-const credOf = (s: Session, umask: number): Cred => ({ uid: s.uid, gid: s.gid, umask });
-const attrOfLocked = (op: Op, l: Locked): Attr => attrOf(op.osb, l.di);
+const credOf = (s: Session, umask: number): ns.Cred => ({ uid: s.uid, gid: s.gid, umask });
 
 /**
  * The inode of a file handle that the kernel no longer has in its cache (open_by_handle_at, NFS): any number may come.
@@ -60,15 +50,11 @@ function lookupSelf(op: Op, inode: Inode): Attr {
 }
 
 export function lookup(s: Session): void {
-  const dir = s.inode(s.nodeid);
+  const parent = s.ino(s.nodeid);
   const name = s.nameAt(s.body);
   const self = name.length === 1 && name[0] === PERIOD;
   s.run(
-    (op) => {
-      if (self) return lookupSelf(op, dir);
-      const found = lookupOf(op, dir, name);
-      return found && attrOfLocked(op, found);
-    },
+    (op) => (self ? lookupSelf(op, s.osb.inodes.get(parent)) : ns.lookup(op, parent, name)),
     (attr, unique) => {
       if (attr === undefined) replyNoEntry(s, unique);
       else replyEntry(s, unique, attr);
@@ -77,44 +63,41 @@ export function lookup(s: Session): void {
 }
 
 /** Runs an operation that makes a name, and answers with its entry. */
-function making(s: Session, make: (op: Op) => Locked): void {
-  s.run(
-    (op) => attrOfLocked(op, make(op)),
-    (attr, unique) => replyEntry(s, unique, attr),
-  );
+function making(s: Session, make: (op: Op) => Attr): void {
+  s.run(make, (attr, unique) => replyEntry(s, unique, attr));
 }
 
 export function mknod(s: Session): void {
   const q = FuseMknodIn.at(s.dv as DataView, s.body);
   const { mode, rdev } = q;
   const cred = credOf(s, q.umask);
-  const dir = s.inode(s.nodeid);
+  const parent = s.ino(s.nodeid);
   const name = s.nameAt(s.body + FuseMknodIn.size);
-  making(s, (op) => createNode(op, dir, name, { mode: (mode & S_IFMT) === 0 ? mode | S_IFREG : mode, rdev }, cred));
+  making(s, (op) => ns.mknod(op, parent, name, mode, rdev, cred));
 }
 
 export function mkdir(s: Session): void {
   const q = FuseMkdirIn.at(s.dv as DataView, s.body);
   const { mode } = q;
   const cred = credOf(s, q.umask);
-  const dir = s.inode(s.nodeid);
+  const parent = s.ino(s.nodeid);
   const name = s.nameAt(s.body + FuseMkdirIn.size);
-  making(s, (op) => mkdirOf(op, dir, name, (mode & ~S_IFMT) | S_IFDIR, cred));
+  making(s, (op) => ns.mkdir(op, parent, name, mode, cred));
 }
 
 export function symlink(s: Session): void {
-  const dir = s.inode(s.nodeid);
+  const parent = s.ino(s.nodeid);
   const name = s.nameAt(s.body);
   const target = s.nameAt(s.body + name.length + 1);
   const cred = credOf(s, 0);
-  making(s, (op) => symlinkOf(op, dir, name, target, cred));
+  making(s, (op) => ns.symlink(op, parent, name, target, cred));
 }
 
 export function link(s: Session): void {
-  const inode = s.inode(FuseLinkIn.at(s.dv as DataView, s.body).oldnodeid);
-  const dir = s.inode(s.nodeid);
+  const ino = s.ino(FuseLinkIn.at(s.dv as DataView, s.body).oldnodeid);
+  const parent = s.ino(s.nodeid);
   const name = s.nameAt(s.body + FuseLinkIn.size);
-  making(s, (op) => linkOf(op, inode, dir, name));
+  making(s, (op) => ns.link(op, ino, parent, name));
 }
 
 /** An open of a file that was just made: the handle comes with the entry. */
@@ -132,14 +115,13 @@ export function create(s: Session): void {
   const q = FuseCreateIn.at(s.dv as DataView, s.body);
   const { flags, mode, open_flags } = q;
   const cred = credOf(s, q.umask);
-  const dir = s.inode(s.nodeid);
+  const parent = s.ino(s.nodeid);
   const name = s.nameAt(s.body + FuseCreateIn.size);
-  const excl = (flags & 0o200) !== 0 || !s.policy.clustered;
+  const excl = (flags & O_EXCL) !== 0 || !s.policy.clustered;
   s.run(
     (op) => {
-      const there = excl ? undefined : lookupOf(op, dir, name);
-      const locked = there ?? createNode(op, dir, name, { mode: (mode & ~S_IFMT) | S_IFREG }, cred);
-      return { attr: attrOfLocked(op, locked), made: there === undefined };
+      const there = excl ? undefined : ns.lookup(op, parent, name);
+      return { attr: there ?? ns.create(op, parent, name, mode, cred), made: there === undefined };
     },
     ({ attr, made }) => {
       if (made || (flags & O_TRUNC) === 0) answerCreate(s, unique, attr, flags);
@@ -155,40 +137,42 @@ export function tmpfile(s: Session): void {
   const q = FuseCreateIn.at(s.dv as DataView, s.body);
   const { flags, mode } = q;
   const cred = credOf(s, q.umask);
-  const dir = s.inode(s.nodeid);
-  const exclusive = (flags & 0o200) !== 0;
+  const parent = s.ino(s.nodeid);
   s.run(
-    (op) => attrOfLocked(op, tmpfileOf(op, dir, (mode & ~S_IFMT) | S_IFREG, cred, exclusive)),
+    (op) => ns.tmpfile(op, parent, mode, cred, (flags & O_EXCL) !== 0),
     (attr, unique) => answerCreate(s, unique, attr, flags),
   );
 }
 
-/** An orphan that the kernel never looked up (a file handle, a race) has no FORGET to wait for. */
-function removing(s: Session, remove: (op: Op) => Inode | undefined): void {
-  s.run(remove, (inode, unique) => {
-    s.replyEmpty(unique);
-    if (inode?.orphaned === true) s.vfs.forget(s.osb, inode.ino, 0);
-  });
-}
-
 export function unlink(s: Session): void {
-  const dir = s.inode(s.nodeid);
+  const parent = s.ino(s.nodeid);
   const name = s.nameAt(s.body);
-  removing(s, (op) => unlinkOf(op, dir, name));
+  s.run(
+    (op) => ns.unlink(op, parent, name),
+    (_, unique) => s.replyEmpty(unique),
+  );
 }
 
 export function rmdir(s: Session): void {
-  const dir = s.inode(s.nodeid);
+  const parent = s.ino(s.nodeid);
   const name = s.nameAt(s.body);
-  removing(s, (op) => rmdirOf(op, dir, name));
+  s.run(
+    (op) => ns.rmdir(op, parent, name),
+    (_, unique) => s.replyEmpty(unique),
+  );
 }
 
 function renaming(s: Session, newdir: number, names: number, flags: number): void {
-  const from = s.inode(s.nodeid);
-  const to = s.inode(newdir);
+  const from = s.ino(s.nodeid);
+  const to = s.ino(newdir);
   const old_name = s.nameAt(names);
   const new_name = s.nameAt(names + old_name.length + 1);
-  removing(s, (op) => renameOf(op, from, old_name, to, new_name, flags)?.replaced);
+  s.run(
+    (op) => {
+      ns.rename(op, from, old_name, to, new_name, flags);
+    },
+    (_, unique) => s.replyEmpty(unique),
+  );
 }
 
 export function rename(s: Session): void {

@@ -1,9 +1,5 @@
 /** What the kernel's knowledge of an inode means for its life: opened, closed, forgotten. */
-import { Errno } from "../lib/errno.ts";
-import { FsError } from "../lib/fs_error.ts";
-import { ML, mlog } from "../lib/masklog.ts";
-import { spawn } from "../lib/task.ts";
-import { wipeInode } from "../volume/dir/wipe.ts";
+import { reap } from "../vfs/namespace.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { Osb } from "../volume/osb.ts";
 
@@ -14,16 +10,6 @@ export interface FileOps {
   forget(osb: Osb, ino: number, n: number): void;
 }
 
-function wipeIfUnused(osb: Osb, inode: Inode): void {
-  if (!inode.orphaned || inode.nlookup > 0 || inode.open_count > 0 || osb.readonly_reason !== null) return;
-  spawn(wipeInode(osb, inode), (err) => {
-    if (!err) return;
-    // What cannot be wiped now stays in the orphan directory for the next mount.
-    const quiet = err instanceof FsError && err.errno === Errno.EROFS;
-    if (!quiet) mlog(ML.ERROR, `orphan ${inode.ino}:`, err instanceof Error ? err.message : String(err));
-  });
-}
-
 export const fileOps: FileOps = {
   open(_osb, inode, writes) {
     inode.open_count++;
@@ -32,12 +18,12 @@ export const fileOps: FileOps = {
   release(osb, inode, writes) {
     inode.open_count--;
     if (writes) inode.writer_count--;
-    wipeIfUnused(osb, inode);
+    reap(osb, inode);
   },
   forget(osb, ino, n) {
     const inode = osb.inodes.peek(ino);
     if (inode === undefined) return;
     inode.nlookup = Math.max(0, inode.nlookup - n);
-    wipeIfUnused(osb, inode);
+    reap(osb, inode);
   },
 };

@@ -1,0 +1,89 @@
+#!/usr/bin/env node
+/**
+ * Builds what runs from what is written: the native addon, the Wasm module, and the bundles in dist/. Only what is older than
+ * its sources; each output is written beside its place and renamed into it, so two builds at once do no harm.
+ *
+ * --force: everything. --types: the library's declarations too (dist/types).
+ */
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const dist = join(root, "dist");
+
+/** Bundle and entry point; one whose entry is not written yet is left out. */
+const bundles = [
+  ["cli.js", "src/cli/main.ts"],
+  ["volume_worker.js", "src/cli/volume_worker.ts"],
+  ["notifier_worker.js", "src/fuse/notifier_worker.ts"],
+  ["index.js", "src/api/index.ts"],
+].filter(([, entry]) => existsSync(join(root, entry)));
+
+function newest(path) {
+  const st = statSync(path, { throwIfNoEntry: false });
+  if (st === undefined) return 0;
+  if (!st.isDirectory()) return st.mtimeMs;
+  let ms = st.mtimeMs;
+  for (const name of readdirSync(path)) ms = Math.max(ms, newest(join(path, name)));
+  return ms;
+}
+
+const mtime = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+
+/** True when something that is run is missing or older than what it is made of. Cheap: it is asked at each start. */
+export function isStale() {
+  const sources = Math.max(newest(join(root, "src")), mtime(fileURLToPath(import.meta.url)));
+  if (bundles.some(([out]) => mtime(join(dist, out)) < sources)) return true;
+  if (mtime(join(dist, "ocfs2.wasm")) < newest(join(root, "asm"))) return true;
+  const addon = mtime(join(root, "native", "ocfs2.node"));
+  if (addon === 0) return true;
+  const stamp = join(root, "native", "target", "ocfs2.node.sha256");
+  return existsSync(stamp) && Math.max(addon, mtime(stamp)) < newest(join(root, "native", "src"));
+}
+
+async function buildBundles() {
+  const { build } = await import("esbuild");
+  mkdirSync(dist, { recursive: true });
+  const result = await build({
+    entryPoints: bundles.map(([out, entry]) => ({ in: join(root, entry), out: out.replace(/\.js$/, "") })),
+    outdir: dist,
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    target: "node20",
+    packages: "external",
+    sourcemap: "linked",
+    logLevel: "error",
+    write: false,
+  });
+  for (const file of result.outputFiles) {
+    const temporary = `${file.path}.${process.pid}`;
+    mkdirSync(dirname(file.path), { recursive: true });
+    writeFileSync(temporary, file.contents);
+    renameSync(temporary, file.path);
+  }
+}
+
+function buildTypes() {
+  if (!existsSync(join(root, "src", "api", "index.ts"))) return;
+  rmSync(join(dist, "types"), { recursive: true, force: true });
+  const tsc = join(root, "node_modules", ".bin", "tsc");
+  execFileSync(tsc, ["-p", join(root, "scripts", "tsconfig.types.json")], { cwd: root, stdio: "inherit" });
+}
+
+/** Builds what is stale. `log` hears of what takes long. */
+export async function buildAll({ force = false, types = false, log = () => {} } = {}) {
+  const { buildNative } = await import("./build_native.mjs");
+  const { buildAsm } = await import("./build_asm.mjs");
+  buildNative({ force, log });
+  await buildAsm({ force });
+  await buildBundles();
+  if (types) buildTypes();
+}
+
+if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const force = process.argv.includes("--force");
+  await buildAll({ force, types: true, log: console.log });
+}

@@ -1,0 +1,62 @@
+/** Talking to the daemon of a mount over its socket. */
+import { connect, type Socket } from "node:net";
+import { socketPath } from "./run_dir.ts";
+
+export interface Answer {
+  readonly type: string;
+  readonly [key: string]: unknown;
+}
+
+export class Control {
+  readonly #socket: Socket;
+  #text = "";
+  readonly #waiting: ((a: Answer | null) => void)[] = [];
+  readonly #heard: Answer[] = [];
+  #closed = false;
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.setEncoding("utf8");
+    socket.on("data", (more: string) => {
+      this.#text += more;
+      for (let nl = this.#text.indexOf("\n"); nl >= 0; nl = this.#text.indexOf("\n")) {
+        const answer = JSON.parse(this.#text.slice(0, nl)) as Answer;
+        this.#text = this.#text.slice(nl + 1);
+        const next = this.#waiting.shift();
+        if (next === undefined) this.#heard.push(answer);
+        else next(answer);
+      }
+    });
+    socket.on("error", () => {});
+    socket.on("close", () => {
+      this.#closed = true;
+      for (const next of this.#waiting.splice(0)) next(null);
+    });
+  }
+
+  /** Undefined when nobody listens. */
+  static open(dir: string): Promise<Control | undefined> {
+    return new Promise((ok) => {
+      const socket = connect(socketPath(dir));
+      socket.once("connect", () => ok(new Control(socket)));
+      socket.once("error", () => ok(undefined));
+    });
+  }
+
+  /** The next message; null when the daemon is gone. */
+  next(): Promise<Answer | null> {
+    const heard = this.#heard.shift();
+    if (heard !== undefined) return Promise.resolve(heard);
+    if (this.#closed) return Promise.resolve(null);
+    return new Promise((ok) => this.#waiting.push(ok));
+  }
+
+  ask(command: { type: string; [key: string]: unknown }): Promise<Answer | null> {
+    this.#socket.write(`${JSON.stringify(command)}\n`);
+    return this.next();
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+}

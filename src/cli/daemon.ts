@@ -1,0 +1,324 @@
+/**
+ * The process that serves a mount. The volume thread does the work; this thread mounts and unmounts, hears signals and answers on
+ * the control socket. It never touches the mounted folder: it would wait for itself.
+ */
+import { writeFileSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import { hostname } from "node:os";
+import { Worker } from "node:worker_threads";
+import { Errno, errnoName } from "../lib/errno.ts";
+import { ML, mlog } from "../lib/masklog.ts";
+import {
+  closeFd,
+  eventfdWake,
+  fuseOpen,
+  fusermountMount,
+  fusermountUmount,
+  MNT_DETACH,
+  mount2,
+  umount2,
+} from "../native/index.ts";
+import { mountFailed } from "./errors.ts";
+import { MS, type ParsedOptions } from "./mount_opts.ts";
+import { mountAt } from "./mount_table.ts";
+import { removeRecord, socketPath, startTime, writeRecord } from "./run_dir.ts";
+import type { FromVolume, ToVolume, VolumeInfo, VolumeStatus, VolumeWorkerData } from "./worker_messages.ts";
+
+export interface DaemonOptions {
+  readonly device: string;
+  readonly dir: string;
+  readonly options: ParsedOptions;
+}
+
+const READ_AHEAD_KB = 1024;
+/** How long a mount that is told to go waits for the files that are open on it. */
+const LINGER_MS = 10_000;
+
+const isRoot = (): boolean => process.getuid?.() === 0;
+
+/** What to do about an error of opening the device. */
+function remedy(device: string, errno: string | null, message: string): string {
+  switch (errno) {
+    case "EBUSY":
+      return `${device} is in use: it is mounted already, or another program has it open for itself; unmount it first`;
+    case "ENOENT":
+      return `${device} does not exist`;
+    case "EACCES":
+    case "EPERM":
+      return `${device} may not be opened: run as root, or give yourself access to it`;
+    case "EROFS":
+      return `${device} is read-only: mount with -o ro (${message})`;
+    default:
+      return `${device}: ${message}`;
+  }
+}
+
+export class Daemon {
+  readonly #o: DaemonOptions;
+  readonly #worker: Worker;
+  #wakefd = -1;
+  #fuse_fd = -1;
+  #mounted = false;
+  #info: VolumeInfo | null = null;
+  #server: Server | null = null;
+  readonly #clients = new Set<Socket>();
+  readonly #asked = new Map<number, (s: VolumeStatus) => void>();
+  #next_ask = 1;
+  #leaving = false;
+  #ready!: () => void;
+  #failed!: (err: Error) => void;
+  /** Settles when the mount can be used, or could not be made. */
+  readonly ready: Promise<void>;
+  #end!: (error: string | null) => void;
+  /** Settles when the volume is closed: null, or what went wrong. */
+  readonly closed: Promise<string | null>;
+
+  constructor(o: DaemonOptions) {
+    this.#o = o;
+    this.ready = new Promise((ok, no) => {
+      this.#ready = ok;
+      this.#failed = no;
+    });
+    this.closed = new Promise((ok) => {
+      this.#end = ok;
+    });
+    const workerData: VolumeWorkerData = {
+      device: o.device,
+      options: o.options.volume,
+      writeback_cache: o.options.writeback_cache,
+      random_bast_seed: o.options.random_bast_seed,
+    };
+    this.#worker = new Worker(new URL("./volume_worker.js", import.meta.url), { workerData });
+    this.#worker.on("message", (m: FromVolume) => this.#heard(m));
+    this.#worker.on("error", (err) => this.#fatal(err.message));
+    this.#worker.on("exit", () => this.#workerGone());
+  }
+
+  #tell(message: ToVolume): void {
+    this.#worker.postMessage(message);
+    if (this.#wakefd >= 0) eventfdWake(this.#wakefd);
+  }
+
+  #heard(m: FromVolume): void {
+    switch (m.type) {
+      case "wakefd":
+        this.#wakefd = m.wakefd;
+        break;
+      case "progress":
+        mlog(ML.NOTICE, `${this.#o.device}: ${m.text}`);
+        break;
+      case "opened":
+        this.#info = m.info;
+        try {
+          this.#mount(m.info);
+        } catch (err) {
+          this.#failed(err as Error);
+          this.#tell({ type: "close" });
+        }
+        break;
+      case "failed":
+        this.#failed(mountFailed(remedy(this.#o.device, m.errno, m.message)));
+        break;
+      case "initialized":
+        this.#announce();
+        this.#ready();
+        break;
+      case "unmounted":
+        this.#mounted = false;
+        break;
+      case "closed":
+        this.#wakefd = -1;
+        this.#finish(m.error);
+        break;
+      case "fatal":
+        this.#fatal(m.message);
+        break;
+      case "status":
+        this.#asked.get(m.id)?.(m.status);
+        this.#asked.delete(m.id);
+        break;
+    }
+  }
+
+  // The mount -------------------------------------------------------------------------------------------------------
+  #mount(info: VolumeInfo): void {
+    const { device, dir, options } = this.#o;
+    let flags = options.flags;
+    if (info.readonly_reason !== null) {
+      flags |= MS.RDONLY;
+      if (!options.volume.ro) mlog(ML.NOTICE, `${device} is mounted read-only: ${info.readonly_reason}`);
+    }
+    if (isRoot()) this.#mountAsRoot(device, dir, flags);
+    else this.#mountAsUser(device, dir, flags, options.allow_other);
+    this.#mounted = true;
+    this.#tell({ type: "serve", fd: this.#fuse_fd });
+  }
+
+  #mountAsRoot(device: string, dir: string, flags: number): void {
+    const fd = fuseOpen();
+    if (fd < 0)
+      throw mountFailed(
+        `/dev/fuse cannot be opened (${errnoName(-fd)}): load the kernel's module with "modprobe fuse"`,
+      );
+    const data = `fd=${fd},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other,max_read=1048576`;
+    const rc = mount2(device, dir, "fuse.ocfs2", flags, data);
+    if (rc < 0) {
+      closeFd(fd);
+      throw mountFailed(`${device} cannot be mounted on ${dir}: ${errnoName(-rc)}`);
+    }
+    this.#fuse_fd = fd;
+  }
+
+  #mountAsUser(device: string, dir: string, flags: number, allow_other: boolean): void {
+    const words = [
+      (flags & MS.RDONLY) !== 0 ? "ro" : "rw",
+      "nosuid",
+      "nodev",
+      `fsname=${device.replaceAll(/[\\,]/g, (c) => `\\${c}`)}`,
+      "subtype=ocfs2",
+      "default_permissions",
+      "max_read=1048576",
+    ];
+    if ((flags & MS.NOEXEC) !== 0) words.push("noexec");
+    if ((flags & MS.NOATIME) !== 0) words.push("noatime");
+    if (allow_other) words.push("allow_other");
+    const fd = fusermountMount(dir, words.join(","));
+    if (fd === -Errno.ENOENT) throw mountFailed("fusermount3 is missing: install fuse3, or run as root");
+    if (fd < 0) throw mountFailed(`fusermount3 did not mount ${device} on ${dir}`);
+    this.#fuse_fd = fd;
+  }
+
+  /** The mount can be used: readahead, the record, the control socket. */
+  #announce(): void {
+    const { device, dir } = this.#o;
+    const bdi = mountAt(dir)?.major_minor;
+    if (bdi !== undefined && isRoot()) {
+      try {
+        writeFileSync(`/sys/class/bdi/${bdi}/read_ahead_kb`, String(READ_AHEAD_KB));
+      } catch {
+        // A kernel without this file reads ahead less, no more.
+      }
+    }
+    writeRecord({
+      pid: process.pid,
+      started: startTime(process.pid) ?? "",
+      device,
+      dir,
+      node: this.#o.options.node ?? hostname(),
+      number: 0,
+      cluster: null,
+    });
+    this.#listen(socketPath(dir));
+  }
+
+  /** Takes the mount away. True when nobody uses it any more: the volume thread then closes the volume. */
+  unmount(): number {
+    const { dir } = this.#o;
+    return isRoot() ? umount2(dir, 0) : fusermountUmount(dir, false);
+  }
+
+  /** SIGTERM, SIGINT: unmount; what is still open has LINGER_MS to go, then the connection is cut. */
+  leave(): void {
+    if (this.#leaving) {
+      this.#cut();
+      return;
+    }
+    this.#leaving = true;
+    if (!this.#mounted) {
+      this.#tell({ type: "close" });
+      return;
+    }
+    if (this.unmount() === 0) return;
+    const { dir } = this.#o;
+    mlog(ML.NOTICE, `${dir} is in use: it leaves the tree now, and ends when its files are closed, or in 10 s`);
+    if (isRoot()) umount2(dir, MNT_DETACH);
+    else fusermountUmount(dir, true);
+    setTimeout(() => this.#cut(), LINGER_MS).unref();
+  }
+
+  #cut(): void {
+    this.#tell({ type: "close" });
+  }
+
+  // The end ---------------------------------------------------------------------------------------------------------
+  #finish(error: string | null): void {
+    this.#farewell(error);
+    this.#end(error);
+  }
+
+  #farewell(error: string | null): void {
+    removeRecord(this.#o.dir);
+    for (const client of this.#clients) client.end(`${JSON.stringify({ type: "closed", error })}\n`);
+    this.#server?.close();
+  }
+
+  /** The volume thread found its own state broken. The journal has what is needed; the mount must not hang. */
+  #fatal(message: string): void {
+    const { dir } = this.#o;
+    mlog(ML.ERROR, `${this.#o.device}: ${message}`);
+    if (this.#mounted) {
+      if (isRoot()) umount2(dir, MNT_DETACH);
+      else fusermountUmount(dir, true);
+    }
+    this.#failed(mountFailed(message));
+    this.#finish(message);
+  }
+
+  #workerGone(): void {
+    this.#failed(mountFailed("the volume thread ended"));
+    this.#finish("the volume thread ended");
+  }
+
+  // Control ---------------------------------------------------------------------------------------------------------
+  /** Status of the volume thread; it answers in its next turn. */
+  status(): Promise<VolumeStatus> {
+    const id = this.#next_ask++;
+    return new Promise((ok) => {
+      this.#asked.set(id, ok);
+      this.#tell({ type: "status", id });
+    });
+  }
+
+  /** One JSON object a line; each is answered by one, and "closed" comes by itself when the volume is. */
+  #listen(path: string): void {
+    this.#server = createServer((socket) => {
+      this.#clients.add(socket);
+      let text = "";
+      socket.setEncoding("utf8");
+      socket.on("data", (more: string) => {
+        text += more;
+        for (let nl = text.indexOf("\n"); nl >= 0; nl = text.indexOf("\n")) {
+          const line = text.slice(0, nl);
+          text = text.slice(nl + 1);
+          void this.#command(line).then((answer) => socket.write(`${JSON.stringify(answer)}\n`));
+        }
+      });
+      socket.on("error", () => {});
+      socket.on("close", () => this.#clients.delete(socket));
+    });
+    this.#server.on("error", (err) => mlog(ML.ERROR, `control socket ${path}: ${err.message}`));
+    this.#server.listen(path);
+  }
+
+  async #command(line: string): Promise<unknown> {
+    let c: { type?: string; mask?: string; state?: string };
+    try {
+      c = JSON.parse(line) as typeof c;
+    } catch {
+      return { type: "error", message: "not JSON" };
+    }
+    switch (c.type) {
+      case "status":
+        return { type: "status", pid: process.pid, device: this.#o.device, dir: this.#o.dir, ...(await this.status()) };
+      case "log":
+        this.#tell({ type: "log", mask: c.mask ?? "", state: c.state === "allow" ? "allow" : "off" });
+        return { type: "ok" };
+      default:
+        return { type: "error", message: `unknown command ${c.type}` };
+    }
+  }
+
+  get info(): VolumeInfo | null {
+    return this.#info;
+  }
+}

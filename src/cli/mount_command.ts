@@ -1,0 +1,131 @@
+/**
+ * `ocfs2 mount`: in the foreground with -f, else a process of its own that goes on when the mount is there. That one is
+ * started as the same program with a pipe to tell how it went, so that what goes wrong is said by the command itself.
+ */
+import { spawn } from "node:child_process";
+import { openSync, realpathSync, statSync } from "node:fs";
+import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Command } from "commander";
+import { Daemon } from "./daemon.ts";
+import { CliError, MOUNT_FAILURE, MOUNT_USAGE, mountFailed, report } from "./errors.ts";
+import { OptionError, parseMountOptions } from "./mount_opts.ts";
+import { logPath, mountRecords } from "./run_dir.ts";
+
+interface MountArgs {
+  readonly o?: string[];
+  readonly foreground?: boolean;
+}
+
+const collect = (value: string, so_far: string[]): string[] => [...so_far, value];
+
+function checkDir(dir: string): string {
+  let real: string;
+  try {
+    real = realpathSync(dir);
+  } catch {
+    throw mountFailed(`${dir} does not exist: make the folder first`);
+  }
+  if (!statSync(real).isDirectory()) throw mountFailed(`${dir} is not a folder`);
+  return real;
+}
+
+/** A path that two mounts of one device have in common; what is no path (a host) stays as it is. */
+function checkDevice(device: string): string {
+  try {
+    return realpathSync(device);
+  } catch {
+    throw mountFailed(`${device} does not exist`);
+  }
+}
+
+function checkFree(device: string): void {
+  const other = mountRecords().find((r) => r.device === device);
+  if (other !== undefined)
+    throw mountFailed(
+      `${device} is mounted on ${other.dir} already (pid ${other.pid}): "ocfs2 umount ${other.dir}" frees it`,
+    );
+}
+
+async function serve(device: string, dir: string, o: readonly string[], ready: () => void): Promise<number> {
+  const daemon = new Daemon({ device, dir, options: parseMountOptions(o) });
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => daemon.leave());
+  // A terminal that goes away is no reason to take a volume away.
+  process.on("SIGHUP", () => {});
+  await daemon.ready;
+  ready();
+  const error = await daemon.closed;
+  if (error !== null) throw new CliError(MOUNT_FAILURE, error);
+  return 0;
+}
+
+/** Starts the process that stays, and waits until it says how it went. */
+async function daemonize(device: string, dir: string, o: readonly string[]): Promise<number> {
+  const log = openSync(logPath(dir), "a");
+  const child = spawn(
+    process.execPath,
+    [...process.execArgv, fileURLToPath(import.meta.url), "mount-daemon", device, dir, ...o.flatMap((x) => ["-o", x])],
+    { detached: true, stdio: ["ignore", "ignore", log, "ipc"], cwd: "/" },
+  );
+  return new Promise((ok, no) => {
+    child.once("message", (m: { ok: boolean; message?: string; notes?: string }) => {
+      child.disconnect();
+      child.unref();
+      if (m.ok) ok(0);
+      else no(mountFailed(m.message ?? "unknown"));
+    });
+    child.once("error", no);
+    child.once("exit", (code, signal) =>
+      no(mountFailed(`the mount process ended with ${signal ?? code}; see ${logPath(dir)}`)),
+    );
+  });
+}
+
+async function mount(device_arg: string, dir_arg: string, args: MountArgs): Promise<number> {
+  const o = args.o ?? [];
+  try {
+    parseMountOptions(o);
+  } catch (err) {
+    if (err instanceof OptionError) throw new CliError(MOUNT_USAGE, err.message);
+    throw err;
+  }
+  const device = checkDevice(resolve(device_arg));
+  const dir = checkDir(dir_arg);
+  checkFree(device);
+  if (args.foreground === true) return serve(device, dir, o, () => {});
+  return daemonize(device, dir, o);
+}
+
+export const mountCommand = new Command("mount")
+  .description("mount an OCFS2 volume through FUSE")
+  .argument("<device>", "block device or file with the volume")
+  .argument("<dir>", "folder to mount on")
+  .option("-f, --foreground", "stay in the foreground, messages on standard error")
+  .option("-o <options>", "mount options, as the kernel's ocfs2 has them, separated by commas", collect, [])
+  .action(async (device: string, dir: string, args: MountArgs) => {
+    process.exitCode = await mount(device, dir, args).catch((err: unknown) => report("mount", err));
+    process.exit();
+  });
+
+/** The process in the background: it tells its parent once, then only its log. */
+export const mountDaemonCommand = new Command("mount-daemon")
+  .argument("<device>")
+  .argument("<dir>")
+  .option("-o <options>", "", collect, [])
+  .action(async (device: string, dir: string, args: MountArgs) => {
+    let told = false;
+    const tell = (m: { ok: boolean; message?: string }): void => {
+      if (told) return;
+      told = true;
+      process.send?.(m, () => process.disconnect?.());
+    };
+    process.on("disconnect", () => {});
+    try {
+      process.exitCode = await serve(device, dir, args.o ?? [], () => tell({ ok: true }));
+    } catch (err) {
+      tell({ ok: false, message: err instanceof Error ? err.message : String(err) });
+      process.exitCode = report("mount", err);
+    }
+    // The message to the parent must be out before the end.
+    setTimeout(() => process.exit(), 50);
+  });

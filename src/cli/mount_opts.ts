@@ -1,0 +1,233 @@
+/**
+ * The text behind `-o`, by the kernel's names (fs/ocfs2/super.c) and ours. What is not known is refused by name: an option
+ * that is silently dropped is worse than one that is missing.
+ */
+import { defaultMountOptions, type MountOptions } from "../volume/mount_options.ts";
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** mount(2)'s flags, for root. */
+export const MS = {
+  RDONLY: 1,
+  NOSUID: 2,
+  NODEV: 4,
+  NOEXEC: 8,
+  SYNCHRONOUS: 16,
+  DIRSYNC: 128,
+  NOATIME: 1024,
+  NODIRATIME: 2048,
+  RELATIME: 1 << 21,
+  STRICTATIME: 1 << 24,
+  LAZYTIME: 1 << 25,
+} as const;
+
+export interface ParsedOptions {
+  readonly volume: MountOptions;
+  /** MS_* */
+  readonly flags: number;
+  readonly config: string;
+  readonly node: string | null;
+  readonly threads: number;
+  readonly allow_other: boolean;
+  readonly writeback_cache: boolean;
+  /** For tests: locks are called back at random moments, drawn from this seed. */
+  readonly random_bast_seed: number | null;
+}
+
+/** A wrong option: one line for the user. */
+export class OptionError extends Error {}
+
+const VFS: Record<string, [set: number, clear: number]> = {
+  rw: [0, MS.RDONLY],
+  suid: [0, MS.NOSUID],
+  nosuid: [MS.NOSUID, 0],
+  dev: [0, MS.NODEV],
+  nodev: [MS.NODEV, 0],
+  exec: [0, MS.NOEXEC],
+  noexec: [MS.NOEXEC, 0],
+  async: [0, MS.SYNCHRONOUS],
+  sync: [MS.SYNCHRONOUS, 0],
+  dirsync: [MS.DIRSYNC, 0],
+  atime: [0, MS.NOATIME],
+  diratime: [0, MS.NODIRATIME],
+  nodiratime: [MS.NODIRATIME, 0],
+  relatime: [MS.RELATIME, 0],
+  norelatime: [0, MS.RELATIME],
+  strictatime: [MS.STRICTATIME, 0],
+  nostrictatime: [0, MS.STRICTATIME],
+  lazytime: [MS.LAZYTIME, 0],
+  nolazytime: [0, MS.LAZYTIME],
+};
+
+/** Said in /etc/fstab or by mount(8), and no business of the file system. */
+const IGNORED = /^(defaults|auto|noauto|user|nouser|users|group|owner|_netdev|nofail|comment=.*|x-.*|X-.*)$/;
+/** The kernel's options that change nothing here: signals never interrupt a lock wait, inodes have 64 bits, ... */
+const ACCEPTED = /^(intr|nointr|inode64|localflocks|heartbeat=(local|none|global)|usrquota|grpquota)$/;
+
+function number(name: string, value: string, min: number, max: number): number {
+  const n = Number(value);
+  if (!/^\d+$/.test(value) || n < min || n > max)
+    throw new OptionError(`${name}=${value} is not a number from ${min} to ${max}`);
+  return n;
+}
+
+function oneOf<T extends string>(name: string, value: string, allowed: readonly T[]): T {
+  const hit = allowed.find((a) => a === value);
+  if (hit === undefined) throw new OptionError(`${name}=${value} is none of ${allowed.join(", ")}`);
+  return hit;
+}
+
+/** "64M" in bytes. */
+function size(name: string, value: string): number {
+  const m = /^(\d+)([kKmMgG]?)$/.exec(value);
+  if (m === null) throw new OptionError(`${name}=${value} is not a size such as 256M`);
+  const unit = { "": 1, k: 1 << 10, m: 1 << 20, g: 1 << 30 }[m[2]!.toLowerCase()]!;
+  return Number(m[1]) * unit;
+}
+
+interface Draft {
+  v: Writable<MountOptions>;
+  flags: number;
+  config: string;
+  node: string | null;
+  threads: number;
+  allow_other: boolean;
+  writeback_cache: boolean;
+  random_bast_seed: number | null;
+}
+
+type Setter = (d: Draft, value: string, name: string) => void;
+
+/** Options without a value. */
+const SWITCHES: Record<string, (d: Draft) => void> = {
+  ro: (d) => {
+    d.v.ro = true;
+    d.flags |= MS.RDONLY;
+  },
+  noatime: (d) => {
+    d.v.noatime = true;
+    d.flags |= MS.NOATIME;
+  },
+  acl: (d) => {
+    d.v.acl = true;
+  },
+  noacl: (d) => {
+    d.v.acl = false;
+  },
+  user_xattr: (d) => {
+    d.v.user_xattr = true;
+  },
+  nouser_xattr: (d) => {
+    d.v.user_xattr = false;
+  },
+  nocluster: (d) => {
+    d.v.nocluster = true;
+  },
+  allow_other: (d) => {
+    d.allow_other = true;
+  },
+  writeback_cache: (d) => {
+    d.writeback_cache = true;
+  },
+};
+
+const VALUES: Record<string, Setter> = {
+  errors: (d, v, n) => {
+    d.v.errors = oneOf(n, v, ["remount-ro", "panic", "continue"]);
+  },
+  data: (d, v, n) => {
+    d.v.data = oneOf(n, v, ["ordered", "writeback"]);
+  },
+  commit: (d, v, n) => {
+    d.v.commit_s = number(n, v, 0, 3600) || defaultMountOptions.commit_s;
+  },
+  localalloc: (d, v, n) => {
+    d.v.localalloc_mb = number(n, v, 0, 2048);
+  },
+  resv_level: (d, v, n) => {
+    d.v.resv_level = number(n, v, 0, 8);
+  },
+  dir_resv_level: (d, v, n) => {
+    d.v.dir_resv_level = number(n, v, 0, 8);
+  },
+  atime_quantum: (d, v, n) => {
+    d.v.atime_quantum_s = number(n, v, 0, 0xffffffff);
+  },
+  coherency: (d, v, n) => {
+    d.v.coherency = oneOf(n, v, ["full", "buffered"]);
+  },
+  barrier: (d, v, n) => {
+    d.v.barrier = number(n, v, 0, 1) === 1;
+  },
+  preferred_slot: (d, v, n) => {
+    d.v.preferred_slot = number(n, v, 0, 254);
+  },
+  cache: (d, v, n) => {
+    const bytes = size(n, v);
+    if (bytes < 16 << 20 || bytes > 2 ** 31) throw new OptionError(`${n}=${v} is not between 16M and 2G`);
+    d.v.cache_bytes = Math.floor(bytes / 2);
+    d.v.data_cache_bytes = bytes - d.v.cache_bytes;
+  },
+  config: (d, v) => {
+    d.config = v;
+  },
+  node: (d, v) => {
+    d.node = v;
+  },
+  threads: (d, v, n) => {
+    d.threads = number(n, v, 1, 64);
+  },
+  lockdomain: (d, v, n) => {
+    const m = /^random:(\d+)$/.exec(v);
+    if (m === null) throw new OptionError(`${n}=${v} is not random:SEED`);
+    d.random_bast_seed = Number(m[1]);
+  },
+};
+
+function take(d: Draft, option: string): void {
+  const eq = option.indexOf("=");
+  const name = eq < 0 ? option : option.slice(0, eq);
+  const value = eq < 0 ? null : option.slice(eq + 1);
+  if (IGNORED.test(option) || ACCEPTED.test(option)) return;
+  const vfs = VFS[option];
+  if (vfs !== undefined) {
+    d.flags = (d.flags | vfs[0]) & ~vfs[1];
+    if (option === "rw") d.v.ro = false;
+    if (option === "atime") d.v.noatime = false;
+    return;
+  }
+  const on = SWITCHES[name];
+  const set = VALUES[name];
+  if (on !== undefined && value === null) on(d);
+  else if (set !== undefined && value !== null && value !== "") set(d, value, name);
+  else if (on !== undefined) throw new OptionError(`option ${name} takes no value`);
+  else if (set !== undefined) throw new OptionError(`option ${name} needs a value: ${name}=...`);
+  else throw new OptionError(`unknown mount option ${name}`);
+}
+
+/** Parses what one or more -o said. Throws OptionError. */
+export function parseMountOptions(texts: readonly string[]): ParsedOptions {
+  const d: Draft = {
+    v: { ...defaultMountOptions },
+    flags: 0,
+    config: "/etc/ocfs2/cluster.conf",
+    node: null,
+    threads: 1,
+    allow_other: false,
+    writeback_cache: false,
+    random_bast_seed: null,
+  };
+  for (const text of texts) for (const option of text.split(",")) if (option !== "") take(d, option);
+  if (d.writeback_cache && d.random_bast_seed !== null)
+    throw new OptionError("writeback_cache is for mounts without other nodes");
+  return {
+    volume: d.v,
+    flags: d.flags,
+    config: d.config,
+    node: d.node,
+    threads: d.threads,
+    allow_other: d.allow_other,
+    writeback_cache: d.writeback_cache,
+    random_bast_seed: d.random_bast_seed,
+  };
+}

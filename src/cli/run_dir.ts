@@ -1,0 +1,74 @@
+/**
+ * What runs on this machine: one record and one control socket a mount, in /run/ocfs2 for root and in the user's run-time
+ * folder else. A record outlives a daemon that was killed; whoever reads it checks that the process is there.
+ */
+import { createHash } from "node:crypto";
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+export interface MountRecord {
+  readonly pid: number;
+  /** Start time of the process, so that a pid used again is not taken for it. */
+  readonly started: string;
+  readonly device: string;
+  readonly dir: string;
+  readonly node: string;
+  readonly number: number;
+  readonly cluster: string | null;
+}
+
+export function runDir(): string {
+  const base =
+    process.getuid?.() === 0
+      ? "/run/ocfs2"
+      : join(process.env["XDG_RUNTIME_DIR"] ?? `/tmp/ocfs2-${process.getuid?.() ?? 0}`, "ocfs2");
+  mkdirSync(base, { recursive: true, mode: 0o755 });
+  return base;
+}
+
+const idOf = (dir: string): string => createHash("sha256").update(dir).digest("hex").slice(0, 16);
+
+export const socketPath = (dir: string): string => join(runDir(), `${idOf(dir)}.sock`);
+export const logPath = (dir: string): string => join(runDir(), `${idOf(dir)}.log`);
+const recordPath = (dir: string): string => join(runDir(), `${idOf(dir)}.json`);
+
+/** Field 22 of /proc/PID/stat; undefined when there is no such process. */
+export function startTime(pid: number): string | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, "utf8");
+    // The name in parentheses may hold anything, blanks too.
+    return text.slice(text.lastIndexOf(")") + 2).split(" ")[19];
+  } catch {
+    return undefined;
+  }
+}
+
+export const isAlive = (r: MountRecord): boolean => startTime(r.pid) === r.started;
+
+export function writeRecord(r: MountRecord): void {
+  const path = recordPath(r.dir);
+  writeFileSync(`${path}.${process.pid}`, JSON.stringify(r));
+  renameSync(`${path}.${process.pid}`, path);
+}
+
+export function removeRecord(dir: string): void {
+  for (const path of [recordPath(dir), socketPath(dir)]) rmSync(path, { force: true });
+}
+
+/** The mounts that live; records of dead ones are removed on the way. */
+export function mountRecords(): MountRecord[] {
+  const found: MountRecord[] = [];
+  for (const name of readdirSync(runDir())) {
+    if (!name.endsWith(".json")) continue;
+    try {
+      const r = JSON.parse(readFileSync(join(runDir(), name), "utf8")) as MountRecord;
+      if (isAlive(r)) found.push(r);
+      else removeRecord(r.dir);
+    } catch {
+      // Half-written by somebody who is still at it, or gone since: not ours to judge.
+    }
+  }
+  return found;
+}
+
+export const recordOf = (dir: string): MountRecord | undefined => mountRecords().find((r) => r.dir === dir);

@@ -1,0 +1,60 @@
+/** `ocfs2 umount`: returns when everything is on the disk, the journal is clean and the serving process is gone. */
+import { resolve } from "node:path";
+import { Command } from "commander";
+import { Errno, errnoName } from "../lib/errno.ts";
+import { fusermountUmount, MNT_DETACH, umount2 } from "../native/index.ts";
+import { Control } from "./control.ts";
+import { CliError, MOUNT_FAILURE, report } from "./errors.ts";
+import { mountAt } from "./mount_table.ts";
+import { isAlive, type MountRecord, mountRecords } from "./run_dir.ts";
+
+const POLL_MS = 10;
+
+/** The mount that is meant: its folder, or its device. The folder is not looked at, since that could hang. */
+function find(what: string): { dir: string; record: MountRecord | undefined } {
+  const path = resolve(what);
+  const records = mountRecords();
+  const record = records.find((r) => r.dir === path) ?? records.find((r) => r.device === path);
+  const dir = record?.dir ?? path;
+  const entry = mountAt(dir);
+  if (record === undefined && (entry === undefined || !entry.type.startsWith("fuse")))
+    throw new CliError(MOUNT_FAILURE, `${what} is not mounted`);
+  return { dir, record };
+}
+
+function detach(dir: string, lazy: boolean): void {
+  if (mountAt(dir) === undefined) return;
+  const root = process.getuid?.() === 0;
+  const rc = root ? umount2(dir, lazy ? MNT_DETACH : 0) : fusermountUmount(dir, lazy);
+  if (rc === 0) return;
+  if (rc === -Errno.EBUSY)
+    throw new CliError(MOUNT_FAILURE, `${dir} is in use: "fuser -vm ${dir}" shows by whom; or use -l`);
+  if (!root) throw new CliError(MOUNT_FAILURE, `fusermount3 did not unmount ${dir}`);
+  throw new CliError(MOUNT_FAILURE, `${dir} cannot be unmounted: ${errnoName(-rc)}`);
+}
+
+async function umount(what: string, lazy: boolean): Promise<number> {
+  const { dir, record } = find(what);
+  const control = record === undefined ? undefined : await Control.open(dir);
+  detach(dir, lazy);
+  if (record === undefined) return 0;
+  let error: string | null = null;
+  if (lazy) {
+    control?.close();
+    return 0;
+  }
+  for (let m = await control?.next(); m; m = await control!.next())
+    if (m.type === "closed") error = (m["error"] as string | null) ?? null;
+  while (isAlive(record)) await new Promise((ok) => setTimeout(ok, POLL_MS));
+  if (error !== null) throw new CliError(MOUNT_FAILURE, `${record.device} was not closed cleanly: ${error}`);
+  return 0;
+}
+
+export const umountCommand = new Command("umount")
+  .description("unmount; all is on the disk when it returns")
+  .argument("<dir>", "the mount's folder, or its device")
+  .option("-l, --lazy", "take the mount out of the tree now, end it when nobody uses it any more")
+  .action(async (dir: string, o: { lazy?: boolean }) => {
+    process.exitCode = await umount(dir, o.lazy === true).catch((err: unknown) => report("umount", err));
+    process.exit();
+  });

@@ -1,0 +1,207 @@
+/**
+ * The volume thread: owns all state of one mounted volume. It opens the volume, serves the kernel's requests, and when the kernel
+ * has let go of the mount writes everything and closes the volume. Entry point of dist/volume_worker.js.
+ */
+import { writeSync } from "node:fs";
+import { parentPort, workerData } from "node:worker_threads";
+import { openDevice, UringDevice } from "../block/uring_device.ts";
+import { FUSE_OPCODE_NAMES } from "../format/fuse/index.ts";
+import { Session } from "../fuse/session.ts";
+import { fileOps } from "../fuse/vfs_face.ts";
+import { seededRandom, systemRandom } from "../lib/clock.ts";
+import { AssertionFailure, FsError } from "../lib/fs_error.ts";
+import { ML, mlog, mlogSet, mlogSink } from "../lib/masklog.ts";
+import { spawn, type Task, wait } from "../lib/task.ts";
+import { arenaDontFork, closeFd, registerArena, setIoFlusher } from "../native/index.ts";
+import { Loop } from "../native/loop.ts";
+import type { LockDomain } from "../stackglue/lock_domain.ts";
+import { RandomBastDomain } from "../stackglue/random_bast.ts";
+import { wipeInode } from "../volume/dir/wipe.ts";
+import type { Osb } from "../volume/osb.ts";
+import { closeVolume, openVolume } from "../volume/super.ts";
+import { createArena } from "../wasm/arena.ts";
+import { createKernels } from "../wasm/kernels.ts";
+import type { FromVolume, ToVolume, VolumeInfo, VolumeStatus, VolumeWorkerData } from "./worker_messages.ts";
+
+// A line goes out at once: through the main thread it would come after the end of this one.
+mlogSink((line) => void writeSync(2, `${line}\n`));
+
+const LARGE_SLOTS = 48;
+const SMALL_SLOTS = 192;
+/** Journal staging, undo, request slots, scratch: what the arena holds besides the two caches. */
+const OVERHEAD_MIB = 112;
+
+const data = workerData as VolumeWorkerData;
+const port = parentPort!;
+const say = (message: FromVolume): void => port.postMessage(message);
+
+const messageOf = (err: unknown): string => (err instanceof Error ? err.message : String(err));
+
+function openArena() {
+  const { cache_bytes, data_cache_bytes } = data.options;
+  const mib = Math.ceil((cache_bytes + data_cache_bytes) / (1 << 20)) + OVERHEAD_MIB;
+  const arena = createArena(mib);
+  // Both are hardening; a machine that refuses them still mounts.
+  arenaDontFork(registerArena(arena.u8));
+  setIoFlusher(true);
+  return arena;
+}
+
+const arena = openArena();
+const loop = new Loop(arena);
+say({ type: "wakefd", wakefd: loop.wakefd });
+
+let session: Session | null = null;
+let osb: Osb | null = null;
+let fuse_fd = -1;
+
+function infoOf(o: Osb): VolumeInfo {
+  return {
+    label: o.geo.label,
+    uuid: Buffer.from(o.geo.uuid).toString("hex").toUpperCase(),
+    blocksize: o.geo.blocksize,
+    clustersize: o.geo.clustersize,
+    slot: o.slot_num,
+    readonly_reason: o.readonly_reason,
+  };
+}
+
+function statusOf(o: Osb): VolumeStatus {
+  const counts: Record<string, number> = {};
+  session?.counts.forEach((n, opcode) => {
+    if (n > 0) counts[FUSE_OPCODE_NAMES.get(opcode) ?? String(opcode)] = n;
+  });
+  return {
+    ...infoOf(o),
+    requests: session?.requests ?? 0,
+    outstanding: session?.outstanding ?? 0,
+    open_files: session?.handles.count ?? 0,
+    inodes: o.inodes.size,
+    dirty_pages: o.data.dirty_pages,
+    counts,
+  };
+}
+
+/** A broken invariant: nothing more may be written. The main thread takes the mount away and ends the process. */
+function fatal(err: unknown): void {
+  const text = err instanceof Error ? (err.stack ?? err.message) : String(err);
+  writeSync(2, `ocfs2: fatal: ${text}\n`);
+  say({ type: "fatal", message: messageOf(err) });
+  loop.stop();
+}
+process.on("uncaughtException", fatal);
+process.on("unhandledRejection", fatal);
+
+function serve(o: Osb, fd: number): void {
+  fuse_fd = fd;
+  session = new Session(o, fileOps, loop, fd, {
+    policy: {
+      clustered: o.glue.domain.clustered,
+      writeback_cache: data.writeback_cache,
+      acl: o.options.acl,
+    },
+    large_slots: LARGE_SLOTS,
+    small_slots: SMALL_SLOTS,
+  });
+  session.onInit = () => say({ type: "initialized" });
+  session.onUnmounted = () => {
+    say({ type: "unmounted" });
+    close(o);
+  };
+}
+
+/** The kernel knows nothing any more: what was only kept for it is forgotten, and orphans go. */
+function* forgetAll(o: Osb): Task<void> {
+  for (const inode of [...o.inodes.values()]) {
+    inode.nlookup = 0;
+    inode.open_count = 0;
+    inode.writer_count = 0;
+    if (!inode.orphaned || o.readonly_reason !== null || inode.task_count > 0) continue;
+    try {
+      yield* wipeInode(o, inode);
+    } catch (err) {
+      mlog(ML.ERROR, `orphan ${inode.ino}: ${messageOf(err)}; the next mount deletes it`);
+    }
+  }
+  // Wipes that were under way before.
+  while ([...o.inodes.values()].some((inode) => inode.task_count > 0))
+    yield* wait<void>((cb) => loop.after(1, () => cb(null)));
+}
+
+let closing = false;
+function close(o: Osb): void {
+  if (closing) return;
+  closing = true;
+  function* all(): Task<void> {
+    if (o.readonly_reason === null) yield* forgetAll(o);
+    yield* closeVolume(o);
+  }
+  spawn(all(), (err) => {
+    if (err instanceof AssertionFailure) return fatal(err);
+    loop.stop();
+    loop.close();
+    if (fuse_fd >= 0) closeFd(fuse_fd);
+    const aborted = o.slot_num >= 0 && o.journal.aborted !== null;
+    const error = err ? messageOf(err) : aborted ? `the journal was aborted: ${messageOf(o.journal.aborted)}` : null;
+    say({ type: "closed", error });
+    port.close();
+  });
+}
+
+port.on("message", (message: ToVolume) => {
+  switch (message.type) {
+    case "serve":
+      serve(osb!, message.fd);
+      break;
+    case "status":
+      if (osb !== null) say({ type: "status", id: message.id, status: statusOf(osb) });
+      break;
+    case "log":
+      mlogSet(message.mask, message.state);
+      break;
+    case "close":
+      if (osb !== null) close(osb);
+      break;
+  }
+});
+
+function fail(err: unknown): void {
+  say({ type: "failed", message: messageOf(err), errno: err instanceof FsError ? err.code : null });
+  loop.stop();
+  loop.close();
+  port.close();
+}
+
+function open(): void {
+  const readonly = data.options.ro;
+  const dev = new UringDevice(loop, data.device, openDevice(data.device, readonly), readonly);
+  const kernels = createKernels(arena);
+  const { clock } = loop;
+  const random = systemRandom;
+  const domain: LockDomain | undefined =
+    data.random_bast_seed === null
+      ? undefined
+      : new RandomBastDomain({ random: seededRandom(data.random_bast_seed), clock });
+  const parts = { arena, kernels, dev, clock, random, options: data.options, onProgress: progress };
+  loop.start();
+  spawn(openVolume(domain === undefined ? parts : { ...parts, domain }), (err, opened) => {
+    if (err) {
+      dev.close();
+      fail(err);
+      return;
+    }
+    osb = opened!;
+    osb.onAssertion = fatal;
+    say({ type: "opened", info: infoOf(osb) });
+  });
+}
+
+function progress(text: string): void {
+  say({ type: "progress", text });
+}
+
+try {
+  open();
+} catch (err) {
+  fail(err);
+}
