@@ -5,6 +5,7 @@
 import { writeSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { openDevice, UringDevice } from "../block/uring_device.ts";
+import { FEATURE_INCOMPAT } from "../format/disk/index.ts";
 import { FUSE_OPCODE_NAMES } from "../format/fuse/index.ts";
 import { Session } from "../fuse/session.ts";
 import { fileOps } from "../fuse/vfs_face.ts";
@@ -98,7 +99,8 @@ function serve(o: Osb, fd: number): void {
     policy: {
       clustered: o.glue.domain.clustered,
       writeback_cache: data.writeback_cache,
-      acl: o.options.acl,
+      // Without the feature the kernel would be told EOPNOTSUPP when it asks for an ACL, and refuse every access.
+      acl: o.options.acl && o.incompat(FEATURE_INCOMPAT.XATTR),
     },
     large_slots: LARGE_SLOTS,
     small_slots: SMALL_SLOTS,

@@ -3,11 +3,14 @@
  * is. What has no row is answered ENOSYS, and rows with `nosys` say so on purpose: the kernel then does without for good.
  */
 import * as F from "../format/fuse/index.ts";
+import { Errno } from "../lib/errno.ts";
 import * as admin from "./ops_admin.ts";
 import * as attr from "./ops_attr.ts";
 import * as dir from "./ops_dir.ts";
 import * as file from "./ops_file.ts";
+import * as ioctl from "./ops_ioctl.ts";
 import * as name from "./ops_name.ts";
+import * as xattr from "./ops_xattr.ts";
 import type { Session } from "./session.ts";
 
 export interface OpRow {
@@ -23,7 +26,8 @@ const rows = new Map<number, OpRow>();
 const op = (opcode: number, in_bytes: number, run: (s: Session) => void, reply: string): void => {
   rows.set(opcode, { name: F.FUSE_OPCODE_NAMES.get(opcode)!, in_bytes, run, reply });
 };
-const nosys = (opcode: number, why: string): void => op(opcode, 0, (s) => s.fail(s.unique, 38), `ENOSYS: ${why}`);
+const nosys = (opcode: number, why: string): void =>
+  op(opcode, 0, (s) => s.fail(s.unique, Errno.ENOSYS), `ENOSYS: ${why}`);
 
 op(F.FUSE_INIT, 16, admin.init, "fuse_init_out");
 op(F.FUSE_DESTROY, 0, admin.destroy, "empty, when everything is on the disk");
@@ -68,6 +72,17 @@ op(F.FUSE_READDIR, F.FuseReadIn.size, dir.readdir, "fuse_dirent records");
 op(F.FUSE_READDIRPLUS, F.FuseReadIn.size, dir.readdirplus, "fuse_direntplus records");
 op(F.FUSE_RELEASEDIR, F.FuseReleaseIn.size, file.release, "empty");
 op(F.FUSE_FSYNCDIR, F.FuseFsyncIn.size, file.fsync, "empty");
+
+op(
+  F.FUSE_GETXATTR,
+  F.FuseGetxattrIn.size + 2,
+  xattr.getxattr,
+  "the value; fuse_getxattr_out when only its size is asked for",
+);
+op(F.FUSE_LISTXATTR, F.FuseGetxattrIn.size, xattr.listxattr, "names with a NUL behind each; or fuse_getxattr_out");
+op(F.FUSE_SETXATTR, F.FUSE_COMPAT_SETXATTR_IN_SIZE + 2, xattr.setxattr, "empty");
+op(F.FUSE_REMOVEXATTR, 2, xattr.removexattr, "empty");
+op(F.FUSE_IOCTL, F.FuseIoctlIn.size, ioctl.ioctl, "fuse_ioctl_out and what is copied out");
 
 nosys(F.FUSE_FLUSH, "close() has nothing to wait for; mapped pages are written by the kernel before it would ask");
 nosys(F.FUSE_ACCESS, "default_permissions: the kernel checks");

@@ -29,6 +29,7 @@ import { dinodeOf, type Inode, inodeLock } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import { type FileHandle, isDirect } from "./handles.ts";
 import { changeAttr } from "./ops_attr.ts";
+import { killCapabilities } from "./ops_xattr.ts";
 import { replyOpen } from "./reply.ts";
 import type { Session } from "./session.ts";
 import { payloadOf, type Slot } from "./slots.ts";
@@ -154,6 +155,11 @@ export function write(s: Session): void {
     direct: isDirect(flags),
     kill_suid: (write_flags & FUSE_WRITE_KILL_SUIDGID) !== 0,
   });
+  if (isDirect(flags))
+    s.osb.exec(
+      (op) => killCapabilities(op, inode),
+      () => {},
+    );
   const answer = (err: unknown, n: number | undefined): void => {
     if (err) s.error(unique, err);
     else replyWritten(s, unique, n!);
