@@ -62,7 +62,11 @@ export class DelayedDevice extends MemoryDevice {
     return this.#queue.length;
   }
 
+  /** Something else that may happen while the disk works: a random event of a LockDomain. False when there is none. */
+  alsoHappens: () => boolean = () => false;
+
   override pump(): boolean {
+    if ((this.#queue.length === 0 || this.#random.u32() % 3 === 0) && this.alsoHappens()) return true;
     if (this.#queue.length === 0) return false;
     const i = this.#random.u32() % this.#queue.length;
     const [run] = this.#queue.splice(i, 1);

@@ -15,6 +15,7 @@ import { join } from "node:path";
 import { MemoryDevice } from "../../src/block/memory_device.ts";
 import { seededRandom, systemClock } from "../../src/lib/clock.ts";
 import { runTaskSync } from "../../src/lib/task.ts";
+import type { LockDomain } from "../../src/stackglue/lock_domain.ts";
 import { defaultMountOptions, type MountOptions } from "../../src/volume/mount_options.ts";
 import type { Osb } from "../../src/volume/osb.ts";
 import { closeVolume, openVolume } from "../../src/volume/super.ts";
@@ -57,6 +58,7 @@ export function openImage(
   image: Uint8Array,
   options: Partial<MountOptions> = {},
   makeDevice: (arena: Arena, image: Uint8Array) => MemoryDevice = (arena, data) => new MemoryDevice(arena, data),
+  domain?: LockDomain,
 ): TestVolume {
   const arena = createArena(96);
   const dev = makeDevice(arena, image);
@@ -66,6 +68,7 @@ export function openImage(
       onOsb: (o) => {
         opening = o;
       },
+      ...(domain === undefined ? {} : { domain }),
       arena,
       kernels: createKernels(arena),
       dev,
@@ -112,3 +115,6 @@ export function writeSparse(path: string, image: Uint8Array): void {
   }
   closeSync(fd);
 }
+
+/** An image file as bytes. */
+export const readImage = (path: string): Uint8Array => new Uint8Array(readFileSync(path));

@@ -110,12 +110,13 @@ function nextGeneration(op: Op): number {
 function newInodeObject(op: Op, blkno: number, generation: number): Inode {
   const { inodes } = op.osb;
   const old = inodes.peek(blkno);
+  // The run before this one was undone while it waited, perhaps for this inode's very lock: the object stays the same.
+  if (old !== undefined && old.generation === generation && !inUse(old)) return old;
   if (old !== undefined && inUse(old))
     throw new Corruption("iget.new", { blkno, found: "a free inode that is in use", nlookup: old.nlookup });
   inodes.delete(blkno);
   const inode = inodes.get(blkno);
   inode.generation = generation;
-  op.onUndo(() => inodes.delete(blkno));
   return inode;
 }
 

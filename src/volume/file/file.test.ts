@@ -2,8 +2,10 @@
 import { describe, expect, test } from "vitest";
 import { DelayedDevice } from "../../../test/support/delayed_device.ts";
 import { fsck, haveTool, mkfsImage, openImage, type TestVolume } from "../../../test/support/volume.ts";
+import type { Arena } from "../../lib/arena.ts";
 import { type Random, seededRandom } from "../../lib/clock.ts";
 import { wait } from "../../lib/task.ts";
+import { RandomBastDomain } from "../../stackglue/random_bast.ts";
 import { fsync, readFile, setattr, writeFile } from "../../vfs/file.ts";
 import { create } from "../../vfs/namespace.ts";
 import type { Inode } from "../inode.ts";
@@ -31,11 +33,20 @@ class Model {
   }
 }
 
-function runOps(v: TestVolume, inode: Inode, model: Model, random: Random, ops: number, punching: boolean): void {
+function runOps(
+  v: TestVolume,
+  inode: Inode,
+  model: Model,
+  random: Random,
+  ops: number,
+  punching: boolean,
+  between = (): void => {},
+): void {
   const { osb } = v;
   const addr = osb.arena.alloc(1 << 20, 4096);
   const below = (n: number): number => random.u32() % n;
   for (let i = 0; i < ops; i++) {
+    between();
     const kind = below(punching ? 10 : 8);
     const big = below(8) === 0;
     const offset = below(big ? MAX - (1 << 20) : 200_000);
@@ -80,20 +91,30 @@ function runOps(v: TestVolume, inode: Inode, model: Model, random: Random, ops: 
 
 describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
   for (const [name, args] of KINDS) {
-    for (const delayed of [false, true]) {
-      test(`${name}${delayed ? ", I/O that completes late" : ""}: as a plain buffer has it, and fsck finds nothing`, () => {
+    for (const mode of ["", ", I/O that completes late", ", every lock called off at random"]) {
+      test(`${name}${mode}: as a plain buffer has it, and fsck finds nothing`, () => {
         const image = mkfsImage(args, 64);
         const known = fsck(image).findings;
-        const random = seededRandom(delayed ? 77 : 5);
-        const v = openImage(image, {}, delayed ? (arena, data) => new DelayedDevice(arena, data, 99) : undefined);
+        const random = seededRandom(mode.length + 5);
+        const domain = mode.includes("lock") ? new RandomBastDomain({ random: seededRandom(3) }) : undefined;
+        const late = (arena: Arena, data: Uint8Array): DelayedDevice => {
+          const dev = new DelayedDevice(arena, data, 99);
+          if (domain !== undefined) dev.alsoHappens = () => domain.poke();
+          return dev;
+        };
+        const v = openImage(image, {}, mode === "" ? undefined : late, domain);
         const cred = { uid: 0, gid: 0, umask: 0o22 };
         const models: [Inode, Model][] = [];
         for (let f = 0; f < 3; f++) {
           const attr = v.osb.runSync((op) => create(op, v.osb.geo.root_blkno, Buffer.from(`file${f}`), 0o100644, cred));
           models.push([v.osb.inodes.get(attr.ino), new Model()]);
         }
-        for (const [inode, model] of models) runOps(v, inode, model, random, 60, !args.join().includes("nounwritten"));
+        for (const [inode, model] of models)
+          runOps(v, inode, model, random, 60, !args.join().includes("nounwritten"), () => {
+            for (let n = 0; n < 4; n++) domain?.poke();
+          });
         v.close();
+        if (domain !== undefined) expect(domain.basts).toBeGreaterThan(150);
         const judged = fsck(image, known);
         expect(judged.clean, judged.output).toBe(true);
         const again = openImage(image);
