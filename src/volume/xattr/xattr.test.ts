@@ -16,7 +16,7 @@ type Model = Map<string, Uint8Array>;
 /** Lengths around every boundary: nothing, local, the longest local, outside, several blocks, several clusters. */
 const LENGTHS = [0, 1, 3, 4, 79, 80, 81, 100, 500, 4096, 4097, 9000];
 
-function valueOf(random: Random, len: number): Uint8Array {
+function bytesFor(random: Random, len: number): Uint8Array {
   const seed = random.u32();
   return Uint8Array.from({ length: len }, (_, i) => (seed + i * 13 + (i >> 7)) & 255);
 }
@@ -39,7 +39,7 @@ function change(v: TestVolume, inode: Inode, model: Model, random: Random, names
   }
   const big = random.u32() % 40 === 0;
   const len = big ? 20_000 + (random.u32() % 45_000) : LENGTHS[random.u32() % LENGTHS.length]!;
-  const value = valueOf(random, big || random.u32() % 3 === 0 ? len : len % 81);
+  const value = bytesFor(random, big || random.u32() % 3 === 0 ? len : len % 81);
   v.osb.runSync((op) => setxattr(op, inode, name, value));
   model.set(name, value);
 }
@@ -105,7 +105,7 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("attributes against a Map", { timeout: 
           const judged = fsck(bytes, known);
           expect(judged.clean, judged.output).toBe(true);
           v = open();
-          inos.forEach((ino, f) => compare(v, v.osb.inodes.get(ino), models[f]!));
+          for (const [f, ino] of inos.entries()) compare(v, v.osb.inodes.get(ino), models[f]!);
         }
         v.close();
       });
@@ -134,7 +134,7 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("attributes against a Map", { timeout: 
             v.osb.runSync((op) => removexattr(op, inode, key));
             model.delete(key);
           } else {
-            const value = valueOf(random, len);
+            const value = bytesFor(random, len);
             v.osb.runSync((op) => setxattr(op, inode, key, value));
             model.set(key, value);
           }

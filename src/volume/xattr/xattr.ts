@@ -16,14 +16,15 @@ import { type Area, countOf, indexOf, nameOf } from "./area.ts";
 import { getNolock, setNolock } from "./change.ts";
 import {
   isAclIndex,
+  keyText,
   namespaceEnabled,
-  nameText,
   parseName,
   prefixOf,
   requireXattr,
   XATTR_CREATE,
   XATTR_REPLACE,
   XATTR_SIZE_MAX,
+  type XattrKey,
   type XattrName,
 } from "./name.ts";
 import { blockPlace, inlinePlace, isIndexed, readXattrBlock } from "./place.ts";
@@ -81,37 +82,37 @@ function checkMayChange(op: Op, di_bh: Bh): void {
     throw new FsError(Errno.EPERM, "xattr.set", { ino: di_bh.blkno, found: "immutable or append-only" });
 }
 
-/** Calls `fn` with namespace and name of each attribute that the mount's options let be seen. */
-function eachName(op: Op, inode: Inode, fn: (index: number, name: Uint8Array) => void): void {
-  requireXattr(op.osb);
-  const di_bh = inodeLock(op, inode);
-  if ((dinodeOf(op, di_bh).i_dyn_features & DYN_FEATURES.HAS_XATTR) === 0) return;
+/** The names of all attributes of an inode whose lock is held. */
+export function keysOf(op: Op, inode: Inode, di_bh: Bh): XattrKey[] {
+  const keys: XattrKey[] = [];
+  if ((dinodeOf(op, di_bh).i_dyn_features & DYN_FEATURES.HAS_XATTR) === 0) return keys;
   const each = (area: Area): void => {
-    for (let i = 0; i < countOf(area); i++) {
-      const index = indexOf(area, i);
-      if (prefixOf(index) !== undefined && namespaceEnabled(op.osb, index)) fn(index, nameOf(area, i));
-    }
+    for (let i = 0; i < countOf(area); i++) keys.push({ index: indexOf(area, i), name: nameOf(area, i) });
   };
   const inline = inlinePlace(op, di_bh);
   if (inline !== undefined) each(inline.area);
   const xb_bh = readXattrBlock(op, inode, di_bh);
-  if (xb_bh === undefined) return;
+  if (xb_bh === undefined) return keys;
   if (isIndexed(op, xb_bh)) eachBucket(op, inode, xb_bh, (place) => each(place.area));
   else each(blockPlace(op, xb_bh).area);
+  return keys;
+}
+
+/** Those that have a namespace and that the mount's options let be seen (ocfs2_xattr_list_entry). */
+function visibleKeys(op: Op, inode: Inode): XattrKey[] {
+  requireXattr(op.osb);
+  return keysOf(op, inode, inodeLock(op, inode)).filter(
+    ({ index }) => prefixOf(index) !== undefined && namespaceEnabled(op.osb, index),
+  );
 }
 
 /** The names of all attributes. Whoever answers a user without CAP_SYS_ADMIN leaves out "trusted.". */
-export function listxattr(op: Op, inode: Inode): string[] {
-  const names: string[] = [];
-  eachName(op, inode, (index, name) => names.push(nameText(prefixOf(index)!) + nameText(name)));
-  return names;
-}
+export const listxattr = (op: Op, inode: Inode): string[] => visibleKeys(op, inode).map(keyText);
 
 /** The names as listxattr(2) has them, a NUL behind each: exact for names that are not UTF-8. */
 export function listxattrBytes(op: Op, inode: Inode, with_trusted = true): Uint8Array {
   const parts: Uint8Array[] = [];
-  eachName(op, inode, (index, name) => {
+  for (const { index, name } of visibleKeys(op, inode))
     if (with_trusted || index !== XATTR_INDEX.TRUSTED) parts.push(prefixOf(index)!, name, new Uint8Array(1));
-  });
   return Buffer.concat(parts);
 }
