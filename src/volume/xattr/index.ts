@@ -12,10 +12,8 @@ export {
   prepareAcl,
   setAcl,
 } from "./acl.ts";
-export { copyXattrs } from "./copy.ts";
 export { XATTR_CREATE, XATTR_NAME_MAX, XATTR_REPLACE, XATTR_SIZE_MAX, type XattrName } from "./name.ts";
 export { type Acl, type AclEntry, aclFromXattr, aclToXattr } from "./posix_acl.ts";
-export { setXattrRefcountHook, type XattrRefcountHook } from "./refcount_hook.ts";
 export { initSecurity, type SecurityLabel } from "./security.ts";
 export { getxattr, listxattr, listxattrBytes, removexattr, type SetxattrOptions, setxattr } from "./xattr.ts";
 export { wipeXattrs };

@@ -20,11 +20,11 @@ import {
   removeExtent,
   xattrValueExtentTree,
 } from "../extents/extent_tree.ts";
-import type { Inode } from "../inode.ts";
+import { cow_hooks } from "../file/refcount_hooks.ts";
+import { type Inode, readDinode } from "../inode.ts";
 import type { Op } from "../op.ts";
 import { isLocal, valueOffOf, valueSizeOf } from "./area.ts";
 import { forgetBlocks, type Place } from "./place.ts";
-import { refcountHook } from "./refcount_hook.ts";
 
 /** The tree of entry `i`'s value, which is outside. */
 export function valueTree(op: Op, inode: Inode, place: Place, i: number): ExtentTree {
@@ -124,11 +124,10 @@ export function resizeValue(op: Op, inode: Inode, et: ExtentTree, want: number):
     const n = Math.min(e.clusters, have - cpos);
     const p_cluster = osb.blocksToClusters(e.blkno);
     const shared = (e.flags & OCFS2_EXT_REFCOUNTED) !== 0;
-    // The refcount tree's lock comes before the allocators'.
-    if (shared) refcountHook(inode).lock(op, inode);
+    // First, because it locks the refcount tree: that lock comes before the allocators'.
+    if (shared) cow_hooks.freeRefcounted(op, inode, readDinode(op, inode), p_cluster, n);
     removeExtent(op, et, cpos, n);
-    if (shared) refcountHook(inode).decrease(op, inode, p_cluster, n);
-    else freeClusters(op, p_cluster, n);
+    if (!shared) freeClusters(op, p_cluster, n);
     forgetBlocks(op, e.blkno, osb.clustersToBlocks(n));
     cpos += n;
   }
