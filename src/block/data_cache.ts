@@ -128,6 +128,66 @@ export class DataCache {
     });
   }
 
+  /**
+   * Starts reading the pages of a range that are not in memory, in runs, and returns at once: before `readShared` of each.
+   * Stops where memory is short.
+   */
+  prefetch(owner: DataOwner, pno: number, count: number): void {
+    for (let n = pno; n < pno + count; ) {
+      const run: Page[] = [];
+      while (n < pno + count && run.length < MAX_RUN && this.#free.length > 0 && !this.#pages.has(n))
+        run.push(this.#insert(owner, n++));
+      if (run.length > 0) this.#readRun(run);
+      else if (this.#pages.has(n)) n++;
+      else return;
+    }
+  }
+
+  #readRun(run: Page[]): void {
+    const iov: number[] = [];
+    for (const page of run) {
+      page.reading = true;
+      const n = iov.length;
+      if (n > 0 && iov[n - 2]! + iov[n - 1]! === page.addr) iov[n - 1]! += PAGE_BYTES;
+      else iov.push(page.addr, PAGE_BYTES);
+    }
+    const done = (res: number): void => {
+      for (const page of run) {
+        page.reading = false;
+        if (res === run.length * PAGE_BYTES) page.uptodate = true;
+        else page.failed = res < 0 ? -res : Errno.EIO;
+      }
+      this.progress.wakeAll();
+    };
+    const at = run[0]!.pno * PAGE_BYTES;
+    if (iov.length === 2) this.#dev.read(iov[0]!, iov[1]!, at, done);
+    else this.#dev.readv(iov, at, done);
+  }
+
+  /**
+   * As `read`, for contents that are only copied: the page stays with the owner that it has. Clusters that several files
+   * share never have dirty pages.
+   */
+  readShared(owner: DataOwner, pno: number): Page {
+    const known = this.#pages.get(pno);
+    assert(known === undefined || (!known.dirty && !known.writing), `page ${pno} is dirty and shared`);
+    return this.read(known?.owner ?? owner, pno);
+  }
+
+  /**
+   * A page of a cluster that the running operation has just claimed, to be given contents in the same run: others in this
+   * run read it from now on. `filled` makes it last; `unstage` forgets it when the run is undone.
+   */
+  stage(owner: DataOwner, pno: number): Page {
+    const page = this.reserve(owner, pno);
+    page.uptodate = true;
+    return page;
+  }
+
+  unstage(page: Page): void {
+    if (this.#pages.get(page.pno) === page && !page.dirty && !page.writing && !page.reading) this.#drop(page);
+  }
+
   markDirty(page: Page): void {
     assert(page.uptodate, "a page without contents is marked dirty");
     if (page.dirty) return;

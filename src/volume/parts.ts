@@ -4,5 +4,6 @@
  */
 import { inode_hooks } from "./dir/inode_hooks.ts";
 import { removeClusters } from "./file/truncate.ts";
+import "./refcount/index.ts";
 
 inode_hooks.removeClusters = removeClusters;

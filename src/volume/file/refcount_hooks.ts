@@ -21,6 +21,11 @@ export interface CowHooks {
     keep_from: number,
     keep_to: number,
   ): void;
+  /**
+   * How many of these shared clusters of one record, at least one, may be given to `freeRefcounted` in one operation: each may have
+   * a count of its own, and so need a record of its own in the truncate log.
+   */
+  refcountedRun(op: Op, inode: Inode, di_bh: Bh, p_cluster: number, clusters: number): number;
   /** Frees clusters that may be shared: counts down, and frees those that nobody else has. */
   freeRefcounted(op: Op, inode: Inode, di_bh: Bh, p_cluster: number, clusters: number): void;
 }
@@ -29,4 +34,4 @@ const missing = (): never => {
   throw new FsError(Errno.EOPNOTSUPP, "refcount", { found: "refcount trees are not loaded" });
 };
 
-export const cow_hooks: CowHooks = { refcountCow: missing, freeRefcounted: missing };
+export const cow_hooks: CowHooks = { refcountCow: missing, refcountedRun: missing, freeRefcounted: missing };

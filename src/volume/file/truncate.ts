@@ -65,14 +65,16 @@ export function removeStep(op: Op, inode: Inode, bh: Bh, cpos: number, end: numb
       if (at >= 0xffffffff) return undefined;
       continue;
     }
-    const n = Math.min(ext.clusters, end - at, CLUSTERS_PER_STEP);
+    const shared = (ext.flags & EXT_FLAGS.REFCOUNTED) !== 0;
+    let n = Math.min(ext.clusters, end - at, CLUSTERS_PER_STEP);
+    if (shared) n = cow_hooks.refcountedRun(op, inode, bh, ext.p_cluster, n);
     const pno = pnoOf(clusterOffset(osb, ext.p_cluster));
     const pages = (n * osb.geo.clustersize) / PAGE_BYTES;
     osb.data.waitIdle(pno, pages);
     op.modify(bh);
     removeExtent(op, dinodeExtentTree(op, inode, bh), at, n);
     voidExtentMap(op, inode);
-    if ((ext.flags & EXT_FLAGS.REFCOUNTED) !== 0) cow_hooks.freeRefcounted(op, inode, bh, ext.p_cluster, n);
+    if (shared) cow_hooks.freeRefcounted(op, inode, bh, ext.p_cluster, n);
     else freeClusters(op, ext.p_cluster, n);
     op.onSuccess(() => osb.data.invalidate(pno, pages));
     records++;

@@ -1,0 +1,208 @@
+/**
+ * Refcount trees as a whole: which one an inode shares with its reflinks, the tree's cluster lock, making and freeing it
+ * (refcounttree.c: ocfs2_lock_refcount_tree, ocfs2_create_refcount_tree, ocfs2_set_refcount_tree,
+ * ocfs2_remove_refcount_tree). A tree counts for clusters how many extent records refer to them; without the lock two files
+ * on two nodes would each take the other's reference for the last one.
+ *
+ * Lock order: the inodes' meta locks, the tree's, then the allocators'.
+ */
+import type { Bh, CachingInfo } from "../../block/buffer_cache.ts";
+import { EX, type LockLevel, type LockRes, lockName, NL, PR } from "../../dlmglue/lock_res.ts";
+import {
+  DYN_FEATURES,
+  FEATURE_INCOMPAT,
+  OCFS2_REFCOUNT_BLOCK_SIGNATURE,
+  REFCOUNT_FLAGS,
+  RefcountBlock,
+  refcountRecsPerRb,
+} from "../../format/disk/index.ts";
+import { Errno } from "../../lib/errno.ts";
+import { assert, Corruption, FsError } from "../../lib/fs_error.ts";
+import { type Task, wait } from "../../lib/task.ts";
+import { WAIT } from "../../lib/wait.ts";
+import { dropAllocatorLocks } from "../alloc/alloc_locks.ts";
+import { allocState } from "../alloc/alloc_state.ts";
+import { claimMetadata, freeMetadataBlock, type SuballocResult } from "../alloc/suballoc.ts";
+import { dinodeOf, type Inode, inodeChanged } from "../inode.ts";
+import type { Op } from "../op.ts";
+import type { Osb } from "../osb.ts";
+
+/** A tree that this node knows, as the owner of its blocks. Holds nothing of what is in them but the generation. */
+export class RefcountTree implements CachingInfo {
+  /** Block number of the root. */
+  readonly ci_blkno: number;
+  /** rf_generation: the block may be freed and become another tree's root. */
+  readonly generation: number;
+  readonly lockres: LockRes;
+  epoch = 0;
+
+  constructor(osb: Osb, blkno: number, generation: number) {
+    this.ci_blkno = blkno;
+    this.generation = generation;
+    const ops = {
+      letter: "T",
+      downconvert: (res: LockRes, to: LockLevel): Task<void> => downconvert(osb, this, res, to),
+    };
+    this.lockres = osb.glue.newLockRes(lockName("T", blkno, generation), ops, this);
+  }
+}
+
+function* downconvert(osb: Osb, tree: RefcountTree, res: LockRes, to: LockLevel): Task<void> {
+  if (res.level === EX) yield* wait(osb.journal.flush);
+  if (to < PR) {
+    tree.epoch++;
+    osb.cache.purge(tree);
+  }
+}
+
+/** A tree under its lock, within one run. */
+export interface LockedTree {
+  readonly tree: RefcountTree;
+  readonly root_bh: Bh;
+}
+
+const known = new WeakMap<Osb, Map<number, RefcountTree>>();
+
+function treesOf(osb: Osb): Map<number, RefcountTree> {
+  let trees = known.get(osb);
+  if (trees === undefined) {
+    trees = new Map();
+    known.set(osb, trees);
+  }
+  return trees;
+}
+
+export const rbOf = (op: Op, bh: Bh): RefcountBlock => RefcountBlock.at(op.osb.cache.dv, bh.addr);
+
+export const isTree = (rb: RefcountBlock): boolean => (rb.rf_flags & REFCOUNT_FLAGS.TREE) !== 0;
+
+/** Throws EOPNOTSUPP on a volume without the feature. */
+export function checkRefcountFeature(osb: Osb): void {
+  if (!osb.incompat(FEATURE_INCOMPAT.REFCOUNT_TREE))
+    throw new FsError(Errno.EOPNOTSUPP, "refcount", { found: "the volume lacks the feature refcount" });
+}
+
+/** The lock's name needs the tree's generation, which is read without the lock: it stays for the tree's life. */
+function learn(op: Op, blkno: number): RefcountTree {
+  const { osb } = op;
+  const bh = op.read({ epoch: 0, ci_blkno: blkno }, blkno, osb.kinds.refcount_block);
+  const tree = new RefcountTree(osb, blkno, rbOf(op, bh).rf_generation);
+  treesOf(osb).set(blkno, tree);
+  return tree;
+}
+
+function forget(osb: Osb, tree: RefcountTree): void {
+  const trees = treesOf(osb);
+  if (trees.get(tree.ci_blkno) === tree) trees.delete(tree.ci_blkno);
+  tree.lockres.whenIdle(NL, () => osb.glue.drop(tree.lockres, () => {}));
+}
+
+function lockTree(op: Op, tree: RefcountTree): void {
+  try {
+    op.osb.glue.lock(op.locks, tree.lockres, EX);
+  } catch (err) {
+    // Allocators come after the tree; this operation may have come across them first.
+    if (err === WAIT) dropAllocatorLocks(op, allocState(op.osb), -1);
+    throw err;
+  }
+}
+
+/** The tree whose root is at `blkno`, locked at EX until the operation's locks go. Throws Wait, Corruption. */
+export function lockRefcountTree(op: Op, blkno: number): LockedTree {
+  const { osb } = op;
+  checkRefcountFeature(osb);
+  if (blkno === 0) throw new Corruption("refcount.tree", { found: "a shared extent in an inode without a tree" });
+  for (;;) {
+    const tree = treesOf(osb).get(blkno) ?? learn(op, blkno);
+    lockTree(op, tree);
+    const root_bh = op.read(tree, blkno, osb.kinds.refcount_block);
+    const rb = rbOf(op, root_bh);
+    if ((rb.rf_flags & REFCOUNT_FLAGS.LEAF) !== 0)
+      throw new Corruption("refcount.tree", { blkno, found: "a leaf in place of a root", rf_parent: rb.rf_parent });
+    if (rb.rf_generation === tree.generation) return { tree, root_bh };
+    // Another node freed the tree that we knew, and a new one began in its place.
+    op.locks.release(tree.lockres);
+    forget(osb, tree);
+  }
+}
+
+const hasTree = (di: { i_dyn_features: number }): boolean => (di.i_dyn_features & DYN_FEATURES.HAS_REFCOUNT) !== 0;
+
+/** Block number of the root of the inode's tree, 0 when it shares with nobody. */
+export function refcountLoc(op: Op, di_bh: Bh): number {
+  const di = dinodeOf(op, di_bh);
+  return hasTree(di) ? di.i_refcount_loc : 0;
+}
+
+/** The fields that a new root and a new leaf have in common; the block was just created, and so is zero. */
+export function initRefcountBlock(op: Op, bh: Bh, got: SuballocResult, generation: number): RefcountBlock {
+  const { geo } = op.osb;
+  const rb = rbOf(op, bh);
+  rb.rf_signature = OCFS2_REFCOUNT_BLOCK_SIGNATURE;
+  rb.rf_suballoc_slot = got.suballoc_slot;
+  rb.rf_suballoc_bit = got.suballoc_bit;
+  rb.rf_suballoc_loc = got.suballoc_loc;
+  rb.rf_fs_generation = geo.fs_generation;
+  rb.rf_blkno = got.blkno;
+  rb.rf_generation = generation;
+  rb.rf_records.rl_count = refcountRecsPerRb(geo.blocksize);
+  return rb;
+}
+
+function setTree(op: Op, inode: Inode, di_bh: Bh, blkno: number): void {
+  op.modify(di_bh);
+  const di = dinodeOf(op, di_bh);
+  if (blkno === 0) di.i_dyn_features &= ~DYN_FEATURES.HAS_REFCOUNT;
+  else di.i_dyn_features |= DYN_FEATURES.HAS_REFCOUNT;
+  di.i_refcount_loc = blkno;
+  inodeChanged(op, inode);
+}
+
+/** A new, empty tree with this inode as its only user. Throws ENOSPC. */
+export function createRefcountTree(op: Op, inode: Inode, di_bh: Bh): LockedTree {
+  const { osb } = op;
+  checkRefcountFeature(osb);
+  assert(refcountLoc(op, di_bh) === 0, `inode ${inode.ino} has a refcount tree already`);
+  const got = claimMetadata(op)[0]!;
+  const generation = osb.random.u32();
+  const tree = new RefcountTree(osb, got.blkno, generation);
+  const trees = treesOf(osb);
+  const old = trees.get(got.blkno);
+  trees.set(got.blkno, tree);
+  op.onUndo(() => {
+    if (old === undefined) trees.delete(got.blkno);
+    else trees.set(got.blkno, old);
+  });
+  // Nobody can know its name yet, so that this lock stands in nobody's way though allocators are held.
+  osb.glue.lock(op.locks, tree.lockres, EX);
+  const root_bh = op.create(tree, got.blkno, osb.kinds.refcount_block);
+  initRefcountBlock(op, root_bh, got, generation).rf_count = 1;
+  setTree(op, inode, di_bh, got.blkno);
+  return { tree, root_bh };
+}
+
+/** One more inode shares the tree. */
+export function joinRefcountTree(op: Op, inode: Inode, di_bh: Bh, { tree, root_bh }: LockedTree): void {
+  assert(refcountLoc(op, di_bh) === 0, `inode ${inode.ino} has a refcount tree already`);
+  op.modify(root_bh);
+  const rb = rbOf(op, root_bh);
+  rb.rf_count = rb.rf_count + 1;
+  setTree(op, inode, di_bh, tree.ci_blkno);
+}
+
+/** The inode, which has no shared cluster any more, leaves its tree; after the last one the tree is freed. */
+export function leaveRefcountTree(op: Op, inode: Inode, di_bh: Bh): void {
+  const { osb } = op;
+  const blkno = refcountLoc(op, di_bh);
+  if (blkno === 0) return;
+  const { tree, root_bh } = lockRefcountTree(op, blkno);
+  const rb = rbOf(op, root_bh);
+  const { rf_count } = rb;
+  if (rf_count === 0) throw new Corruption("refcount.tree", { blkno, ino: inode.ino, found: "a tree without users" });
+  op.modify(root_bh);
+  rb.rf_count = rf_count - 1;
+  setTree(op, inode, di_bh, 0);
+  if (rf_count > 1) return;
+  freeMetadataBlock(op, { slot: rb.rf_suballoc_slot, bit: rb.rf_suballoc_bit, loc: rb.rf_suballoc_loc, blkno });
+  op.onSuccess(() => forget(osb, tree));
+}
