@@ -121,6 +121,17 @@ export class BufferCache {
    */
   read(ci: CachingInfo, blkno: number, kind: BlockKind): Bh {
     let bh = this.#blocks.get(blkno);
+    if (
+      bh !== undefined &&
+      bh.uptodate &&
+      bh.ci !== ci &&
+      bh.ci?.ci_blkno === ci.ci_blkno &&
+      bh.epoch === bh.ci.epoch
+    ) {
+      // The same owner under a new object (InodeCache.trim); its lock was not lost in between.
+      bh.ci = ci;
+      bh.epoch = ci.epoch;
+    }
     if (bh !== undefined && bh.ci === ci && bh.epoch === ci.epoch && bh.uptodate) {
       bh.old = false;
       if (bh.kind !== kind) this.#validate(bh, kind);

@@ -68,6 +68,26 @@ export class Inode implements CachingInfo, DataOwner {
     return this.ino;
   }
 
+  /** Held by name for the whole mount. */
+  is_system = false;
+
+  /** Nobody knows of it, works on it, holds its locks or has data of it in memory. */
+  get isIdle(): boolean {
+    return (
+      this.nlookup === 0 &&
+      this.open_count === 0 &&
+      this.task_count === 0 &&
+      this.pages === null &&
+      this.io_in_flight === 0 &&
+      !this.orphaned &&
+      this.exclusive === null &&
+      this.write_error === 0 &&
+      isFree(this.meta_lockres) &&
+      isFree(this.rw_lockres) &&
+      isFree(this.open_lockres)
+    );
+  }
+
   /** The parts of the cache that an operation filled from this inode's blocks are void. */
   dropCaches(): void {
     this.extent_map = null;
@@ -75,6 +95,9 @@ export class Inode implements CachingInfo, DataOwner {
     this.xattr_hints = null;
   }
 }
+
+const isFree = (res: LockRes | null): boolean =>
+  res === null || (res.ex_holders === 0 && res.pr_holders === 0 && res.wants.length === 0 && !res.downconverting);
 
 /** The dinode's block, under whatever lock the caller holds (system files under their allocator's lock, mount code). */
 export function readDinode(op: Op, inode: Inode): Bh {

@@ -5,6 +5,9 @@
 import { Inode } from "./inode.ts";
 import type { Osb } from "./osb.ts";
 
+/** Idle inodes are kept up to this many in all. */
+const KEEP_INODES = 100_000;
+
 export class InodeCache {
   readonly #osb: Osb;
   readonly #inodes = new Map<number, Inode>();
@@ -29,6 +32,43 @@ export class InodeCache {
 
   delete(ino: number): void {
     this.#inodes.delete(ino);
+  }
+
+  #hand: IterableIterator<Inode> | null = null;
+
+  get needsTrim(): boolean {
+    return this.#inodes.size > KEEP_INODES;
+  }
+
+  /** Forgets some inodes that nobody uses. Call only while no operation runs. Their blocks stay in the buffer cache. */
+  trim(): void {
+    for (let looks = 0; looks < 1024 && this.#inodes.size > KEEP_INODES; looks++) {
+      this.#hand ??= this.#inodes.values();
+      const next = this.#hand.next();
+      if (next.done === true) {
+        this.#hand = null;
+        return;
+      }
+      const inode = next.value;
+      if (inode.isIdle && !inode.is_system && this.#isDurable(inode)) this.#forget(inode);
+    }
+  }
+
+  /** A later fsync, under a new object, need not wait for anything. */
+  #isDurable(inode: Inode): boolean {
+    const { journal } = this.#osb;
+    return (inode.sync_tid === 0 || journal.isCommitted(inode.sync_tid)) && !inode.unflushed_data;
+  }
+
+  #forget(inode: Inode): void {
+    const { glue } = this.#osb;
+    if (glue.domain.clustered) {
+      // Its locks go back to the cluster, and with them the right to what is cached.
+      for (const res of [inode.meta_lockres, inode.rw_lockres, inode.open_lockres])
+        if (res !== null && res.dl !== null) return;
+      inode.epoch++;
+    }
+    this.#inodes.delete(inode.ino);
   }
 
   get size(): number {

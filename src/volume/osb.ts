@@ -214,6 +214,7 @@ export class Osb {
     }
     if (this.cache.needsReclaim || this.cache.space.length > 0) this.cache.reclaim();
     if (this.data.needsReclaim) this.data.reclaim();
+    if (this.inodes.needsTrim) this.inodes.trim();
     this.dev.submit();
     return ran || this.#ready.length > 0;
   }

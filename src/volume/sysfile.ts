@@ -26,7 +26,11 @@ export function loadSystemInodes(op: Op, osb: Osb): void {
       scan(osb, dir, bh.addr, osb.geo.blocksize, found);
     }
   }
-  for (const [name, ino] of found) osb.system_inodes.set(name, osb.inodes.get(ino));
+  for (const [name, ino] of found) {
+    const inode = osb.inodes.get(ino);
+    inode.is_system = true;
+    osb.system_inodes.set(name, inode);
+  }
 }
 
 function scan(osb: Osb, dir: Inode, addr: number, bytes: number, found: Map<string, number>): void {
