@@ -9,19 +9,10 @@ import {
   FuseSetxattrIn,
 } from "../format/fuse/index.ts";
 import { Errno } from "../lib/errno.ts";
-import { acl_hooks } from "../vfs/file.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
-import {
-  chmodAcl,
-  getxattr as get,
-  listxattrBytes,
-  removexattr as remove,
-  setxattr as set,
-} from "../volume/xattr/index.ts";
+import { getxattr as get, listxattrBytes, removexattr as remove, setxattr as set } from "../volume/xattr/index.ts";
 import type { Session } from "./session.ts";
-
-acl_hooks.chmod ??= (op, inode) => chmodAcl(op, inode);
 
 const CAPABILITY = "security.capability";
 

@@ -15,6 +15,7 @@ import { truncateTask } from "../volume/file/truncate.ts";
 import { dinodeOf, type Inode, inodeChanged, inodeLock } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import type { Osb } from "../volume/osb.ts";
+import { chmodAcl } from "../volume/xattr/acl.ts";
 
 export { type ReadRequest, readFile } from "../volume/file/read.ts";
 export { type WriteRequest, writeFile } from "../volume/file/write.ts";
@@ -35,9 +36,6 @@ export interface AttrChanges {
   readonly ctime?: Timestamp;
 }
 
-/** What acl.ts does when the mode of an inode with an access ACL changes; set when it is loaded. */
-export const acl_hooks: { chmod?: (op: Op, inode: Inode, mode: number) => void } = {};
-
 /** The kernel lets nobody change these of an immutable or append-only inode (notify_change). */
 function checkAttrChange(inode: Inode, di: Dinode, changes: AttrChanges): void {
   const explicit =
@@ -55,7 +53,7 @@ function applyAttr(op: Op, inode: Inode, di: Dinode, changes: AttrChanges): void
   const { now } = op;
   if (changes.mode !== undefined) {
     di.i_mode = (di.i_mode & S_IFMT) | (changes.mode & 0o7777);
-    acl_hooks.chmod?.(op, inode, di.i_mode);
+    chmodAcl(op, inode);
   }
   if (changes.uid !== undefined) di.i_uid = changes.uid;
   if (changes.gid !== undefined) di.i_gid = changes.gid;

@@ -5,5 +5,6 @@
 import { inode_hooks } from "./dir/inode_hooks.ts";
 import { removeClusters } from "./file/truncate.ts";
 import "./refcount/index.ts";
+import "./xattr/index.ts";
 
 inode_hooks.removeClusters = removeClusters;
