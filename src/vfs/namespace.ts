@@ -113,7 +113,8 @@ export function peekAttr(op: Op, ino: number): Attr | undefined {
 
 /** Deletes an orphan that nobody uses any more, in the background. To be called when a use of an inode ends. */
 export function reap(osb: Osb, inode: Inode): void {
-  if (!inode.orphaned || inode.nlookup > 0 || inode.open_count > 0 || osb.readonly_reason !== null) return;
+  if (!inode.orphaned || inode.nlookup > 0 || inode.open_count > 0) return;
+  if (osb.readonly_reason !== null || osb.closing) return;
   osb.ready(() =>
     spawn(wipeInode(osb, inode), (err) => {
       if (err) mlog(ML.ERROR, `deleting inode ${inode.ino}:`, err instanceof Error ? err.message : String(err));

@@ -9,8 +9,11 @@
 import type { Bh } from "../../block/buffer_cache.ts";
 import { LockSet } from "../../dlmglue/lock_set.ts";
 import { DYN_FEATURES, I_FLAGS, isDir, SYSTEM_INODE } from "../../format/disk/index.ts";
+import { Errno } from "../../lib/errno.ts";
+import { FsError } from "../../lib/fs_error.ts";
 import { ML, mlog } from "../../lib/masklog.ts";
 import { type Task, wait } from "../../lib/task.ts";
+import { WaitQueue } from "../../lib/wait.ts";
 import { freeClusters, freeInodeBit, freeMetadataBlock } from "../alloc/suballoc.ts";
 import { dxRootExtentTree, removeExtent } from "../extents/extent_tree.ts";
 import { type Inode, inodeChanged, inodeExclusive, inodeLock, inodeRelease } from "../inode.ts";
@@ -72,8 +75,13 @@ export function* dxTruncate(osb: Osb, inode: Inode, locks: LockSet): Task<void> 
   yield* wait(osb.step((op) => dxRemoveRoot(op, inode), locks));
 }
 
+interface WipePlan {
+  readonly is_dir: boolean;
+  readonly clusters: number;
+}
+
 /** Whether the inode is to be wiped, and by us, now (ocfs2_query_inode_wipe). Keeps others off it if so. */
-function mayWipe(op: Op, inode: Inode): { is_dir: boolean; clusters: number } | undefined {
+function mayWipe(op: Op, inode: Inode): WipePlan | undefined {
   if (inode.nlookup > 0 || inode.open_count > 0) return undefined;
   // ocfs2_nfs_sync_lock at PR belongs here, once inodes can be found by file handle across the cluster.
   const { di } = lockInode(op, inode, true);
@@ -108,6 +116,7 @@ function removeInode(op: Op, inode: Inode): void {
   op.onSuccess(() => {
     osb.cache.forget(inode.ino, 1);
     inode.dropCaches();
+    inode.orphaned = false;
     if (osb.inodes.peek(inode.ino) === inode) osb.inodes.delete(inode.ino);
   });
 }
@@ -117,16 +126,28 @@ function dropLocks(osb: Osb, inode: Inode): void {
   for (const res of [inode.open_lockres, inode.rw_lockres, inode.meta_lockres]) osb.glue.drop(res, () => {});
 }
 
+/** undefined, too, when another wipe of the same inode has just ended. */
+function* planWipe(osb: Osb, inode: Inode, locks: LockSet): Task<WipePlan | undefined> {
+  try {
+    return yield* wait(osb.step((op) => mayWipe(op, inode), locks));
+  } catch (err) {
+    if (err instanceof FsError && err.errno === Errno.ESTALE) return undefined;
+    throw err;
+  }
+}
+
 /**
  * Deletes an orphaned inode with all that it has, if nobody uses it here or elsewhere: call it when an unlink set
  * `inode.orphaned` and the last user is gone. True when the inode is no more.
  */
 export function* wipeInode(osb: Osb, inode: Inode): Task<boolean> {
   const locks = new LockSet();
+  const running = wipesOf(osb);
   let wiped = false;
+  running.count++;
   inode.task_count++;
   try {
-    const plan = yield* wait(osb.step((op) => mayWipe(op, inode), locks));
+    const plan = yield* planWipe(osb, inode, locks);
     if (plan === undefined) return false;
     if (plan.clusters > 0) {
       yield* wait(osb.step((op) => zeroSize(op, inode), locks));
@@ -143,7 +164,23 @@ export function* wipeInode(osb: Osb, inode: Inode): Task<boolean> {
     inodeRelease(inode, locks);
     locks.releaseAll();
     if (wiped) dropLocks(osb, inode);
+    if (--running.count === 0) running.idle.wakeAll();
   }
+}
+
+/** Wipes under way, by volume. */
+const wipes = new WeakMap<Osb, { count: number; readonly idle: WaitQueue }>();
+
+function wipesOf(osb: Osb): { count: number; readonly idle: WaitQueue } {
+  let w = wipes.get(osb);
+  if (w === undefined) wipes.set(osb, (w = { count: 0, idle: new WaitQueue() }));
+  return w;
+}
+
+/** Answers when no wipe is under way: before the journal is shut down. */
+export function* wipesIdle(osb: Osb): Task<void> {
+  const running = wipesOf(osb);
+  while (running.count > 0) yield* wait<void>((cb) => running.idle.add(() => cb(null)));
 }
 
 /** A file that a direct write was extending when its node died: what is behind its size goes (append-dio). */
