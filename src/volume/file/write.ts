@@ -273,8 +273,9 @@ function planWrite(
         const tail = Math.min(Math.ceil(p.stop / cs) * cs, Math.ceil(show_end / PAGE_BYTES) * PAGE_BYTES) - p.stop;
         const disk_end = p.disk + (p.stop - p.pos);
         if (tail > 0) planZero(op, inode, plan, disk_end, disk_end + tail);
-        plan.allocated = true;
       }
+      // Clusters that copy on write gave the file count as new too.
+      if (mapped.changed) plan.allocated = true;
       osb.data.waitIdle(pnoOf(p.disk), (p.stop - p.pos) / PAGE_BYTES);
       pushRun(plan.runs, from, p.stop - p.pos, p.disk);
     }

@@ -6,7 +6,7 @@
  * files. So a file shares nothing with itself, and sharing ends before a cluster that the destination has already.
  */
 import { LockSet } from "../../dlmglue/lock_set.ts";
-import { EXT_FLAGS, FEATURE_INCOMPAT, I_FLAGS } from "../../format/disk/index.ts";
+import { DYN_FEATURES, EXT_FLAGS, FEATURE_INCOMPAT, I_FLAGS } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
 import { assert, FsError } from "../../lib/fs_error.ts";
 import { type Task, wait } from "../../lib/task.ts";
@@ -20,7 +20,7 @@ import type { Op } from "../op.ts";
 import type { Osb } from "../osb.ts";
 import { boundedRun } from "./counts.ts";
 import { commonTree, flushSource, mayShare, type Side, shareClusters } from "./share.ts";
-import { refcountLoc } from "./tree.ts";
+import { leaveRefcountTree, refcountLoc } from "./tree.ts";
 
 export interface SharedRange {
   readonly src: Inode;
@@ -44,7 +44,17 @@ function lockSides(op: Op, r: SharedRange): { src: Side; dst: Side } {
   return { src: { inode: src, bh: inodeLock(op, src, true) }, dst: { inode: dst, bh } };
 }
 
-/** Keeps others off both files, and checks that they can share at all. */
+/** Takes a file that shares nothing any more out of its tree, which it is in from former times (ocfs2_try_remove_refcount_tree). */
+function leaveIfAlone(op: Op, side: Side): void {
+  const di = dinodeOf(op, side.bh);
+  // An attribute's value may be shared too.
+  if (isInline(di) || (di.i_dyn_features & (DYN_FEATURES.HAS_XATTR | DYN_FEATURES.INLINE_XATTR)) !== 0) return;
+  for (const e of extentRecords(op, dinodeExtentTree(op, side.inode, side.bh)))
+    if ((e.flags & EXT_FLAGS.REFCOUNTED) !== 0) return;
+  leaveRefcountTree(op, side.inode, side.bh);
+}
+
+/** Keeps others off both files, and checks whether the range can be shared, trees apart. */
 function begin(op: Op, r: SharedRange, locks: LockSet): boolean {
   const { src, dst } = lockSides(op, r);
   const [first, second] = r.src.ino < r.dst.ino ? [r.src, r.dst] : [r.dst, r.src];
@@ -59,10 +69,33 @@ function begin(op: Op, r: SharedRange, locks: LockSet): boolean {
     throw new FsError(Errno.EINVAL, "range", { src: r.src.ino, dst: r.dst.ino, found: "a system file" });
   if (r.dst_offset + r.len > maxFileBytes(op.osb))
     throw new FsError(Errno.EFBIG, "range", { dst: r.dst.ino, offset: r.dst_offset, len: r.len });
-  if (isInline(s_di) || !mayShare(op, src, dst)) return false;
   const whole = r.len % op.osb.geo.clustersize === 0 && r.src_offset + r.len <= s_di.i_size;
   const to_eof = r.src_offset + r.len === s_di.i_size && r.dst_offset + r.len >= d_di.i_size;
-  return whole || to_eof;
+  return !isInline(s_di) && (whole || to_eof);
+}
+
+/**
+ * True when the files are in one tree or can be: one that is in another without need leaves it. In operations of their
+ * own, so that no two trees are locked at the same time.
+ */
+function* meetInOneTree(osb: Osb, r: SharedRange, locks: LockSet): Task<boolean> {
+  for (const leaver of ["dst", "src"] as const) {
+    const may = yield* wait(
+      osb.step((op) => {
+        const sides = lockSides(op, r);
+        if (mayShare(op, sides.src, sides.dst)) return true;
+        leaveIfAlone(op, sides[leaver]);
+        return false;
+      }, locks),
+    );
+    if (may) return true;
+  }
+  return yield* wait(
+    osb.step((op) => {
+      const { src, dst } = lockSides(op, r);
+      return mayShare(op, src, dst);
+    }, locks),
+  );
 }
 
 /** The destination as a file with extents, its bytes before the range as they will read. */
@@ -156,6 +189,7 @@ export function* shareRangeTask(osb: Osb, r: SharedRange): Task<number> {
   r.dst.task_count++;
   try {
     if (!(yield* wait(osb.step((op) => begin(op, r, locks), locks)))) return 0;
+    if (!(yield* meetInOneTree(osb, r, locks))) return 0;
     yield* flushSource(osb, r.src, (op) => void lockSides(op, r), locks);
     yield* wait(osb.step((op) => prepareDst(op, r), locks));
     const runs = yield* wait(osb.step((op) => sharedRuns(op, r), locks));

@@ -53,8 +53,8 @@ function checkSource(inode: Inode, di: Dinode): void {
   const bad = (errno: number): never => {
     throw new FsError(errno, "reflink", { ino: inode.ino, mode: di.i_mode, i_attr: di.i_attr });
   };
-  if ((di.i_flags & I_FLAGS.SYSTEM) !== 0) bad(Errno.EINVAL);
   if (!isReg(di.i_mode) || (di.i_attr & (I_ATTR.IMMUTABLE | I_ATTR.APPEND)) !== 0) bad(Errno.EPERM);
+  if ((di.i_flags & I_FLAGS.SYSTEM) !== 0) bad(Errno.EINVAL);
 }
 
 /** A directory that may get the name, which is free. */

@@ -202,6 +202,10 @@ export function leaveRefcountTree(op: Op, inode: Inode, di_bh: Bh): void {
   op.modify(root_bh);
   rb.rf_count = rf_count - 1;
   setTree(op, inode, di_bh, 0);
+  // A task that keeps its locks may go on to another tree.
+  op.onSuccess(() => {
+    if (op.locks.level(tree.lockres) !== undefined) op.locks.release(tree.lockres);
+  });
   if (rf_count > 1) return;
   freeMetadataBlock(op, { slot: rb.rf_suballoc_slot, bit: rb.rf_suballoc_bit, loc: rb.rf_suballoc_loc, blkno });
   op.onSuccess(() => forget(osb, tree));

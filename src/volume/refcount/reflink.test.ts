@@ -1,0 +1,515 @@
+/** Reflinks against plain buffers: random changes of several clones of several files, then fsck.ocfs2 and a remount judge. */
+import { describe, expect, test } from "vitest";
+import { DelayedDevice } from "../../../test/support/delayed_device.ts";
+import { fsck, haveTool, mkfsImage, openImage, type TestVolume } from "../../../test/support/volume.ts";
+import type { IoDone } from "../../block/device.ts";
+import { MemoryDevice } from "../../block/memory_device.ts";
+import { EXT_FLAGS } from "../../format/disk/index.ts";
+import type { Arena } from "../../lib/arena.ts";
+import { type Random, seededRandom } from "../../lib/clock.ts";
+import { wait } from "../../lib/task.ts";
+import { copyFileRange } from "../../vfs/copy_range.ts";
+import { fsync, readFile, setattr, writeFile } from "../../vfs/file.ts";
+import { create, getattr, lookup, unlink } from "../../vfs/namespace.ts";
+import { volumeStat } from "../alloc/suballoc.ts";
+import { getClusters } from "../extents/extent_map.ts";
+import { fallocateTask } from "../file/fallocate.ts";
+import { dinodeOf, type Inode, inodeLock } from "../inode.ts";
+import { getxattr, listxattr, setxattr } from "../xattr/index.ts";
+import { cowRange } from "./cow.ts";
+import { reflinkTask } from "./index.ts";
+import { clearOf } from "./range.ts";
+
+const MAX = 3 << 20;
+const CRED = { uid: 0, gid: 0, umask: 0o22 };
+
+class File {
+  readonly name: string;
+  ino: number;
+  size = 0;
+  bytes = new Uint8Array(MAX);
+
+  constructor(name: string, ino: number) {
+    this.name = name;
+    this.ino = ino;
+  }
+
+  write(offset: number, data: Uint8Array): void {
+    this.bytes.set(data, offset);
+    this.size = Math.max(this.size, offset + data.length);
+  }
+
+  truncate(size: number): void {
+    if (size < this.size) this.bytes.fill(0, size);
+    this.size = size;
+  }
+
+  clone(name: string, ino: number): File {
+    const f = new File(name, ino);
+    f.bytes = this.bytes.slice();
+    f.size = this.size;
+    return f;
+  }
+}
+
+/** Keeps some writes back until the test lets them go. */
+class HoldingDevice extends MemoryDevice {
+  hold: (addr: number) => boolean = () => false;
+  readonly held: (() => void)[] = [];
+
+  override write(addr: number, len: number, offset: number, done: IoDone): void {
+    if (this.hold(addr)) this.held.push(() => super.write(addr, len, offset, done));
+    else super.write(addr, len, offset, done);
+  }
+}
+
+/** One volume and what its files should hold. */
+class Bench {
+  readonly v: TestVolume;
+  readonly addr: number;
+  files: File[] = [];
+  #next = 0;
+
+  constructor(v: TestVolume) {
+    this.v = v;
+    this.addr = v.osb.arena.alloc(1 << 20, 4096);
+  }
+
+  inode(f: File): Inode {
+    return this.v.osb.inodes.get(f.ino);
+  }
+
+  create(): File {
+    const { osb } = this.v;
+    const name = `f${this.#next++}`;
+    const { ino } = osb.runSync((op) => create(op, osb.geo.root_blkno, Buffer.from(name), 0o100644, CRED));
+    const f = new File(name, ino);
+    this.files.push(f);
+    return f;
+  }
+
+  reflink(of: File, preserve = false): File {
+    const { osb } = this.v;
+    const name = `f${this.#next++}`;
+    const root = osb.inodes.get(osb.geo.root_blkno);
+    const made = osb.runTaskSync(reflinkTask(osb, this.inode(of), root, Buffer.from(name), { preserve, cred: CRED }));
+    const f = of.clone(name, made.ino);
+    this.files.push(f);
+    return f;
+  }
+
+  remove(f: File): void {
+    const { osb } = this.v;
+    osb.runSync((op) => void unlink(op, osb.geo.root_blkno, Buffer.from(f.name)));
+    this.files = this.files.filter((x) => x !== f);
+  }
+
+  write(f: File, offset: number, data: Uint8Array, direct = false): void {
+    const { osb } = this.v;
+    osb.arena.u8.set(data, this.addr);
+    const req = { offset, len: data.length, addr: this.addr, direct };
+    const n = osb.runTaskSync(wait<number>((cb) => writeFile(osb, this.inode(f), req, cb)));
+    expect(n).toBe(data.length);
+    f.write(offset, data);
+  }
+
+  setSize(f: File, size: number): void {
+    this.v.osb.runTaskSync(wait((cb) => setattr(this.v.osb, this.inode(f), { size }, cb)));
+    f.truncate(size);
+  }
+
+  read(f: File, offset: number, len: number): Uint8Array {
+    const { osb } = this.v;
+    const n = osb.runTaskSync(wait<number>((cb) => readFile(osb, this.inode(f), { offset, len, addr: this.addr }, cb)));
+    return osb.arena.u8.slice(this.addr, this.addr + n);
+  }
+
+  copy(src: File, s_off: number, dst: File, d_off: number, len: number): void {
+    const { osb } = this.v;
+    const n = osb.runTaskSync(
+      wait<number>((cb) => copyFileRange(osb, this.inode(src), s_off, this.inode(dst), d_off, len, cb)),
+    );
+    expect(n).toBe(Math.max(0, Math.min(len, src.size - s_off)));
+    if (n > 0) dst.write(d_off, src.bytes.slice(s_off, s_off + n));
+  }
+
+  sync(f: File): void {
+    this.v.osb.runTaskSync(wait((cb) => fsync(this.v.osb, this.inode(f), false, cb)));
+  }
+
+  /** Unmounts, once what an unlink left behind is deleted. */
+  close(): void {
+    while (this.v.osb.pump());
+    this.v.close();
+  }
+
+  flags(f: File, offset: number): number {
+    const { osb } = this.v;
+    return osb.runSync((op) => {
+      inodeLock(op, this.inode(f));
+      return getClusters(op, this.inode(f), Math.floor(offset / osb.geo.clustersize)).flags;
+    });
+  }
+
+  /** The cluster of the disk that holds byte `offset`, 0 for a hole. */
+  place(f: File, offset: number): number {
+    const { osb } = this.v;
+    return osb.runSync((op) => {
+      inodeLock(op, this.inode(f));
+      return getClusters(op, this.inode(f), Math.floor(offset / osb.geo.clustersize)).p_cluster;
+    });
+  }
+
+  used(f: File): number {
+    return this.v.osb.runSync((op) => dinodeOf(op, inodeLock(op, this.inode(f))).i_clusters);
+  }
+
+  free(): number {
+    return this.v.osb.runSync((op) => volumeStat(op).free_clusters);
+  }
+
+  /** Every file as the model has it. */
+  check(what: string): void {
+    for (const f of this.files) {
+      const attr = this.v.osb.runSync((op) => getattr(op, f.ino));
+      expect(attr.size, `${what}: size of ${f.name}`).toBe(f.size);
+      for (let at = 0; at < f.size; at += 1 << 20) {
+        const got = this.read(f, at, 1 << 20);
+        const want = f.bytes.subarray(at, Math.min(f.size, at + (1 << 20)));
+        const diff = Buffer.compare(got, want) === 0 ? -1 : got.findIndex((b, i) => b !== want[i]);
+        expect(diff < 0 ? "same" : `${what}: ${f.name} differs at ${at + diff}`).toBe("same");
+      }
+    }
+  }
+}
+
+const pattern = (len: number, seed: number): Uint8Array =>
+  new Uint8Array(len).map((_, n) => (n * 31 + seed * 7 + (n >> 8) * 13 + 1) & 255);
+
+function changes(b: Bench, random: Random, ops: number, unwritten: boolean): void {
+  const { osb } = b.v;
+  const below = (n: number): number => random.u32() % n;
+  const any = (): File => b.files[below(b.files.length)]!;
+  const cs = osb.geo.clustersize;
+  for (let i = 0; i < ops; i++) {
+    const f = any();
+    const big = below(8) === 0;
+    const offset = below(big ? MAX - (1 << 20) : 300_000);
+    const len = 1 + below(big ? 1 << 20 : below(2) === 0 ? 300 : 30_000);
+    const kind = below(unwritten ? 14 : 12);
+    if (kind < 4) {
+      if (kind === 3) b.write(f, offset & ~4095, pattern(Math.max(4096, len & ~4095), i), true);
+      else b.write(f, offset, pattern(len, i));
+    } else if (kind < 6) {
+      const want = f.bytes.subarray(offset, Math.min(f.size, offset + len));
+      const got = b.read(f, offset, len);
+      expect(got.length).toBe(want.length);
+      expect(Buffer.compare(got, want), `op ${i}: ${f.name} at ${offset}+${len}`).toBe(0);
+    } else if (kind < 8) {
+      if (b.files.length < 7) b.reflink(f, below(2) === 0);
+      else if (b.files.length > 4) b.remove(f);
+    } else if (kind === 8) {
+      const size = below(3) === 0 ? below(300) : offset;
+      b.setSize(f, size);
+    } else if (kind === 9) b.sync(f);
+    else if (kind < 12) {
+      const src = any();
+      const start = (): number => (below(4) > 0 ? Math.floor(below(600_000) / cs) * cs : below(300_000));
+      const [s_off, d_off] = [start(), start()];
+      const n = below(2) === 0 ? len * 4 : MAX;
+      const l = Math.min(n, MAX - Math.max(s_off, d_off));
+      const m = Math.max(0, Math.min(l, src.size - s_off));
+      if (src === f && s_off < d_off + m && d_off < s_off + m) continue;
+      b.copy(src, s_off, f, d_off, l);
+    } else {
+      const l = Math.min(len, MAX - offset);
+      const mode = kind === 12 ? 3 : [0, 1, 0x10, 0x11][below(4)]!;
+      osb.runTaskSync(fallocateTask(osb, b.inode(f), mode, offset, l));
+      if (mode === 3 || (mode & 0x10) !== 0) f.bytes.fill(0, offset, offset + l);
+      if (mode === 0 || mode === 0x10) f.size = Math.max(f.size, offset + l);
+    }
+  }
+}
+
+const KINDS: [string, string[]][] = [
+  ["4K blocks, 4K clusters", ["-b", "4K", "-C", "4K"]],
+  ["1K blocks, 32K clusters", ["-b", "1K", "-C", "32K"]],
+  ["512 blocks, 4K clusters", ["-b", "512", "-C", "4K", "-J", "size=4M", "--fs-features=noindexed-dirs"]],
+  ["4K blocks, 1M clusters, metaecc", ["-b", "4K", "-C", "1M", "--fs-features=metaecc"]],
+  ["no inline data, no unwritten", ["-b", "2K", "-C", "8K", "--fs-features=noinline-data,nounwritten,noindexed-dirs"]],
+];
+
+describe.skipIf(!haveTool("mkfs.ocfs2"))("reflinks", () => {
+  for (const [name, args] of KINDS) {
+    for (const late of [false, true]) {
+      test(`${name}${late ? ", I/O that completes late" : ""}: each file as a plain buffer has it`, () => {
+        const image = mkfsImage(args, 128);
+        const make = late ? (arena: Arena, data: Uint8Array) => new DelayedDevice(arena, data, 99) : undefined;
+        const b = new Bench(openImage(image, {}, make));
+        for (let i = 0; i < 2; i++) b.write(b.create(), 0, pattern(i === 0 ? 900_000 : 150, i));
+        const random = seededRandom(late ? 77 : 5);
+        const unwritten = !args.join().includes("nounwritten");
+        for (let round = 0; round < 3; round++) {
+          changes(b, random, 60, unwritten);
+          b.check(`round ${round}`);
+        }
+        // What was allocated behind the end of a file is a finding for fsck.ocfs2, whoever did it.
+        for (const f of b.files) b.setSize(f, f.size);
+        for (const f of b.files) b.sync(f);
+        b.check("after sync");
+        b.close();
+        const judged = fsck(image);
+        expect(judged.clean, judged.output).toBe(true);
+        const again = new Bench(openImage(image));
+        again.files = b.files;
+        for (const f of again.files) {
+          const attr = again.v.osb.runSync((op) => lookup(op, again.v.osb.geo.root_blkno, Buffer.from(f.name)));
+          expect(attr?.ino).toBe(f.ino);
+        }
+        again.check("after remount");
+        // And all gone again, trees and all.
+        for (const f of [...again.files]) again.remove(f);
+        again.close();
+        const empty = fsck(image);
+        expect(empty.clean, empty.output).toBe(true);
+      });
+    }
+  }
+
+  const small = (): Uint8Array => mkfsImage(["-b", "4K", "-C", "4K"], 128);
+  const MIB = 1 << 20;
+  const clean = (b: Bench, image: Uint8Array): void => {
+    b.close();
+    const judged = fsck(image);
+    expect(judged.clean, judged.output).toBe(true);
+  };
+
+  test("a clone takes no clusters; each write takes what it changes, and the last owner writes in place", () => {
+    const image = small();
+    const b = new Bench(openImage(image));
+    const a = b.create();
+    for (let i = 0; i < 3; i++) b.write(a, i * MIB, pattern(MIB, i));
+    b.write(a, 100, pattern(5000, 9));
+    const before = b.used(a);
+    const free = b.free();
+    const c = b.reflink(a);
+    expect([b.flags(a, 0), b.flags(c, 0)]).toEqual([EXT_FLAGS.REFCOUNTED, EXT_FLAGS.REFCOUNTED]);
+    expect(b.used(c)).toBe(before);
+    // Nothing but metadata: a group of extent blocks at most.
+    expect(free - b.free()).toBeLessThan(before);
+    b.write(c, MIB + 5, pattern(10, 3));
+    expect([b.flags(c, MIB), b.flags(c, 0)]).toEqual([0, EXT_FLAGS.REFCOUNTED]);
+    const place = b.place(a, MIB);
+    expect(b.place(c, MIB)).not.toBe(place);
+    // The other one is the last owner of what was copied.
+    b.write(a, MIB + 700, pattern(10, 4));
+    expect([b.flags(a, MIB), b.place(a, MIB)]).toEqual([0, place]);
+    b.check("after both wrote");
+    clean(b, image);
+  });
+
+  test("copy_file_range shares whole clusters, copies the rest, and shares nothing twice", () => {
+    const image = small();
+    const b = new Bench(openImage(image));
+    const [a, c, d] = [b.create(), b.create(), b.create()];
+    b.write(a, 0, pattern(MIB, 1));
+    b.write(a, MIB, pattern(1234, 2));
+    b.write(c, 0, pattern(20_000, 3));
+    b.copy(a, 0, c, 0, MIB + 1234);
+    expect([b.place(c, 0), b.place(c, MIB)]).toEqual([b.place(a, 0), b.place(a, MIB)]);
+    // Unaligned ends are copied, the middle is shared.
+    b.copy(a, 100, d, 100, 40_000);
+    expect([b.place(d, 0) === b.place(a, 0), b.place(d, 8192) === b.place(a, 8192)]).toEqual([false, true]);
+    // Not aligned to each other: copied.
+    b.copy(a, 0, d, 500_000, 8192);
+    expect(b.flags(d, 503_808)).toBe(0);
+    // The same clusters a second time, and within one file: copied, for fsck.ocfs2 knows no such file.
+    b.copy(a, 8192, d, 1 << 20, 8192);
+    expect(b.flags(d, 1 << 20)).toBe(0);
+    b.copy(a, 0, a, 2 * MIB, 65_536);
+    expect(b.flags(a, 2 * MIB)).toBe(0);
+    // Once more over itself: they are shared already.
+    const free = b.free();
+    b.copy(a, 0, c, 0, MIB);
+    expect(b.free()).toBe(free);
+    b.check("after copies");
+    clean(b, image);
+  });
+
+  test("files of two trees copy; one that gave up all that it shared may join another tree", () => {
+    const image = small();
+    const b = new Bench(openImage(image));
+    const [a, c] = [b.create(), b.create()];
+    b.write(a, 0, pattern(100_000, 1));
+    b.write(c, 0, pattern(100_000, 2));
+    b.reflink(a);
+    const e = b.reflink(c);
+    b.copy(a, 0, e, 0, 65_536);
+    expect(b.flags(e, 0)).toBe(0);
+    // The copy has given it clusters of its own throughout.
+    b.copy(a, 0, e, 0, 65_536);
+    expect(b.place(e, 0)).toBe(b.place(a, 0));
+    b.check("after copies");
+    clean(b, image);
+  });
+
+  for (const [name, args] of KINDS.slice(0, 3)) {
+    test(`${name}: every other cluster shared, then freed: one run a count`, () => {
+      const image = mkfsImage(args, 128);
+      const b = new Bench(openImage(image));
+      const cs = b.v.osb.geo.clustersize;
+      const a = b.create();
+      const clusters = Math.min(600, MAX / cs);
+      b.write(a, 0, pattern(Math.min(MIB, clusters * cs), 1));
+      for (let at = MIB; at < clusters * cs; at += MIB) b.write(a, at, pattern(Math.min(MIB, clusters * cs - at), at));
+      const c = b.reflink(a);
+      const e = b.reflink(c);
+      // Zeroes at a cluster's start are put into that cluster only.
+      for (let i = 0; i < clusters; i += 2) {
+        b.v.osb.runTaskSync(fallocateTask(b.v.osb, b.inode(c), 3, i * cs, 10));
+        c.bytes.fill(0, i * cs, i * cs + 10);
+      }
+      b.check("after holes");
+      b.remove(a);
+      b.remove(e);
+      b.check("after removal");
+      b.close();
+      const judged = fsck(image);
+      expect(judged.clean, judged.output).toBe(true);
+      const again = new Bench(openImage(image));
+      again.files = b.files;
+      again.check("after remount");
+      again.remove(c);
+      clean(again, image);
+    });
+  }
+
+  for (const preserve of [true, false]) {
+    test(`attributes ${preserve ? "are all" : "but ACLs and security labels are"} those of the origin`, () => {
+      const image = mkfsImage(["-b", "4K", "-C", "4K"], 128);
+      const b = new Bench(openImage(image));
+      const { osb } = b.v;
+      const [a, inline] = [b.create(), b.create()];
+      b.write(a, 0, pattern(50_000, 1));
+      b.write(inline, 0, pattern(200, 2));
+      const set = (f: File, key: string, len: number): void =>
+        osb.runSync((op) => setxattr(op, b.inode(f), key, pattern(len, key.length)));
+      for (const f of [a, inline]) {
+        set(f, "security.selinux", 20);
+        set(f, "user.short", 30);
+        set(f, "user.long", 50_000);
+      }
+      for (let i = 0; i < 400; i++) set(a, `user.name-${i}`, 60 + (i % 50));
+      osb.runTaskSync(wait((cb) => setattr(osb, b.inode(a), { mode: 0o751, uid: 7, mtime: { sec: 5, nsec: 6 } }, cb)));
+      for (const f of [a, inline]) {
+        const c = b.reflink(f, preserve);
+        const names = (x: File): string[] => osb.runSync((op) => listxattr(op, b.inode(x)).sort());
+        expect(names(c)).toEqual(names(f).filter((n) => preserve || !n.startsWith("security.")));
+        for (const n of names(c)) {
+          const [x, y] = [c, f].map((g) => osb.runSync((op) => getxattr(op, b.inode(g), n)));
+          expect(Buffer.compare(x!, y!), n).toBe(0);
+        }
+        const [x, y] = [c, f].map((g) => osb.runSync((op) => getattr(op, g.ino)));
+        expect([x!.mode, x!.nlink]).toEqual([preserve ? y!.mode : y!.mode & ~0o022, 1]);
+        expect(x!.uid).toBe(preserve ? y!.uid : 0);
+        if (f === a) expect(x!.mtime === y!.mtime).toBe(preserve);
+      }
+      b.check("after reflinks");
+      clean(b, image);
+    });
+  }
+
+  test("a reflink that fails leaves nothing behind", () => {
+    const image = small();
+    const b = new Bench(openImage(image));
+    const { osb } = b.v;
+    const root = osb.inodes.get(osb.geo.root_blkno);
+    const a = b.create();
+    b.write(a, 0, pattern(100_000, 1));
+    const make = (src: number, name: string): unknown =>
+      osb.runTaskSync(reflinkTask(osb, osb.inodes.get(src), root, Buffer.from(name), { preserve: false, cred: CRED }));
+    expect(() => make(a.ino, a.name)).toThrow(/EEXIST/);
+    expect(() => make(root.ino, "x")).toThrow(/EPERM/);
+    expect(() => make(a.ino, "x".repeat(256))).toThrow(/ENAMETOOLONG/);
+    clean(b, image);
+  });
+
+  test("the mapping of a direct write to a clone is not committed before its data is on the disk", () => {
+    const image = small();
+    let dev: HoldingDevice | undefined;
+    const b = new Bench(
+      openImage(image, {}, (arena, data) => {
+        dev = new HoldingDevice(arena, data);
+        return dev;
+      }),
+    );
+    const { osb } = b.v;
+    const a = b.create();
+    b.write(a, 0, pattern(200_000, 1));
+    const c = b.reflink(a);
+    b.sync(c);
+    const data = pattern(65_536, 8);
+    osb.arena.u8.set(data, b.addr);
+    dev!.hold = (addr) => addr === b.addr;
+    writeFile(osb, b.inode(c), { offset: 4096, len: data.length, addr: b.addr, direct: true }, () => {});
+    c.write(4096, data);
+    let committed = false;
+    osb.journal.commitTid(b.inode(c).sync_tid)(() => {
+      committed = true;
+    });
+    while (osb.pump());
+    expect([dev!.held.length, committed]).toEqual([1, false]);
+    for (const write of dev!.held) write();
+    while (osb.pump());
+    expect(committed).toBe(true);
+    dev!.hold = () => false;
+    b.check("after the commit");
+    clean(b, image);
+  });
+
+  test("a full volume: ENOSPC, and no file has changed", () => {
+    const image = mkfsImage(["-b", "4K", "-C", "32K", "-N", "1", "-J", "size=4M"], 40);
+    const b = new Bench(openImage(image));
+    const a = b.create();
+    b.write(a, 0, pattern(MIB, 1));
+    const c = b.reflink(a);
+    const filler = b.create();
+    let at = 0;
+    const put = (f: File, offset: number, len: number): number => {
+      b.v.osb.arena.u8.set(pattern(len, 5), b.addr);
+      return b.v.osb.runTaskSync(
+        wait<number>((cb) => writeFile(b.v.osb, b.inode(f), { offset, len, addr: b.addr }, cb)),
+      );
+    };
+    expect(() => {
+      for (;;) at += put(filler, at, 65_536);
+    }).toThrow(/ENOSPC/);
+    expect(() => put(c, 100, 10)).toThrow(/ENOSPC/);
+    b.files = [a, c];
+    b.check("after ENOSPC");
+    b.sync(a);
+    b.check("and a sync");
+    clean(b, image);
+  });
+});
+
+describe("which clusters a write copies", () => {
+  test("pieces of the extent from its start, never short of the write's first cluster", () => {
+    const e = (cpos: number, clusters: number) => ({ cpos, clusters, blkno: 1, flags: EXT_FLAGS.REFCOUNTED });
+    expect(cowRange(e(10, 100), 50, 1, 256)).toEqual({ start: 10, end: 110 });
+    expect(cowRange(e(10, 1000), 50, 1, 256)).toEqual({ start: 10, end: 266 });
+    expect(cowRange(e(10, 1000), 300, 1, 256)).toEqual({ start: 266, end: 522 });
+    expect(cowRange(e(10, 1000), 1000, 1, 256)).toEqual({ start: 754, end: 1010 });
+    expect(cowRange(e(10, 1000), 500, 300, 256)).toEqual({ start: 266, end: 1010 });
+    expect(cowRange(e(0, 1000), 0, 300, 256)).toEqual({ start: 0, end: 512 });
+  });
+
+  test("how far a run is clear of those that the file has", () => {
+    const runs = [
+      { p_cluster: 10, clusters: 5 },
+      { p_cluster: 20, clusters: 1 },
+    ];
+    const cases = [0, 9, 10, 14, 15, 20, 21].map((p) => clearOf(runs, p, 8));
+    expect(cases).toEqual([8, 1, 0, 0, 5, 0, 8]);
+  });
+});
