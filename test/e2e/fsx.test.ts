@@ -1,0 +1,16 @@
+/** A short fsx on our mount; `node scripts/fsx.mjs --ops 1000000` is the long one. */
+import { describe, expect, test } from "vitest";
+import { ccUnavailable } from "../support/build_c.ts";
+import { fsckUnavailable } from "../support/judges.ts";
+import { mountUnavailable } from "../support/mount.ts";
+import { fsxRun, OPTION_SETS } from "./fsx.ts";
+
+const unavailable = mountUnavailable() ?? fsckUnavailable() ?? ccUnavailable();
+if (unavailable !== undefined) console.warn(`SKIPPED: fsx on a mount: ${unavailable}`);
+
+describe.skipIf(unavailable !== undefined)("random operations on a file", () => {
+  test.each(OPTION_SETS.slice(0, 2))("make no difference to a model: $name", { timeout: 300_000 }, async (set) => {
+    const { failures } = await fsxRun({ set, seed: 7, ops: 6000, jobs: 2 });
+    expect(failures).toEqual([]);
+  });
+});
