@@ -59,6 +59,8 @@ export class AllocState {
   tl_flushing = false;
   /** Records of the log that the running flush has taken up: they must not be changed any more. */
   tl_pinned = 0;
+  /** Records that the operation which runs now has added to the log. */
+  tl_added = 0;
   /** Clusters in our truncate log. */
   tl_clusters = 0;
   readonly tl_done = new WaitQueue();

@@ -59,7 +59,21 @@ export function freeClusters(op: Op, p_cluster: number, clusters: number): void 
     rec.t_start = p_cluster;
     rec.t_clusters = clusters;
     tl.tl_used = used + 1;
-  } else waitForFlush(op, st);
+    if (st.tl_added++ === 0) {
+      const reset = (): void => {
+        st.tl_added = 0;
+      };
+      op.onUndo(reset);
+      op.onSuccess(reset);
+    }
+  } else {
+    // An empty log would not help an operation that fills it alone.
+    assert(
+      st.tl_added < tl.tl_count,
+      `one operation frees more than the ${tl.tl_count} extents that a truncate log holds`,
+    );
+    waitForFlush(op, st);
+  }
   const half_full = used * 2 > tl.tl_count;
   op.onSuccess(() => {
     st.tl_clusters += clusters;

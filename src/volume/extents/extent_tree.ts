@@ -23,7 +23,7 @@ import type { Osb } from "../osb.ts";
 
 export { changeExtentFlag, replaceExtent } from "./change.ts";
 export { insertExtent } from "./insert.ts";
-export { extentRecords, lookupExtent } from "./lookup.ts";
+export { extentRecords, lastExtent, lookupExtent } from "./lookup.ts";
 export { removeExtent } from "./remove.ts";
 
 /** One mapping: `clusters` from logical cluster `cpos` on lie at block `blkno`. blkno 0: a hole. */

@@ -62,6 +62,14 @@ export function lookupExtent(op: Op, et: ExtentTree, cpos: number): Extent {
   return { cpos, clusters: Math.max(0, next - cpos), blkno: 0, flags: 0 };
 }
 
+/** The last extent of the tree; undefined when it has none. A truncation goes from here to the front: it costs least. */
+export function lastExtent(op: Op, et: ExtentTree): Extent | undefined {
+  const { el } = leafOf(findPath(op, et, 0xffffffff));
+  const { dv } = et.osb.cache;
+  const used = usedOf(dv, el);
+  return used > emptyRecs(dv, el) ? leafExtent(et, recAt(el, used - 1)) : undefined;
+}
+
 /** All extents from the one that holds or follows `cpos` on, in order. Reads leaf by leaf; the tree must not be changed meanwhile. */
 export function* extentRecords(op: Op, et: ExtentTree, cpos = 0): Generator<Extent> {
   const { dv } = et.osb.cache;
