@@ -7,6 +7,8 @@ import { parentPort, workerData } from "node:worker_threads";
 import { openDevice, UringDevice } from "../block/uring_device.ts";
 import { FEATURE_INCOMPAT } from "../format/disk/index.ts";
 import { FUSE_OPCODE_NAMES } from "../format/fuse/index.ts";
+import { SessionCaches } from "../fuse/kernel_caches.ts";
+import { Notifier } from "../fuse/notifier.ts";
 import { Session } from "../fuse/session.ts";
 import { fileOps } from "../fuse/vfs_face.ts";
 import { seededRandom, systemRandom } from "../lib/clock.ts";
@@ -105,8 +107,12 @@ function serve(o: Osb, fd: number): void {
     large_slots: LARGE_SLOTS,
     small_slots: SMALL_SLOTS,
   });
+  const { domain } = o.glue;
+  const notifier = domain.clustered ? new Notifier(fd, loop) : null;
+  if (notifier !== null) o.kernel_caches = new SessionCaches(session, notifier, loop, o.glue);
   session.onInit = () => say({ type: "initialized" });
   session.onUnmounted = () => {
+    notifier?.stop();
     say({ type: "unmounted" });
     close(o);
   };

@@ -73,7 +73,7 @@ export class DlmGlue {
       assert(held >= level, `${res.name}: PR to EX inside one operation`);
       return;
     }
-    if (res.level >= level && !res.gate_shut && level <= res.compatibleLevel) {
+    if (res.level >= level && !res.gate_shut && (res.serving || level <= res.compatibleLevel)) {
       res.hold(locks, level);
       return;
     }

@@ -39,6 +39,8 @@ export class LockRes {
   downconverting = false;
   /** From here to the convert nobody may take the lock, whatever its level says. */
   gate_shut = false;
+  /** Within one call: who asks now is let in up to `level`, though others wait for the lock (what a notification waits for). */
+  serving = false;
   /** Lock sets that wait; each becomes a holder in the moment the level is granted, so that a BAST cannot starve it. */
   readonly wants: { locks: LockSet; level: LockLevel }[] = [];
   readonly waiters = new WaitQueue();

@@ -67,6 +67,9 @@ op(F.FUSE_FSYNC, F.FuseFsyncIn.size, file.fsync, "empty");
 op(F.FUSE_LSEEK, F.FuseLseekIn.size, file.lseek, "fuse_lseek_out");
 op(F.FUSE_FALLOCATE, F.FuseFallocateIn.size, file.fallocate, "empty");
 
+op(F.FUSE_COPY_FILE_RANGE, F.FuseCopyFileRangeIn.size, file.copyFileRange, "fuse_write_out");
+op(F.FUSE_COPY_FILE_RANGE_64, F.FuseCopyFileRangeIn.size, file.copyFileRange64, "fuse_copy_file_range_out");
+
 op(F.FUSE_OPENDIR, F.FuseOpenIn.size, dir.opendir, "ENOSYS where NO_OPENDIR_SUPPORT was agreed on, else fuse_open_out");
 op(F.FUSE_READDIR, F.FuseReadIn.size, dir.readdir, "fuse_dirent records");
 op(F.FUSE_READDIRPLUS, F.FuseReadIn.size, dir.readdirplus, "fuse_direntplus records");

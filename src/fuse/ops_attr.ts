@@ -14,7 +14,7 @@ import {
   FuseSetattrIn,
 } from "../format/fuse/index.ts";
 import { type AttrChanges, setattr as setattrOf } from "../vfs/file.ts";
-import { getattr as getattrOf } from "../volume/dir/attr.ts";
+import { type Attr, getattr as getattrOf } from "../volume/dir/attr.ts";
 import { readlink as readlinkOf } from "../volume/dir/symlink.ts";
 import type { Inode } from "../volume/inode.ts";
 import { replyAttr, replyStatx } from "./reply.ts";
@@ -48,18 +48,20 @@ export function withoutSuid(mode: number): number {
 /** As `setattr` of vfs, and clears setuid and setgid with it. */
 export function changeAttr(
   s: Session,
-  unique: number,
   inode: Inode,
   changes: AttrChanges,
   kill_suid: boolean,
-  ok: (attr: Parameters<typeof replyAttr>[2]) => void,
+  ok: (attr: Attr) => void,
+  failed: (err: unknown) => void,
 ): void {
   const { osb } = s;
   const go = (all: AttrChanges): void =>
-    setattrOf(osb, inode, all, (err, attr) => {
-      if (err) s.error(unique, err);
-      else ok(attr!);
-    });
+    s.served(inode, all.size !== undefined, () =>
+      setattrOf(osb, inode, all, (err, attr) => {
+        if (err) failed(err);
+        else ok(attr!);
+      }),
+    );
   if (!kill_suid) {
     go(changes);
     return;
@@ -68,7 +70,7 @@ export function changeAttr(
     (op) => getattrOf(op, inode).mode,
     (err, was) => {
       if (err) {
-        s.error(unique, err);
+        failed(err);
         return;
       }
       const mode = changes.mode ?? was!;
@@ -90,7 +92,14 @@ export function setattr(s: Session): void {
   if (valid & FATTR_ATIME) changes.atime = valid & FATTR_ATIME_NOW ? "now" : { sec: q.atime, nsec: q.atimensec };
   if (valid & FATTR_MTIME) changes.mtime = valid & FATTR_MTIME_NOW ? "now" : { sec: q.mtime, nsec: q.mtimensec };
   if (valid & FATTR_CTIME) changes.ctime = { sec: q.ctime, nsec: q.ctimensec };
-  changeAttr(s, unique, inode, changes, (valid & FATTR_KILL_SUIDGID) !== 0, (attr) => replyAttr(s, unique, attr));
+  changeAttr(
+    s,
+    inode,
+    changes,
+    (valid & FATTR_KILL_SUIDGID) !== 0,
+    (attr) => replyAttr(s, unique, attr),
+    (err) => s.error(unique, err),
+  );
 }
 
 export function readlink(s: Session): void {

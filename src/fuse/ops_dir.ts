@@ -8,11 +8,13 @@ import {
   fuseDirentSize,
 } from "../format/fuse/index.ts";
 import { Errno } from "../lib/errno.ts";
+import { Corruption } from "../lib/fs_error.ts";
 import { type Attr, attrOf } from "../volume/dir/attr.ts";
 import { iget, lockDir } from "../volume/dir/iget.ts";
 import { readdir as readdirOf } from "../volume/dir/readdir.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
+import type { FileHandle } from "./handles.ts";
 import { openHandle } from "./ops_file.ts";
 import { putEntry, replyOpen } from "./reply.ts";
 import { Session } from "./session.ts";
@@ -29,9 +31,15 @@ export function opendir(s: Session): void {
     return;
   }
   const inode = s.inode(s.nodeid);
+  let handle: FileHandle;
   s.run(
-    (op) => lockDir(op, inode),
-    () => replyOpen(s, unique, openHandle(s, inode, 0).fh, 0),
+    (op) => {
+      lockDir(op, inode);
+      op.onSuccess(() => {
+        handle = openHandle(s, inode, 0);
+      });
+    },
+    () => replyOpen(s, unique, handle.fh, 0),
   );
 }
 
@@ -91,6 +99,16 @@ function isCached(op: Op, ino: number): boolean {
   return osb.cache.peek(inode, ino) !== undefined;
 }
 
+/** One bad inode must not hide its whole directory: its name is listed, and whoever looks at it gets the error. */
+function entryAttr(op: Op, ino: number): Attr | undefined {
+  try {
+    return attrOf(op.osb, iget(op, ino).di);
+  } catch (err) {
+    if (err instanceof Corruption) return undefined;
+    throw err;
+  }
+}
+
 /**
  * The names with their attributes, as if each had been looked up. On one node the inodes that are missing are read, all
  * at the same time; in a cluster those whose locks we do not hold are left out (node id 0): a listing must not take a
@@ -115,8 +133,10 @@ function collectPlus(s: Session, op: Op, inode: Inode, offset: number, room: num
   for (const e of wanted) osb.cache.prefetch(osb.inodes.get(e.ino), e.ino);
   const told: number[] = [];
   for (const e of wanted) {
-    const attr: Attr = attrOf(osb, iget(op, e.ino).di);
+    const attr = entryAttr(op, e.ino);
+    if (attr === undefined) continue;
     putEntry(dv as DataView, e.at, attr, s.nodeidOf(e.ino), s.timeouts);
+    s.tell(op, attr);
     told.push(e.ino);
   }
   return { len: at - first, told };
@@ -130,7 +150,6 @@ export function readdirplus(s: Session): void {
   s.run(
     (op) => collectPlus(s, op, inode, offset, room),
     ({ len, told }, unique) => {
-      for (const ino of told) s.osb.inodes.get(ino).nlookup++;
       s.replyTellingMany(unique, len, told);
     },
   );

@@ -3,7 +3,10 @@ import { I_ATTR } from "../format/disk/index.ts";
 import {
   FUSE_FSYNC_FDATASYNC,
   FUSE_OPEN_KILL_SUIDGID,
+  FUSE_WRITE_CACHE,
   FUSE_WRITE_KILL_SUIDGID,
+  FuseCopyFileRangeIn,
+  FuseCopyFileRangeOut,
   FuseFallocateIn,
   FuseFsyncIn,
   FuseLseekIn,
@@ -16,6 +19,7 @@ import {
 } from "../format/fuse/index.ts";
 import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
+import { copyFileRange as copyFileRangeOf } from "../vfs/copy_range.ts";
 import {
   fallocate as fallocateOf,
   fsync as fsyncOf,
@@ -39,12 +43,14 @@ const O_TRUNC = 0o1000;
 const O_APPEND = 0o2000;
 
 /** The kernel behind FUSE does not know immutable and append-only inodes, so opens are refused here (may_open). */
-function checkOpen(op: Op, inode: Inode, flags: number): void {
-  const { i_attr } = dinodeOf(op, inodeLock(op, inode));
+function checkOpen(op: Op, inode: Inode, flags: number, ex: boolean): void {
+  const { i_attr } = dinodeOf(op, inodeLock(op, inode, ex));
   if ((flags & (O_ACCMODE | O_TRUNC)) === 0 || (i_attr & (I_ATTR.IMMUTABLE | I_ATTR.APPEND)) === 0) return;
   const appends = (flags & O_TRUNC) === 0 && (flags & O_APPEND) !== 0;
   if ((i_attr & I_ATTR.IMMUTABLE) !== 0 || !appends) throw new FsError(Errno.EPERM, "open", { ino: inode.ino, i_attr });
 }
+
+const nothing = (): void => {};
 
 /** Counts the open file and gives it a number. */
 export function openHandle(s: Session, inode: Inode, flags: number): FileHandle {
@@ -53,24 +59,46 @@ export function openHandle(s: Session, inode: Inode, flags: number): FileHandle 
   return handle;
 }
 
+export function closeHandle(s: Session, fh: number): void {
+  const handle = s.handles.close(fh);
+  if (handle !== undefined) s.vfs.release(s.osb, handle.inode, handle.mayWrite);
+}
+
+/**
+ * Pages of a file that is open for writing may become dirty through a mapping, and nobody is asked then. So such an open has
+ * the lock at EX, and from then on giving EX up drops the pages (coherence, rule 8).
+ */
 export function open(s: Session): void {
   const { unique } = s;
   const inode = s.inode(s.nodeid);
   const q = FuseOpenIn.at(s.dv as DataView, s.body);
   const { flags, open_flags } = q;
-  const ok = (): void => replyOpen(s, unique, openHandle(s, inode, flags).fh, s.openFlags(flags));
+  const ex = s.policy.clustered && (flags & O_ACCMODE) !== 0;
+  let handle: FileHandle;
+  const ok = (): void => replyOpen(s, unique, handle.fh, s.openFlags(flags));
   s.run(
-    (op) => checkOpen(op, inode, flags),
+    (op) => {
+      checkOpen(op, inode, flags, ex);
+      op.onSuccess(() => {
+        handle = openHandle(s, inode, flags);
+      });
+    },
     () => {
-      if ((flags & O_TRUNC) === 0) ok();
-      else changeAttr(s, unique, inode, { size: 0 }, (open_flags & FUSE_OPEN_KILL_SUIDGID) !== 0, ok);
+      if ((flags & O_TRUNC) === 0) {
+        ok();
+        return;
+      }
+      const failed = (err: unknown): void => {
+        closeHandle(s, handle.fh);
+        s.error(unique, err);
+      };
+      changeAttr(s, inode, { size: 0 }, (open_flags & FUSE_OPEN_KILL_SUIDGID) !== 0, ok, failed);
     },
   );
 }
 
 export function release(s: Session): void {
-  const handle = s.handles.close(FuseReleaseIn.at(s.dv as DataView, s.body).fh);
-  if (handle !== undefined) s.vfs.release(s.osb, handle.inode, handle.mayWrite);
+  closeHandle(s, FuseReleaseIn.at(s.dv as DataView, s.body).fh);
   s.replyEmpty(s.unique);
 }
 
@@ -107,18 +135,17 @@ export function read(s: Session): void {
     return;
   }
   const { inode } = handle;
+  const fills_pages = s.policy.clustered && !isDirect(flags) && !isDirect(handle.flags);
+  const ex = fills_pages && inode.writer_count > 0;
+  const release = fills_pages ? s.held.add(inode.ino, offset, size) : nothing;
   const start = (slot: Slot): void => {
     const addr = payloadOf(slot);
-    readFile(
-      s.osb,
-      inode,
-      { offset, len: size, addr, direct: isDirect(flags) } as Parameters<typeof readFile>[2],
-      (err, n) => {
-        if (err) s.error(unique, err);
-        else s.replyPayload(unique, addr, n!);
-        s.slots.give(slot);
-      },
-    );
+    readFile(s.osb, inode, { offset, len: size, addr, ex }, (err, n) => {
+      release();
+      if (err) s.error(unique, err);
+      else s.replyPayload(unique, addr, n!);
+      s.slots.give(slot);
+    });
     touchOnRead(s, handle);
   };
   const slot = s.slots.take(size);
@@ -160,26 +187,30 @@ export function write(s: Session): void {
       (op) => killCapabilities(op, inode),
       () => {},
     );
-  const answer = (err: unknown, n: number | undefined): void => {
-    if (err) s.error(unique, err);
-    else replyWritten(s, unique, n!);
-  };
+  // What the kernel writes back goes on while the lock is being given up: the notification waits for it.
+  const written_back = (write_flags & FUSE_WRITE_CACHE) !== 0;
+  const release =
+    s.policy.clustered && !written_back && !isDirect(flags) ? s.held.addPartial(inode.ino, offset, size) : nothing;
+  const go = (addr: number, after: () => void): void =>
+    s.served(inode, written_back, () =>
+      writeFile(s.osb, inode, request(addr), (err, n) => {
+        release();
+        if (err) s.error(unique, err);
+        else replyWritten(s, unique, n!);
+        after();
+      }),
+    );
   if (s.slots.freeLarge > 0) {
     let answered = false;
     let kept: Slot = 0;
-    writeFile(s.osb, inode, request(payload), (err, n) => {
+    go(payload, () => {
       answered = true;
-      answer(err, n);
       if (kept !== 0) s.slots.give(kept);
     });
     if (!answered) kept = s.keepReceiveSlot();
     return;
   }
-  const start = (slot: Slot): void =>
-    writeFile(s.osb, inode, request(payloadOf(slot)), (err, n) => {
-      answer(err, n);
-      s.slots.give(slot);
-    });
+  const start = (slot: Slot): void => go(payloadOf(slot), () => s.slots.give(slot));
   const slot = s.slots.take(size);
   if (slot !== undefined) {
     u8.copyWithin(payloadOf(slot), payload, payload + size);
@@ -222,5 +253,27 @@ export function fallocate(s: Session): void {
   fallocateOf(s.osb, s.inode(s.nodeid), q.mode, q.offset, q.length, (err) => {
     if (err) s.error(unique, err);
     else s.replyEmpty(unique);
+  });
+}
+
+/** COPY_FILE_RANGE and, since 7.45, COPY_FILE_RANGE_64: they differ in how much the answer can say. */
+function copying(s: Session, ok: (bytes: number, unique: number) => void): void {
+  const { unique } = s;
+  const q = FuseCopyFileRangeIn.at(s.dv as DataView, s.body);
+  const to = s.inode(q.nodeid_out);
+  copyFileRangeOf(s.osb, s.inode(s.nodeid), q.off_in, to, q.off_out, q.len, (err, n) => {
+    if (err) s.error(unique, err);
+    else ok(n!, unique);
+  });
+}
+
+export function copyFileRange(s: Session): void {
+  copying(s, (bytes, unique) => replyWritten(s, unique, bytes));
+}
+
+export function copyFileRange64(s: Session): void {
+  copying(s, (bytes, unique) => {
+    FuseCopyFileRangeOut.at(s.dv as DataView, s.bodyOut(FuseCopyFileRangeOut.size)).bytes_copied = bytes;
+    s.reply(unique, FuseCopyFileRangeOut.size);
   });
 }

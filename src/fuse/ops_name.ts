@@ -15,8 +15,9 @@ import { type Attr, attrOf, linksOf } from "../volume/dir/attr.ts";
 import { lockInode } from "../volume/dir/iget.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
+import type { FileHandle } from "./handles.ts";
 import { changeAttr } from "./ops_attr.ts";
-import { openHandle } from "./ops_file.ts";
+import { closeHandle, openHandle } from "./ops_file.ts";
 import { replyCreate, replyEntry, replyNoEntry } from "./reply.ts";
 import type { Session } from "./session.ts";
 
@@ -54,7 +55,11 @@ export function lookup(s: Session): void {
   const name = s.nameAt(s.body);
   const self = name.length === 1 && name[0] === PERIOD;
   s.run(
-    (op) => (self ? lookupSelf(op, s.osb.inodes.get(parent)) : ns.lookup(op, parent, name)),
+    (op) => {
+      const attr = self ? lookupSelf(op, s.osb.inodes.get(parent)) : ns.lookup(op, parent, name);
+      if (attr !== undefined) s.tell(op, attr);
+      return attr;
+    },
     (attr, unique) => {
       if (attr === undefined) replyNoEntry(s, unique);
       else replyEntry(s, unique, attr);
@@ -64,7 +69,14 @@ export function lookup(s: Session): void {
 
 /** Runs an operation that makes a name, and answers with its entry. */
 function making(s: Session, make: (op: Op) => Attr): void {
-  s.run(make, (attr, unique) => replyEntry(s, unique, attr));
+  s.run(
+    (op) => {
+      const attr = make(op);
+      s.tell(op, attr);
+      return attr;
+    },
+    (attr, unique) => replyEntry(s, unique, attr),
+  );
 }
 
 export function mknod(s: Session): void {
@@ -100,11 +112,9 @@ export function link(s: Session): void {
   making(s, (op) => ns.link(op, ino, parent, name));
 }
 
-/** An open of a file that was just made: the handle comes with the entry. */
-function answerCreate(s: Session, unique: number, attr: Attr, flags: number): void {
-  const handle = openHandle(s, s.osb.inodes.get(attr.ino), flags);
-  replyCreate(s, unique, attr, handle.fh, s.openFlags(flags));
-}
+/** Answers with the entry of a file and a handle of it that is open. */
+const answerCreate = (s: Session, unique: number, attr: Attr, handle: FileHandle): void =>
+  replyCreate(s, unique, attr, handle.fh, s.openFlags(handle.flags));
 
 /**
  * The kernel saw no such name when it asked; another node may have made it meanwhile. Without O_EXCL the file that is
@@ -118,17 +128,35 @@ export function create(s: Session): void {
   const parent = s.ino(s.nodeid);
   const name = s.nameAt(s.body + FuseCreateIn.size);
   const excl = (flags & O_EXCL) !== 0 || !s.policy.clustered;
+  let handle: FileHandle;
   s.run(
     (op) => {
       const there = excl ? undefined : ns.lookup(op, parent, name);
-      return { attr: there ?? ns.create(op, parent, name, mode, cred), made: there === undefined };
+      const attr = there ?? ns.create(op, parent, name, mode, cred);
+      s.tell(op, attr);
+      op.onSuccess(() => {
+        handle = openHandle(s, s.osb.inodes.get(attr.ino), flags);
+      });
+      return { attr, made: there === undefined };
     },
     ({ attr, made }) => {
-      if (made || (flags & O_TRUNC) === 0) answerCreate(s, unique, attr, flags);
-      else {
-        const kill = (open_flags & FUSE_OPEN_KILL_SUIDGID) !== 0;
-        changeAttr(s, unique, s.osb.inodes.get(attr.ino), { size: 0 }, kill, (a) => answerCreate(s, unique, a, flags));
+      if (made || (flags & O_TRUNC) === 0) {
+        answerCreate(s, unique, attr, handle);
+        return;
       }
+      const kill = (open_flags & FUSE_OPEN_KILL_SUIDGID) !== 0;
+      changeAttr(
+        s,
+        handle.inode,
+        { size: 0 },
+        kill,
+        (a) => answerCreate(s, unique, a, handle),
+        (err) => {
+          closeHandle(s, handle.fh);
+          s.vfs.forget(s.osb, attr.ino, 1);
+          s.error(unique, err);
+        },
+      );
     },
   );
 }
@@ -138,9 +166,17 @@ export function tmpfile(s: Session): void {
   const { flags, mode } = q;
   const cred = credOf(s, q.umask);
   const parent = s.ino(s.nodeid);
+  let handle: FileHandle;
   s.run(
-    (op) => ns.tmpfile(op, parent, mode, cred, (flags & O_EXCL) !== 0),
-    (attr, unique) => answerCreate(s, unique, attr, flags),
+    (op) => {
+      const attr = ns.tmpfile(op, parent, mode, cred, (flags & O_EXCL) !== 0);
+      s.tell(op, attr);
+      op.onSuccess(() => {
+        handle = openHandle(s, s.osb.inodes.get(attr.ino), flags);
+      });
+      return attr;
+    },
+    (attr, unique) => answerCreate(s, unique, attr, handle),
   );
 }
 

@@ -77,11 +77,10 @@ export function putEntry(dv: DataView, at: number, a: Attr, nodeid: number, t: T
   putAttr(dv, at + ENTRY_ATTR, a);
 }
 
-/** Answers with an entry, and counts the lookup that the kernel counts. */
+/** Answers with an entry; Session.tell has counted the lookup that the kernel counts. */
 export function replyEntry(s: Session, unique: number, a: Attr): void {
   const at = s.bodyOut(FuseEntryOut.size);
   putEntry(s.dv as DataView, at, a, s.nodeidOf(a.ino), s.timeouts);
-  s.osb.inodes.get(a.ino).nlookup++;
   s.replyTelling(unique, FuseEntryOut.size, a.ino, 0);
 }
 
@@ -115,7 +114,6 @@ export function replyCreate(s: Session, unique: number, a: Attr, fh: number, ope
   const at = s.bodyOut(FuseEntryOut.size + FuseOpenOut.size);
   putEntry(s.dv as DataView, at, a, s.nodeidOf(a.ino), s.timeouts);
   putOpen(s.dv as DataView, at + FuseEntryOut.size, fh, open_flags);
-  s.osb.inodes.get(a.ino).nlookup++;
   s.replyTelling(unique, FuseEntryOut.size + FuseOpenOut.size, a.ino, fh);
 }
 

@@ -8,6 +8,8 @@
  *
  * This is where an FsError becomes -errno, and where it is logged, once.
  */
+
+import { isDir } from "../format/disk/index.ts";
 import { FUSE_OPCODE_NAMES, FuseInHeader, FuseOutHeader } from "../format/fuse/index.ts";
 import { Errno, errnoName } from "../lib/errno.ts";
 import { AssertionFailure, assert, Corruption, FsError } from "../lib/fs_error.ts";
@@ -23,11 +25,13 @@ import {
   registerArena,
 } from "../native/index.ts";
 import type { Loop } from "../native/loop.ts";
+import type { Attr } from "../volume/dir/attr.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import type { Osb } from "../volume/osb.ts";
 import { type CachePolicy, openFlags } from "./flags.ts";
 import { Handles } from "./handles.ts";
+import { HeldRanges } from "./held_ranges.ts";
 import { opTable } from "./op_table.ts";
 import { HELD, type Timeouts } from "./reply.ts";
 import { REQUEST_BYTES, requestOf, type Slot, Slots } from "./slots.ts";
@@ -105,6 +109,10 @@ export class Session {
   /** Requests read and not answered yet. */
   outstanding = 0;
   readonly counts = new Uint32Array(64);
+  /** Directories that the kernel was told of; on clustered mounts only. */
+  readonly dirs = new Set<number>();
+  /** Requests that hold pages in the kernel until they are answered; on clustered mounts only. */
+  readonly held = new HeldRanges();
   /** How long the kernel may keep what it is told. */
   timeouts: Timeouts = HELD;
 
@@ -269,12 +277,43 @@ export class Session {
   }
 
   // Running -----------------------------------------------------------------------------------------------------------
+  /**
+   * Runs `start`. With `exempt` it may take the inode's lock even while that is being given up: the kernel waits for this
+   * request before it answers the notification that giving up waits for.
+   */
+  served(inode: Inode, exempt: boolean, start: () => void): void {
+    const res = inode.meta_lockres;
+    if (!exempt || !this.policy.clustered || res === null || !res.gate_shut) {
+      start();
+      return;
+    }
+    res.gate_shut = false;
+    res.serving = true;
+    try {
+      start();
+    } finally {
+      res.serving = false;
+      res.gate_shut = true;
+    }
+  }
+
   /** Runs an operation and hands its value on; a failure is the reply. */
   run<T>(fn: (op: Op) => T, ok: (value: T, unique: number) => void): void {
     const { unique } = this;
     this.osb.exec(fn, (err, value) => {
       if (err) this.error(unique, err);
       else ok(value as T, unique);
+    });
+  }
+
+  /**
+   * The kernel will count one lookup of the inode that the operation's answer is about. Counted while its lock is held:
+   * whoever gives the lock up right afterwards must know that the kernel has something of it.
+   */
+  tell(op: Op, attr: Attr): void {
+    op.onSuccess(() => {
+      this.osb.inodes.get(attr.ino).nlookup++;
+      if (this.policy.clustered && isDir(attr.mode)) this.dirs.add(attr.ino);
     });
   }
 

@@ -12,7 +12,7 @@ import type { Osb } from "./osb.ts";
 export interface KernelCaches {
   /**
    * Drops what the kernel caches of the inode (`to` NL) or only may no longer write (`to` PR). Answers when the last
-   * notification has returned. While it runs the held level is served on.
+   * notification has returned. The gate is shut meanwhile, but for what the notifications wait for.
    */
   invalidate(inode: Inode, to: LockLevel): Thunk<void>;
 }
@@ -25,8 +25,7 @@ export function glueOps(osb: () => Osb): GlueOps {
         const o = osb();
         const inode = res.data as Inode;
         if (o.kernel_caches !== null) {
-          // Rule 4: what the held level allows is served until the last notification has returned.
-          res.gate_shut = false;
+          // Rule 4: what the notifications wait for is served until the last of them has returned.
           yield* wait(o.kernel_caches.invalidate(inode, to));
           yield* wait<void>((cb) => res.whenIdle(to, () => cb(null)));
           res.gate_shut = true;

@@ -22,6 +22,8 @@ export interface ReadRequest {
   readonly len: number;
   /** Arena address; a page boundary makes the read go without a copy. */
   readonly addr: number;
+  /** Under the lock at EX: pages of a file that is mapped for writing, which become dirty without a request. */
+  readonly ex?: boolean;
 }
 
 interface ReadPlan {
@@ -35,7 +37,7 @@ const NOTHING: ReadPlan = { bytes: 0, runs: [] };
 function planRead(op: Op, inode: Inode, req: ReadRequest): ReadPlan {
   const { osb } = op;
   const { u8 } = osb.cache;
-  const di = dinodeOf(op, inodeLock(op, inode));
+  const di = dinodeOf(op, inodeLock(op, inode, req.ex));
   // What a direct write maps but has not yet written must not be seen.
   if (inode.alloc_ios > 0) waitOn(inode.io_idle);
   const size = di.i_size;

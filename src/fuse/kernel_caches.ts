@@ -1,0 +1,132 @@
+/**
+ * Giving up what the kernel caches of an inode, when its cluster lock goes: attributes, pages, names. Called inside the lock's
+ * downconvert (volume/inode_locks.ts), before data and journal are written.
+ *
+ * From the first moment the lock's gate is shut: nothing more is answered under it, so nothing is cached behind the
+ * notification's back. Exempt is what the notification itself waits for, the kernel's writing back of dirty pages and
+ * truncation (Session.served). A READ or a partial WRITE that waits at the gate holds pages locked in the kernel, and the
+ * notification would wait for it: its pages are left out. They are not uptodate and will be filled under the lock's next
+ * grant. A request may come between and lock pages in front of a notification that is under way; then a second
+ * one goes around it from another thread, and the first is left waiting.
+ */
+import type { DlmGlue } from "../dlmglue/dlmglue.ts";
+import { EX, type LockLevel, NL } from "../dlmglue/lock_res.ts";
+import { Errno } from "../lib/errno.ts";
+import { assert } from "../lib/fs_error.ts";
+import { ML, mlog, mlogOn } from "../lib/masklog.ts";
+import type { Callback, Thunk } from "../lib/task.ts";
+import type { Loop } from "../native/loop.ts";
+import type { Inode } from "../volume/inode.ts";
+import type { KernelCaches } from "../volume/inode_locks.ts";
+import { HeldRanges, type PageRange } from "./held_ranges.ts";
+import type { Notifier } from "./notifier.ts";
+import type { Session } from "./session.ts";
+
+/** A notification that takes longer than this may be waiting for a request that waits for us. */
+const SUSPECT_MS = 2;
+/** The kernel has our LOOKUP's reply but not yet the inode: it is a matter of microseconds. */
+const RETRY_MS = 1;
+
+export class SessionCaches implements KernelCaches {
+  readonly #s: Session;
+  readonly #notifier: Notifier;
+  readonly #loop: Loop;
+
+  constructor(s: Session, notifier: Notifier, loop: Loop, glue: DlmGlue) {
+    assert(glue.domain.clustered, "kernel caches are given up on clustered mounts only");
+    this.#s = s;
+    this.#notifier = notifier;
+    this.#loop = loop;
+  }
+
+  invalidate(inode: Inode, to: LockLevel): Thunk<void> {
+    return (cb) => {
+      const res = inode.meta_lockres!;
+      res.gate_shut = true;
+      const held = res.level;
+      this.#whenIoIdle(inode, () => {
+        if (inode.nlookup === 0 || this.#s.ended) cb(null);
+        else if (this.#s.dirs.has(inode.ino) || inode.ino === inode.osb.geo.root_blkno) this.#dropDir(inode, to, cb);
+        else if (to === NL || (held === EX && inode.writer_count > 0)) this.#dropPages(inode, cb);
+        // EX to PR, and nobody can have made a page dirty: what is cached stays true.
+        else cb(null);
+      });
+    };
+  }
+
+  /** Direct I/O, and reads that passed the gate, are answered first: what is outstanding afterwards waits at the gate. */
+  #whenIoIdle(inode: Inode, go: () => void): void {
+    const { osb } = inode;
+    const look = (): void => {
+      if (inode.io_in_flight > 0) inode.io_idle.add(() => osb.ready(look));
+      else go();
+    };
+    look();
+  }
+
+  /** Names are covered by the directory's lock here, and all are looked up again: there is no cheaper call that never waits. */
+  #dropDir(inode: Inode, to: LockLevel, cb: Callback<void>): void {
+    if (to !== NL) {
+      cb(null);
+      return;
+    }
+    let left = 2;
+    const one = (): void => {
+      if (--left === 0) cb(null);
+    };
+    this.#notifier.incEpoch(one);
+    this.#invalidate(inode, -1, 0, one);
+  }
+
+  #dropPages(inode: Inode, cb: Callback<void>): void {
+    const { held } = this.#s;
+    const seen = new Set<PageRange>();
+    let answered = false;
+    const attempt = (): void => {
+      const ranges = held.of(inode.ino);
+      for (const r of ranges) seen.add(r);
+      if (mlogOn(ML.BASTS)) mlog(ML.BASTS, `invalidate ${inode.ino} around ${ranges.length} held ranges`);
+      const around = HeldRanges.around(ranges);
+      let left = around.length;
+      let left_held = ranges.length;
+      let suspected = false;
+      const settle = (): void => {
+        if (left > 0 || (left_held > 0 && !suspected) || answered) return;
+        answered = true;
+        cb(null);
+      };
+      for (const { off, len } of around)
+        this.#invalidate(inode, off, len, () => {
+          left--;
+          settle();
+        });
+      // A page that the request found uptodate is not locked, and goes. One that stays is not uptodate; it is waited
+      // for by nobody but its thread.
+      for (const r of ranges)
+        this.#invalidate(inode, r.from, r.to - r.from, () => {
+          left_held--;
+          settle();
+        });
+      const suspect = (): void => {
+        suspected = true;
+        settle();
+        if (answered) return;
+        // Requests that came in between and hold pages: the attempt may be waiting for them.
+        if (held.of(inode.ino).some((r) => !seen.has(r))) attempt();
+        else this.#loop.after(SUSPECT_MS, suspect);
+      };
+      this.#loop.after(SUSPECT_MS, suspect);
+    };
+    attempt();
+  }
+
+  #invalidate(inode: Inode, off: number, len: number, done: () => void): void {
+    const nodeid = this.#s.nodeidOf(inode.ino);
+    const send = (): void =>
+      this.#notifier.invalInode(nodeid, off, len, (result) => {
+        if (result === -Errno.ENOENT && inode.nlookup > 0 && !this.#s.ended) this.#loop.after(RETRY_MS, send);
+        else done();
+      });
+    send();
+  }
+}

@@ -1,0 +1,181 @@
+/**
+ * Notifications to the kernel, from the volume thread's side: built here, sent by notifier threads, answered in a later turn. A
+ * notification can block for as long as a request of ours is parked, so there is more than one thread, and the pool
+ * grows while all of them are blocked (coherence: exhaustion is a deadlock).
+ *
+ * What is queued in a turn leaves after the turn's replies were written: a kernel that has not yet seen a LOOKUP's reply
+ * does not know the inode that is to be invalidated.
+ */
+import { Worker } from "node:worker_threads";
+import {
+  FUSE_NOTIFY_INC_EPOCH,
+  FUSE_NOTIFY_INVAL_ENTRY,
+  FUSE_NOTIFY_INVAL_INODE,
+  FuseNotifyInvalEntryOut,
+  FuseNotifyInvalInodeOut,
+  FuseOutHeader,
+} from "../format/fuse/index.ts";
+import { Errno } from "../lib/errno.ts";
+import type { Loop } from "../native/loop.ts";
+
+/** Layout of a mailbox in 32-bit words, the message behind them. */
+export const MAILBOX = { STATE: 0, LEN: 1, RESULT: 2, MESSAGE_OFF: 16, BYTES: 2048 } as const;
+export const STATE = { IDLE: 0, SEND: 1, DONE: 2, STOP: 3 } as const;
+
+export interface NotifierWorkerData {
+  readonly fd: number;
+  readonly wakefd: number;
+  readonly mailbox: SharedArrayBuffer;
+}
+
+const FIRST_THREADS = 2;
+const MAX_THREADS = 32;
+
+/** Bytes, or -errno (-ENOENT: the kernel does not have it). */
+export type Notified = (res: number) => void;
+
+interface Job {
+  readonly message: Uint8Array;
+  readonly done: Notified;
+}
+
+class Thread {
+  readonly worker: Worker;
+  readonly words: Int32Array;
+  readonly bytes: Uint8Array;
+  job: Job | null = null;
+
+  constructor(fd: number, wakefd: number) {
+    const mailbox = new SharedArrayBuffer(MAILBOX.BYTES);
+    this.words = new Int32Array(mailbox);
+    this.bytes = new Uint8Array(mailbox);
+    const workerData: NotifierWorkerData = { fd, wakefd, mailbox };
+    this.worker = new Worker(new URL("./notifier_worker.js", import.meta.url), { workerData });
+    // The volume thread's end does not wait for it.
+    this.worker.unref();
+  }
+
+  send(job: Job): void {
+    this.job = job;
+    this.bytes.set(job.message, MAILBOX.MESSAGE_OFF);
+    Atomics.store(this.words, MAILBOX.LEN, job.message.length);
+    this.#set(STATE.SEND);
+  }
+
+  #set(state: number): void {
+    Atomics.store(this.words, MAILBOX.STATE, state);
+    Atomics.notify(this.words, MAILBOX.STATE);
+  }
+
+  /** The result of a job that ended, undefined while there is none. */
+  finished(): number | undefined {
+    if (this.job === null || Atomics.load(this.words, MAILBOX.STATE) !== STATE.DONE) return undefined;
+    Atomics.store(this.words, MAILBOX.STATE, STATE.IDLE);
+    return Atomics.load(this.words, MAILBOX.RESULT);
+  }
+
+  stop(): void {
+    this.#set(STATE.STOP);
+  }
+}
+
+export class Notifier {
+  readonly #fd: number;
+  readonly #loop: Loop;
+  readonly #threads: Thread[] = [];
+  readonly #queue: Job[] = [];
+  #stopped = false;
+  sent = 0;
+
+  /** Its work comes behind the session's in each turn; so make it after the session. */
+  constructor(fd: number, loop: Loop) {
+    this.#fd = fd;
+    this.#loop = loop;
+    for (let i = 0; i < FIRST_THREADS; i++) this.#threads.push(new Thread(fd, loop.wakefd));
+    loop.addWork(() => this.#turn());
+  }
+
+  #turn(): boolean {
+    let ended = false;
+    for (const t of this.#threads) {
+      const result = t.finished();
+      if (result === undefined) continue;
+      const { done } = t.job!;
+      t.job = null;
+      ended = true;
+      done(result);
+    }
+    for (const t of this.#threads) {
+      if (this.#queue.length === 0) break;
+      if (t.job === null) t.send(this.#queue.shift()!);
+    }
+    if (this.#queue.length > 0 && this.#threads.length < MAX_THREADS && !this.#stopped) {
+      this.#threads.push(new Thread(this.#fd, this.#loop.wakefd));
+      return true;
+    }
+    return ended;
+  }
+
+  #send(code: number, body: number, fill: (dv: DataView, at: number) => void, done: Notified): void {
+    if (this.#stopped) {
+      this.#loop.wake();
+      done(-Errno.ENODEV);
+      return;
+    }
+    const message = new Uint8Array(FuseOutHeader.size + body);
+    const dv = new DataView(message.buffer);
+    const head = FuseOutHeader.at(dv, 0);
+    head.len = message.length;
+    head.error = code;
+    fill(dv, FuseOutHeader.size);
+    this.#queue.push({ message, done });
+    this.sent++;
+    this.#loop.wake();
+  }
+
+  /** Attributes and ACLs; with off >= 0 also pages from `off`, `len` bytes or to the end (0). Dirty pages are written first. */
+  invalInode(nodeid: number, off: number, len: number, done: Notified): void {
+    this.#send(
+      FUSE_NOTIFY_INVAL_INODE,
+      FuseNotifyInvalInodeOut.size,
+      (dv, at) => {
+        const out = FuseNotifyInvalInodeOut.at(dv, at);
+        out.ino = nodeid;
+        out.off_ = off;
+        out.len = len;
+      },
+      done,
+    );
+  }
+
+  /** One name. Blocks while a lookup or a change of the directory is under way. */
+  invalEntry(parent: number, name: Uint8Array, done: Notified): void {
+    const size = FuseNotifyInvalEntryOut.size;
+    this.#send(
+      FUSE_NOTIFY_INVAL_ENTRY,
+      size + name.length + 1,
+      (dv, at) => {
+        const out = FuseNotifyInvalEntryOut.at(dv, at);
+        out.parent = parent;
+        out.namelen = name.length;
+        new Uint8Array(dv.buffer, at + size, name.length).set(name);
+      },
+      done,
+    );
+  }
+
+  /** Every name is looked up again before it is used (7.44, Linux 6.16). Waits for nothing. */
+  incEpoch(done: Notified): void {
+    this.#send(FUSE_NOTIFY_INC_EPOCH, 0, () => {}, done);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    for (const t of this.#threads) {
+      t.stop();
+      t.job?.done(-Errno.ENODEV);
+      t.job = null;
+    }
+    for (const job of this.#queue.splice(0)) job.done(-Errno.ENODEV);
+  }
+}
