@@ -5,9 +5,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Corruption } from "../../src/lib/fs_error.ts";
+import * as ns from "../../src/vfs/namespace.ts";
 import { dxSplitHash } from "../../src/volume/dir/dx_grow.ts";
 import { nameOf } from "../../src/volume/dir/name.ts";
-import * as ns from "../../src/vfs/namespace.ts";
 import type { Kernels } from "../../src/wasm/kernels.ts";
 import { missing } from "../support/sh.ts";
 import { mkfsImage, openImage, type TestVolume } from "../support/volume.ts";
@@ -55,7 +55,11 @@ describe("where a full leaf is split", () => {
   });
 
   test("every split leaves both sides with less, or the new entry with an empty side", () => {
-    const major = fc.oneof(fc.integer({ min: 0, max: 6 }), fc.constant(2 ** 32 - 1), fc.integer({ min: 0, max: 2 ** 32 - 1 }));
+    const major = fc.oneof(
+      fc.integer({ min: 0, max: 6 }),
+      fc.constant(2 ** 32 - 1),
+      fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+    );
     fc.assert(
       fc.property(fc.array(major, { minLength: 2, maxLength: 12 }), major, fc.nat(3), (raw, insert, back) => {
         const majors = full(...raw);
@@ -93,7 +97,9 @@ describe.skipIf(missing("mkfs.ocfs2").length > 0)("an index of 512-byte blocks w
   test("takes every name whose block can hold it, and stays sound where it cannot", () => {
     fc.assert(
       fc.property(fc.array(batch, { minLength: 3, maxLength: 30 }), (batches) => {
-        const dir = osb.runSync((op) => ns.mkdir(op, osb.geo.root_blkno, nameOf(`h${++dirs * 7919}-${dirs}-`), 0o755, cred)).ino;
+        const dir = osb.runSync((op) =>
+          ns.mkdir(op, osb.geo.root_blkno, nameOf(`h${++dirs * 7919}-${dirs}-`), 0o755, cred),
+        ).ino;
         const names = new Set<string>();
         const per_hash = new Map<string, number>([["0/0", 2]]);
         let n = 0;
