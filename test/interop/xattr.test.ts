@@ -6,10 +6,11 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { type Random, seededRandom } from "../../src/lib/clock.ts";
-import { create, lookup, mkdir, nameOf } from "../../src/vfs/namespace.ts";
+import { create, lookup, mkdir, nameOf, unlink } from "../../src/vfs/namespace.ts";
 import type { Inode } from "../../src/volume/inode.ts";
 import { dinodeOf, inodeLock } from "../../src/volume/inode.ts";
 import { aclFromXattr, getxattr, listxattr, removexattr, setAcl, setxattr } from "../../src/volume/xattr/index.ts";
+import "../../src/volume/refcount/index.ts";
 import { tempDir } from "../support/cleanup.ts";
 import { debugfs } from "../support/judges.ts";
 import { rigUnavailable, withKernelNode } from "../support/rig.ts";
@@ -327,4 +328,76 @@ describe.skipIf(unavailable !== undefined)("attributes between the kernel and us
     expect(end.clean, end.output).toBe(true);
     rmSync(dir, { recursive: true, force: true });
   });
+
+  test.each([
+    ["4K blocks, metaecc", ["--fs-features=refcount,metaecc"]],
+    ["1K blocks, 4K clusters", ["-b", "1K", "-C", "4K", "--fs-features=refcount"]],
+  ])(
+    "%s: values that a reflink shares are read, replaced and removed; the other file keeps its own",
+    async (_, args) => {
+      const dir = tempDir("ocfs2-xattr");
+      const path = join(dir, "image");
+      sh(["truncate", "-s", "160M", path]);
+      sh(["mkfs.ocfs2", "-q", "-F", "-M", "local", ...args, path]);
+      const known = fsck(new Uint8Array(readFileSync(path))).findings;
+      const values: Values = new Map();
+      for (let i = 0; i < 60; i++)
+        values.set(
+          `user.${i}${"n".repeat(i * 2)}`,
+          hexOf(new Uint8Array(i % 4 === 0 ? 12_000 + i : 40 + i * 3).fill(i)),
+        );
+      const big = [...values.keys()].filter((n) => values.get(n)!.length > 200);
+      writeFileSync(join(dir, "sets"), dump(new Map([["src", values]])));
+      // OCFS2_IOC_REFLINK by its number and a struct of two path pointers and a flag.
+      const reflink = (to: string): string =>
+        `perl -e '$o="/o/src";$n="${to}";open(F,"<",$o);$a=pack("QQQ",unpack("Q",pack("p",$o)),unpack("Q",pack("p",$n)),1);ioctl(F,0x40186f04,$a) or die "$!"'`;
+      await withKernelNode(path, (node) =>
+        node.run(
+          [
+            "set -e",
+            "head -c 100000 /dev/urandom > /o/src",
+            `cd / && setfattr --restore=/host${dir}/sets`,
+            ...["/o/a", "/o/b", "/o/c"].map(reflink),
+          ].join("\n"),
+        ),
+      );
+      const image = new Uint8Array(readFileSync(path));
+      const v = openImage(image);
+      for (const file of ["src", "a", "b", "c"]) expectSame(readAll(v, file), values, file);
+      // Replaced by long and by short values, removed, and the whole file deleted.
+      const a: Values = new Map(values);
+      const b: Values = new Map(values);
+      const [file_a, file_b] = [inodeAt(v, "a"), inodeAt(v, "b")];
+      big.forEach((name, i) => {
+        const hex = i % 2 === 0 ? "cd".repeat(15_000) : "ef";
+        a.set(name, hex);
+        v.osb.runSync((op) => setxattr(op, file_a, name, Buffer.from(hex, "hex")));
+        b.delete(name);
+        v.osb.runSync((op) => removexattr(op, file_b, name));
+      });
+      v.osb.runSync((op) => unlink(op, v.osb.geo.root_blkno, nameOf("c")));
+      while (v.osb.pump());
+      for (const [file, want] of [
+        ["src", values],
+        ["a", a],
+        ["b", b],
+      ] as const)
+        expectSame(readAll(v, file), want, `${file} afterwards`);
+      v.close();
+      const judged = fsck(image, known);
+      expect(judged.clean, judged.output).toBe(true);
+      writeSparse(path, image);
+      const text = await withKernelNode(path, (node) =>
+        node.run("cd /o && [ ! -e c ] && getfattr -d -m user -e hex src a b"),
+      );
+      const got = parseDump(text);
+      for (const [file, want] of [
+        ["src", values],
+        ["a", a],
+        ["b", b],
+      ] as const)
+        expectSame(got.get(file), want, `the kernel's ${file}`);
+      rmSync(dir, { recursive: true, force: true });
+    },
+  );
 });
