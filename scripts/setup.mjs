@@ -80,6 +80,7 @@ const packages = [
 ];
 
 function installedPackages() {
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg-query's own placeholders
   const ran = spawnSync("dpkg-query", ["-W", "-f", "${Package} ${db:Status-Status}\n"], {
     encoding: "utf8",
     maxBuffer: 1 << 26,

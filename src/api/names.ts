@@ -1,0 +1,174 @@
+/** Names: made, removed, moved, and what links lead to. Each change is one operation: it happens whole or not at all. */
+import { isDir } from "../format/disk/index.ts";
+import { Errno } from "../lib/errno.ts";
+import { FsError } from "../lib/fs_error.ts";
+import * as ns from "../vfs/namespace.ts";
+import { type CallInfo, hasCode } from "./errors.ts";
+import { modeOf } from "./open_flags.ts";
+import type { OpenVolume } from "./open_volume.ts";
+import { checkNew, find, joinNames, type PathLike, type Place, pathBytes, pathText, walk } from "./path.ts";
+
+const pathError = (errno: number, where: string): FsError => new FsError(errno, `api.${where}`);
+
+/** The place of a name itself: what is there is not followed. */
+const NAME = { names_end: true };
+
+export async function mkdir(v: OpenVolume, path: PathLike, mode?: string | number | null): Promise<void> {
+  const bytes = pathBytes(path);
+  const bits = modeOf(mode, 0o777);
+  const call = { syscall: "mkdir", path: pathText(path) };
+  await v.at(call, bytes, NAME, (place) =>
+    v.change(call, (op) => {
+      checkNew(place, true);
+      ns.mkdir(op, place.parent, place.name, bits, v.cred);
+    }),
+  );
+}
+
+/** The directory above, as text of the path says; undefined at the top. */
+function dirname(path: string): string | undefined {
+  const trimmed = path.replace(/\/+$/, "");
+  const at = trimmed.lastIndexOf("/");
+  if (trimmed === "") return undefined;
+  return at < 0 ? "/" : trimmed.slice(0, at).replace(/\/+$/, "") || "/";
+}
+
+/** Makes a directory and those above it that are missing; answers the first that was made. */
+export async function mkdirp(
+  v: OpenVolume,
+  path: PathLike,
+  mode?: string | number | null,
+): Promise<string | undefined> {
+  const text = pathText(path);
+  const full = text.startsWith("/") ? text : `/${text}`;
+  try {
+    await mkdir(v, full, mode);
+    return full.replace(/(.)\/+$/, "$1");
+  } catch (err) {
+    if (hasCode(err, "EEXIST")) {
+      const attr = await v.run({ syscall: "mkdir", path: text }, (op) => find(op, pathBytes(path), true));
+      if (!isDir(attr.mode)) throw err;
+      return undefined;
+    }
+    const above = dirname(full);
+    if (!hasCode(err, "ENOENT") || above === undefined || above === full || above === "/") throw err;
+    const first = await mkdirp(v, above, mode);
+    await mkdirp(v, full, mode);
+    return first ?? full;
+  }
+}
+
+const LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+const TRIES = 100;
+
+/** A new directory with six random characters behind `prefix`. */
+export async function mkdtemp(v: OpenVolume, prefix: string): Promise<string> {
+  const call = { syscall: "mkdtemp", path: `${prefix}XXXXXX` };
+  for (let tries = 0; ; tries++) {
+    let path = prefix;
+    for (let c = 0; c < 6; c++) path += LETTERS[v.osb.random.u32() % LETTERS.length];
+    try {
+      await v.at(call, pathBytes(path, "prefix"), NAME, (place) =>
+        v.change(call, (op) => {
+          checkNew(place, true);
+          ns.mkdir(op, place.parent, place.name, 0o700, v.cred);
+        }),
+      );
+      return path;
+    } catch (err) {
+      if (!hasCode(err, "EEXIST") || tries >= TRIES) throw err;
+    }
+  }
+}
+
+/** Throws unless something is there that can be removed or moved by its name. */
+function checkVictim(place: Place, dots: Readonly<Record<"dot" | "dotdot" | "root", number>>): void {
+  if (place.last !== "norm") throw pathError(dots[place.last], "name");
+  if (place.attr === undefined) throw pathError(Errno.ENOENT, "name");
+}
+
+export async function unlink(v: OpenVolume, path: PathLike): Promise<void> {
+  const bytes = pathBytes(path);
+  const call = { syscall: "unlink", path: pathText(path) };
+  await v.at(call, bytes, NAME, (place) =>
+    v.change(call, (op) => {
+      checkVictim(place, { dot: Errno.EISDIR, dotdot: Errno.EISDIR, root: Errno.EISDIR });
+      if (place.slash && !isDir(place.attr!.mode)) throw pathError(Errno.ENOTDIR, "unlink");
+      ns.unlink(op, place.parent, place.name);
+    }),
+  );
+}
+
+export async function rmdir(v: OpenVolume, path: PathLike): Promise<void> {
+  const bytes = pathBytes(path);
+  const call = { syscall: "rmdir", path: pathText(path) };
+  await v.at(call, bytes, NAME, (place) =>
+    v.change(call, (op) => {
+      checkVictim(place, { dot: Errno.EINVAL, dotdot: Errno.ENOTEMPTY, root: Errno.EBUSY });
+      ns.rmdir(op, place.parent, place.name);
+    }),
+  );
+}
+
+export async function rename(v: OpenVolume, from: PathLike, to: PathLike): Promise<void> {
+  const old_bytes = pathBytes(from, "oldPath");
+  const new_bytes = pathBytes(to, "newPath");
+  const call = { syscall: "rename", path: pathText(from), dest: pathText(to) };
+  await v.at(call, old_bytes, NAME, (old_place) =>
+    v.at(call, new_bytes, NAME, (new_place) =>
+      v.change(call, (op) => {
+        checkVictim(old_place, { dot: Errno.EBUSY, dotdot: Errno.EBUSY, root: Errno.EBUSY });
+        if (new_place.last !== "norm") throw pathError(Errno.EBUSY, "rename");
+        const slash = old_place.slash || new_place.slash;
+        if (slash && !isDir(old_place.attr!.mode)) throw pathError(Errno.ENOTDIR, "rename");
+        ns.rename(op, old_place.parent, old_place.name, new_place.parent, new_place.name);
+      }),
+    ),
+  );
+}
+
+export async function link(v: OpenVolume, existing: PathLike, path: PathLike): Promise<void> {
+  const old_bytes = pathBytes(existing, "existingPath");
+  const new_bytes = pathBytes(path, "newPath");
+  const call = { syscall: "link", path: pathText(existing), dest: pathText(path) };
+  await v.at(call, old_bytes, {}, ({ attr }) =>
+    v.at(call, new_bytes, NAME, (place) =>
+      v.change(call, (op) => {
+        if (attr === undefined) throw pathError(Errno.ENOENT, "link");
+        checkNew(place, false);
+        ns.link(op, attr.ino, place.parent, place.name);
+      }),
+    ),
+  );
+}
+
+export async function symlink(v: OpenVolume, target: PathLike, path: PathLike): Promise<void> {
+  const target_bytes = pathBytes(target, "target");
+  const bytes = pathBytes(path);
+  const call: CallInfo = { syscall: "symlink", path: pathText(target), dest: pathText(path) };
+  await v.at(call, bytes, NAME, (place) =>
+    v.change(call, (op) => {
+      if (target_bytes.length === 0) throw pathError(Errno.ENOENT, "symlink");
+      checkNew(place, false);
+      ns.symlink(op, place.parent, place.name, target_bytes, v.cred);
+    }),
+  );
+}
+
+export async function readlink(v: OpenVolume, path: PathLike): Promise<Buffer> {
+  const bytes = pathBytes(path);
+  const target = await v.run({ syscall: "readlink", path: pathText(path) }, (op) =>
+    ns.readlink(op, find(op, bytes, false).ino),
+  );
+  return Buffer.from(target);
+}
+
+/** The path without symlinks, "." and "..". */
+export async function realpath(v: OpenVolume, path: PathLike): Promise<Buffer> {
+  const bytes = pathBytes(path);
+  return v.run({ syscall: "realpath", path: pathText(path) }, (op) => {
+    const place = walk(op, bytes, true);
+    if (place.attr === undefined) throw pathError(Errno.ENOENT, "realpath");
+    return joinNames(place.names);
+  });
+}
