@@ -150,7 +150,7 @@ export class FileHandle implements AsyncDisposable {
   }
 
   #check(syscall: string, right: "reads" | "writes" | null = null): void {
-    if (this.#closed) throw codedError("EBADF", "file closed");
+    if (this.#closed) throw Object.assign(codedError("EBADF", "file closed"), { syscall });
     if (right !== null && !this.#flags[right]) throw systemError(Errno.EBADF, { syscall });
   }
 

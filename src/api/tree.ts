@@ -10,7 +10,7 @@ import { entriesOf } from "./directory.ts";
 import { codedError, hasCode, systemError } from "./errors.ts";
 import * as names from "./names.ts";
 import type { OpenVolume } from "./open_volume.ts";
-import { find, type PathLike, pathBytes, pathText, walk } from "./path.ts";
+import { find, type PathLike, type Place, pathBytes, pathText, walk } from "./path.ts";
 
 export interface RmOptions {
   /** What is not there is no error. */
@@ -92,23 +92,33 @@ async function attrAt(v: OpenVolume, path: string, follow: boolean): Promise<Att
   return v.run({ syscall: follow ? "stat" : "lstat", path }, (op) => walk(op, pathBytes(path), follow).attr);
 }
 
+/** Where the copy is to be; undefined when directories on the way are missing too. */
+async function destinationOf(v: OpenVolume, dest: string): Promise<Place | undefined> {
+  try {
+    return await v.run({ syscall: "cp", path: dest }, (op) => walk(op, pathBytes(dest), true, true));
+  } catch (err) {
+    if (hasCode(err, "ENOENT")) return undefined;
+    throw err;
+  }
+}
+
 export async function cp(v: OpenVolume, source: PathLike, destination: PathLike, o: CopyOptions): Promise<void> {
   const src = pathText(source);
   const dest = pathText(destination);
   const follow = o.dereference === true;
   const src_real = await v.run({ syscall: "cp", path: src }, (op) => walk(op, pathBytes(src), true).names);
-  const dest_real = await v.run({ syscall: "cp", path: dest }, (op) => walk(op, pathBytes(dest), true, true));
+  const dest_real = await destinationOf(v, dest);
   const attr = await attrAt(v, src, follow);
   if (attr === undefined) throw systemError(Errno.ENOENT, { syscall: follow ? "stat" : "lstat", path: src });
-  if (attr.ino === dest_real.attr?.ino)
+  if (attr.ino === dest_real?.attr?.ino)
     throw cpError(
       "ERR_FS_CP_EINVAL",
       Errno.EINVAL,
       "Invalid src or dest: cp returned EINVAL (src and dest cannot be the same)",
       dest,
     );
-  const inside = src_real.every((name, i) => Buffer.compare(name, dest_real.names[i] ?? Buffer.alloc(0)) === 0);
-  if (isDir(attr.mode) && inside && dest_real.names.length > src_real.length)
+  const inside = src_real.every((name, i) => Buffer.compare(name, dest_real?.names[i] ?? Buffer.alloc(0)) === 0);
+  if (isDir(attr.mode) && inside && (dest_real?.names.length ?? 0) > src_real.length)
     throw cpError(
       "ERR_FS_CP_EINVAL",
       Errno.EINVAL,
