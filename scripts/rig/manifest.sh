@@ -10,7 +10,9 @@ find . -printf '%i %y %m %n %U %G %s %b %T@ %C@ %P -> %l\n' | sort -t ' ' -k 11
 echo "# devices"
 find . \( -type b -o -type c \) -exec stat -c '%t:%T %n' {} + | sort
 echo "# md5"
-find . -type f -print0 | sort -z | xargs -0 -r -n 500 md5sum
+find . -type f -size -2097152k -print0 | sort -z | xargs -0 -r -n 500 md5sum
+echo "# md5 of the last bytes of what is larger than 2 GiB"
+find . -type f -size +2097151k | sort | while read -r file; do echo "$(tail -c 4000000 "$file" | md5sum) $file"; done
 echo "# xattrs"
 find . -print0 | sort -z | xargs -0 -r -n 500 getfattr -h -d -m - -e hex --absolute-names 2>&1
 echo "# acls"

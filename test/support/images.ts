@@ -20,6 +20,8 @@ export interface OptionSet {
   readonly args: readonly string[];
   /** What such a volume must be mounted with. */
   readonly mountOptions?: string;
+  /** False for a volume that a kernel node mounts only in a cluster. */
+  readonly local?: boolean;
 }
 
 /** Option sets that differ in every way that changes the code which is run. */
@@ -50,5 +52,6 @@ export const OPTION_SETS: readonly OptionSet[] = [
     name: "clustered (-o nocluster)",
     args: ["-M", "cluster", "--cluster-stack=o2cb", "--cluster-name=alpha", "-N", "4"],
     mountOptions: "nocluster",
+    local: false,
   },
 ];

@@ -68,6 +68,8 @@ export class KernelNode {
   #onReady: (() => void) | undefined;
   #onEnd: ((why: Error) => void)[] = [];
   #ended: Error | undefined;
+  /** The console, once the node is gone. */
+  #said: string | undefined;
 
   private constructor(image: string, child: ChildProcess, box: string) {
     this.image = image;
@@ -170,7 +172,7 @@ export class KernelNode {
 
   /** All that the kernel said so far. */
   console(): string {
-    return readFileSync(join(this.#box, "console"), "utf8");
+    return this.#said ?? readFileSync(join(this.#box, "console"), "utf8");
   }
 
   /** The lines of the console that no healthy volume makes the kernel say. */
@@ -203,6 +205,7 @@ export class KernelNode {
   #destroy(): void {
     // Killing unshare kills its child, PID 1 of the namespace, and so everything in it.
     this.#child.kill("SIGKILL");
+    this.#said = this.console();
     rmSync(this.#box, { recursive: true, force: true });
   }
 }

@@ -1,0 +1,156 @@
+/**
+ * We and the kernel on one volume, by turns. Ours first: the workload through our mount, unmount, fsck.ocfs2 finds nothing, and a kernel
+ * node reads every attribute and every byte as our own second mount does. Then the reverse: the kernel runs the workload on the
+ * volume as we left it, and we read what it reads. Then each deletes and changes what the other wrote, and the volume is judged again.
+ */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { buildC } from "../support/build_c.ts";
+import { tempDir } from "../support/cleanup.ts";
+import { mkfs, type OptionSet } from "../support/images.ts";
+import { diffLines, fsckAsync } from "../support/judges.ts";
+import { withMount } from "../support/mount.ts";
+import { hostManifest, type KernelNode, kernelManifest, repoRoot, rigScripts, withKernelNode } from "../support/rig.ts";
+import { run, sh } from "../support/sh.ts";
+
+export { OPTION_SETS } from "../support/images.ts";
+
+export interface InteropOptions {
+  readonly set: OptionSet;
+  readonly seed: number;
+  /** Percent of the full workload. */
+  readonly scale: number;
+  readonly size_mib: number;
+  /** Without the source tree and git. */
+  readonly small?: boolean;
+  readonly onStep?: (step: string) => void;
+}
+
+export interface InteropStep {
+  readonly step: string;
+  readonly seconds: number;
+  readonly problems: string[];
+}
+
+/** Space behind the end of a file: fsck.ocfs2 reports what a kernel's fallocate leaves, too. */
+const KEPT_SPACE = /^\[INODE_SPARSE_SIZE\]/;
+
+let sources: { tar: string; repository: string } | undefined;
+
+/** A real source tree as a tar, and a repository to clone. */
+function makeSources(): { tar: string; repository: string } {
+  if (sources !== undefined) return sources;
+  const dir = tempDir("ocfs2-sources");
+  const tar = join(dir, "tree.tar");
+  const folders = [
+    "src",
+    "test",
+    "docs",
+    "scripts",
+    "node_modules/@types",
+    "node_modules/vitest",
+    "node_modules/isomorphic-git",
+  ];
+  sh(["tar", "-C", repoRoot, "-cf", tar, ...folders.filter((f) => existsSync(join(repoRoot, f)))]);
+  const repository = join(dir, "repository");
+  if (existsSync(join(repoRoot, ".git"))) sh(["git", "clone", "-q", "--bare", repoRoot, repository]);
+  else {
+    sh(["git", "init", "-q", "--bare", repository]);
+  }
+  sources = { tar, repository };
+  return sources;
+}
+
+function workloadArgs(options: InteropOptions, at: string, host: string, seed: number): string[] {
+  const program = `${host}${buildC("workload.c")}`;
+  if (options.small === true) return [program, "-s", String(seed), "-k", String(options.scale), at];
+  const { tar, repository } = makeSources();
+  const script = `${host}${rigScripts}/workload.sh`;
+  return ["bash", script, at, program, `${host}${tar}`, `${host}${repository}`, String(seed), String(options.scale)];
+}
+
+const inNode = (node: KernelNode, argv: readonly string[]): Promise<string> => node.run(argv.join(" "), 1_800_000);
+
+/** Lines of a manifest that no file system can keep alike: the root's own line when its times moved with lost+found. */
+const problemsOf = (step: string, a: string, b: string): string[] => {
+  const diff = diffLines(a, b);
+  return diff.length === 0 ? [] : [`${step}: ${diff.length} lines differ`, ...diff.slice(0, 12)];
+};
+
+/** Runs all of it for one option set; the steps with what went wrong in each. */
+export async function interopRun(options: InteropOptions): Promise<InteropStep[]> {
+  const { set } = options;
+  const dir = tempDir("ocfs2-interop");
+  const image = join(dir, "image");
+  mkfs(image, options.size_mib, set.args);
+  const known = (await fsckAsync(image)).findings;
+  const mountOptions = set.mountOptions === undefined ? {} : { options: set.mountOptions };
+  const steps: InteropStep[] = [];
+
+  const step = async (name: string, work: () => Promise<string[]>): Promise<boolean> => {
+    options.onStep?.(name);
+    const began = performance.now();
+    let problems: string[];
+    try {
+      problems = await work();
+    } catch (err) {
+      problems = [err instanceof Error ? err.message : String(err)];
+    }
+    steps.push({ step: name, seconds: (performance.now() - began) / 1000, problems });
+    return problems.length === 0;
+  };
+  const judge = async (): Promise<string[]> => {
+    const { findings } = await fsckAsync(image, known);
+    return findings.filter((line) => !KEPT_SPACE.test(line)).slice(0, 20);
+  };
+  const ours = <T>(fn: (at: string) => Promise<T>): Promise<T> => withMount(image, fn, mountOptions);
+
+  let live = "";
+  let theirs = "";
+  const ok = await step("we write", async () => {
+    live = await ours(async (at) => {
+      sh(["mkdir", join(at, "ours")]);
+      await run(workloadArgs(options, join(at, "ours"), "", options.seed), { timeout_ms: 1_800_000 });
+      return hostManifest(at);
+    });
+    return [];
+  });
+  if (!ok) return steps;
+  await step("fsck after us", judge);
+  await step("the kernel reads", async () => {
+    const kernel = await withKernelNode(image, kernelManifest, "ro");
+    return problemsOf("our live mount (-), the kernel (+)", live, kernel);
+  });
+  await step("the kernel writes", async () => {
+    theirs = await withKernelNode(image, async (node) => {
+      await node.run("mkdir /o/kernel");
+      await inNode(node, workloadArgs(options, "/o/kernel", "/host", options.seed + 1));
+      // And into what is ours.
+      await node.run(
+        "cd /o/ours; rm -rf storm/d1 names bigdir; [ -e tree ] && rm -rf tree/src; for f in churn/*; do echo more >>$f; done",
+      );
+      return kernelManifest(node);
+    });
+    return [];
+  });
+  await step("fsck after the kernel", judge);
+  await step("we read", async () => {
+    const { ro } = { ro: set.mountOptions === undefined ? "ro" : `ro,${set.mountOptions}` };
+    const seen = await withMount(image, hostManifest, { options: ro });
+    return problemsOf("the kernel (-), our mount (+)", theirs, seen);
+  });
+  await step("we change what is theirs", async () => {
+    live = await ours(async (at) => {
+      const script =
+        "rm -rf storm/d2 names bigdir; for f in churn/*; do echo more >>$f; done; rm -rf reflink/clone-1; truncate -s 70000 reflink/base";
+      await run(["bash", "-c", `cd ${at}/kernel && { ${script}; }`]);
+      return hostManifest(at);
+    });
+    return judge();
+  });
+  await step("the kernel reads again", async () => {
+    const kernel = await withKernelNode(image, kernelManifest, "ro");
+    return problemsOf("our live mount (-), the kernel (+)", live, kernel);
+  });
+  return steps;
+}
