@@ -8,6 +8,7 @@ import { EXT_FLAGS } from "../../format/disk/index.ts";
 import type { Arena } from "../../lib/arena.ts";
 import { type Random, seededRandom } from "../../lib/clock.ts";
 import { wait } from "../../lib/task.ts";
+import { RandomBastDomain } from "../../stackglue/random_bast.ts";
 import { copyFileRange } from "../../vfs/copy_range.ts";
 import { fsync, readFile, setattr, writeFile } from "../../vfs/file.ts";
 import { create, getattr, lookup, unlink } from "../../vfs/namespace.ts";
@@ -139,7 +140,7 @@ class Bench {
 
   /** Unmounts, once what an unlink left behind is deleted. */
   close(): void {
-    while (this.v.osb.pump());
+    for (let i = 0; i < 5000 && this.v.osb.pump(); i++);
     this.v.close();
   }
 
@@ -186,12 +187,13 @@ class Bench {
 const pattern = (len: number, seed: number): Uint8Array =>
   new Uint8Array(len).map((_, n) => (n * 31 + seed * 7 + (n >> 8) * 13 + 1) & 255);
 
-function changes(b: Bench, random: Random, ops: number, unwritten: boolean): void {
+function changes(b: Bench, random: Random, ops: number, unwritten: boolean, between: () => void): void {
   const { osb } = b.v;
   const below = (n: number): number => random.u32() % n;
   const any = (): File => b.files[below(b.files.length)]!;
   const cs = osb.geo.clustersize;
   for (let i = 0; i < ops; i++) {
+    between();
     const f = any();
     const big = below(8) === 0;
     const offset = below(big ? MAX - (1 << 20) : 300_000);
@@ -241,18 +243,26 @@ const KINDS: [string, string[]][] = [
 
 describe.skipIf(!haveTool("mkfs.ocfs2"))("reflinks", () => {
   for (const [name, args] of KINDS) {
-    for (const late of [false, true]) {
-      test(`${name}${late ? ", I/O that completes late" : ""}: each file as a plain buffer has it`, () => {
+    for (const mode of ["", ", I/O that completes late", ", every lock called off at random"]) {
+      test(`${name}${mode}: each file as a plain buffer has it`, () => {
         const image = mkfsImage(args, 128);
-        const make = late ? (arena: Arena, data: Uint8Array) => new DelayedDevice(arena, data, 99) : undefined;
-        const b = new Bench(openImage(image, {}, make));
+        const domain = mode.includes("lock") ? new RandomBastDomain({ random: seededRandom(3) }) : undefined;
+        const late = (arena: Arena, data: Uint8Array): DelayedDevice => {
+          const dev = new DelayedDevice(arena, data, 99);
+          if (domain !== undefined) dev.alsoHappens = () => domain.poke();
+          return dev;
+        };
+        const b = new Bench(openImage(image, {}, mode === "" ? undefined : late, domain));
         for (let i = 0; i < 2; i++) b.write(b.create(), 0, pattern(i === 0 ? 900_000 : 150, i));
-        const random = seededRandom(late ? 77 : 5);
+        const random = seededRandom(mode.length + 5);
         const unwritten = !args.join().includes("nounwritten");
         for (let round = 0; round < 3; round++) {
-          changes(b, random, 60, unwritten);
+          changes(b, random, 60, unwritten, () => {
+            for (let n = 0; n < 4; n++) domain?.poke();
+          });
           b.check(`round ${round}`);
         }
+        if (domain !== undefined) expect(domain.basts).toBeGreaterThan(150);
         // What was allocated behind the end of a file is a finding for fsck.ocfs2, whoever did it.
         for (const f of b.files) b.setSize(f, f.size);
         for (const f of b.files) b.sync(f);

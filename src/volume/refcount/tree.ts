@@ -158,14 +158,30 @@ function setTree(op: Op, inode: Inode, di_bh: Bh, blkno: number): void {
   inodeChanged(op, inode);
 }
 
+/** Trees that operations are about to make, by block number. */
+const fresh = new WeakMap<Osb, Map<number, RefcountTree>>();
+
+/**
+ * The object for a tree that is to begin at `blkno`. A run that waits for the tree's lock is undone and comes here
+ * again: it must find the lock that it asked for, so the generation in the lock's name is drawn once.
+ */
+function freshTree(op: Op, blkno: number): RefcountTree {
+  const { osb } = op;
+  const drawn = fresh.get(osb) ?? new Map<number, RefcountTree>();
+  fresh.set(osb, drawn);
+  const tree = drawn.get(blkno) ?? new RefcountTree(osb, blkno, osb.random.u32());
+  drawn.set(blkno, tree);
+  op.onSuccess(() => drawn.delete(blkno));
+  return tree;
+}
+
 /** A new, empty tree with this inode as its only user. Throws ENOSPC. */
 export function createRefcountTree(op: Op, inode: Inode, di_bh: Bh): LockedTree {
   const { osb } = op;
   checkRefcountFeature(osb);
   assert(refcountLoc(op, di_bh) === 0, `inode ${inode.ino} has a refcount tree already`);
   const got = claimMetadata(op)[0]!;
-  const generation = osb.random.u32();
-  const tree = new RefcountTree(osb, got.blkno, generation);
+  const tree = freshTree(op, got.blkno);
   const trees = treesOf(osb);
   const old = trees.get(got.blkno);
   trees.set(got.blkno, tree);
@@ -176,7 +192,7 @@ export function createRefcountTree(op: Op, inode: Inode, di_bh: Bh): LockedTree 
   // Nobody can know its name yet, so that this lock stands in nobody's way though allocators are held.
   osb.glue.lock(op.locks, tree.lockres, EX);
   const root_bh = op.create(tree, got.blkno, osb.kinds.refcount_block);
-  initRefcountBlock(op, root_bh, got, generation).rf_count = 1;
+  initRefcountBlock(op, root_bh, got, tree.generation).rf_count = 1;
   setTree(op, inode, di_bh, got.blkno);
   return { tree, root_bh };
 }
