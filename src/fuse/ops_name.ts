@@ -9,7 +9,8 @@ import {
   FuseRename2In,
   FuseRenameIn,
 } from "../format/fuse/index.ts";
-import { Corruption, estale } from "../lib/fs_error.ts";
+import { Errno } from "../lib/errno.ts";
+import { Corruption, estale, FsError } from "../lib/fs_error.ts";
 import * as ns from "../vfs/namespace.ts";
 import { type Attr, attrOf, linksOf } from "../volume/dir/attr.ts";
 import { lockInode } from "../volume/dir/iget.ts";
@@ -116,49 +117,60 @@ export function link(s: Session): void {
 const answerCreate = (s: Session, unique: number, attr: Attr, handle: FileHandle): void =>
   replyCreate(s, unique, attr, handle.fh, s.openFlags(handle.flags));
 
+/** Within an operation: the answer will tell of this file, open with `flags`. */
+function openTold(s: Session, op: Op, attr: Attr, flags: number, ok: (handle: FileHandle) => void): Attr {
+  s.tell(op, attr);
+  op.onSuccess(() => ok(openHandle(s, s.osb.inodes.get(attr.ino), flags)));
+  return attr;
+}
+
 /**
  * The kernel saw no such name when it asked; another node may have made it meanwhile. Without O_EXCL the file that is
  * there is opened then (as ocfs2 does through lookup under its locks).
  */
 export function create(s: Session): void {
-  const { unique } = s;
+  const { unique, osb } = s;
   const q = FuseCreateIn.at(s.dv as DataView, s.body);
   const { flags, mode, open_flags } = q;
   const cred = credOf(s, q.umask);
   const parent = s.ino(s.nodeid);
   const name = s.nameAt(s.body + FuseCreateIn.size);
-  const excl = (flags & O_EXCL) !== 0 || !s.policy.clustered;
   let handle: FileHandle;
-  s.run(
-    (op) => {
-      const there = excl ? undefined : ns.lookup(op, parent, name);
-      const attr = there ?? ns.create(op, parent, name, mode, cred);
-      s.tell(op, attr);
-      op.onSuccess(() => {
-        handle = openHandle(s, s.osb.inodes.get(attr.ino), flags);
-      });
-      return { attr, made: there === undefined };
-    },
-    ({ attr, made }) => {
-      if (made || (flags & O_TRUNC) === 0) {
-        answerCreate(s, unique, attr, handle);
-        return;
-      }
-      const kill = (open_flags & FUSE_OPEN_KILL_SUIDGID) !== 0;
-      changeAttr(
-        s,
-        handle.inode,
-        { size: 0 },
-        kill,
-        (a) => answerCreate(s, unique, a, handle),
-        (err) => {
-          closeHandle(s, handle.fh);
-          s.vfs.forget(s.osb, attr.ino, 1);
-          s.error(unique, err);
-        },
-      );
-    },
-  );
+  const opened = (h: FileHandle): void => {
+    handle = h;
+  };
+  const make = (): void =>
+    osb.exec(
+      (op) => openTold(s, op, ns.create(op, parent, name, mode, cred), flags, opened),
+      (err, attr) => {
+        const lost = err instanceof FsError && err.errno === Errno.EEXIST && (flags & O_EXCL) === 0;
+        if (lost) find();
+        else if (err) s.error(unique, err);
+        else answerCreate(s, unique, attr!, handle);
+      },
+    );
+  const find = (): void =>
+    osb.exec(
+      (op) => {
+        const attr = ns.lookup(op, parent, name);
+        return attr && openTold(s, op, attr, flags, opened);
+      },
+      (err, attr) => {
+        if (err) s.error(unique, err);
+        else if (attr === undefined) make();
+        else if ((flags & O_TRUNC) === 0) answerCreate(s, unique, attr, handle);
+        else {
+          const failed = (why: unknown): void => {
+            closeHandle(s, handle.fh);
+            s.vfs.forget(osb, attr.ino, 1);
+            s.error(unique, why);
+          };
+          const kill = (open_flags & FUSE_OPEN_KILL_SUIDGID) !== 0;
+          changeAttr(s, handle.inode, { size: 0 }, kill, (a) => answerCreate(s, unique, a, handle), failed);
+        }
+      },
+    );
+  make();
 }
 
 export function tmpfile(s: Session): void {
@@ -168,14 +180,10 @@ export function tmpfile(s: Session): void {
   const parent = s.ino(s.nodeid);
   let handle: FileHandle;
   s.run(
-    (op) => {
-      const attr = ns.tmpfile(op, parent, mode, cred, (flags & O_EXCL) !== 0);
-      s.tell(op, attr);
-      op.onSuccess(() => {
-        handle = openHandle(s, s.osb.inodes.get(attr.ino), flags);
-      });
-      return attr;
-    },
+    (op) =>
+      openTold(s, op, ns.tmpfile(op, parent, mode, cred, (flags & O_EXCL) !== 0), flags, (h) => {
+        handle = h;
+      }),
     (attr, unique) => answerCreate(s, unique, attr, handle),
   );
 }
