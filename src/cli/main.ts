@@ -1,6 +1,7 @@
 /** The command line: one sub-command a tool, named after the classic ones. Entry point of dist/cli.js. */
 import { Command, CommanderError } from "commander";
 import { installHelperCommand } from "./install_helper.ts";
+import { command as mkfsCommand } from "./mkfs.ts";
 import { mountCommand, mountDaemonCommand } from "./mount_command.ts";
 import { nodeCommand } from "./node_command.ts";
 import { umountCommand } from "./umount_command.ts";
@@ -10,6 +11,7 @@ const program = new Command("ocfs2")
   .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "ocfs2: ")) })
   .showHelpAfterError(false);
 
+program.addCommand(mkfsCommand);
 program.addCommand(mountCommand);
 program.addCommand(umountCommand);
 program.addCommand(nodeCommand);
