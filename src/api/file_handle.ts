@@ -62,9 +62,10 @@ const openError = (errno: number, ino?: number): FsError => new FsError(errno, "
 /** What open(2) answers for a place, before anything is done there. */
 function checkOpen(v: OpenVolume, place: Place, f: OpenFlags): void {
   const { attr } = place;
+  // What open would make is no directory, whatever is there (open_last_lookups).
+  if (f.create && place.slash && place.last === "norm") throw openError(Errno.EISDIR, attr?.ino);
   if (attr === undefined) {
     if (!f.create) throw openError(Errno.ENOENT);
-    if (place.slash) throw openError(Errno.EISDIR);
     v.checkWritable();
     return;
   }

@@ -3,7 +3,7 @@ import { isDir } from "../format/disk/index.ts";
 import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
 import * as ns from "../vfs/namespace.ts";
-import { type CallInfo, hasCode } from "./errors.ts";
+import { type CallInfo, hasCode, systemError } from "./errors.ts";
 import { modeOf } from "./open_flags.ts";
 import type { OpenVolume } from "./open_volume.ts";
 import { checkNew, find, joinNames, type PathLike, type Place, pathBytes, pathText, walk } from "./path.ts";
@@ -43,7 +43,7 @@ export async function mkdirp(
   const full = text.startsWith("/") ? text : `/${text}`;
   try {
     await mkdir(v, full, mode);
-    return full.replace(/(.)\/+$/, "$1");
+    return full;
   } catch (err) {
     if (hasCode(err, "EEXIST")) {
       const attr = await v.run({ syscall: "mkdir", path: text }, (op) => find(op, pathBytes(path), true));
@@ -117,10 +117,12 @@ export async function rename(v: OpenVolume, from: PathLike, to: PathLike): Promi
   await v.at(call, old_bytes, NAME, (old_place) =>
     v.at(call, new_bytes, NAME, (new_place) =>
       v.change(call, (op) => {
-        checkVictim(old_place, { dot: Errno.EBUSY, dotdot: Errno.EBUSY, root: Errno.EBUSY });
         if (new_place.last !== "norm") throw pathError(Errno.EBUSY, "rename");
+        checkVictim(old_place, { dot: Errno.EBUSY, dotdot: Errno.EBUSY, root: Errno.EBUSY });
         const slash = old_place.slash || new_place.slash;
         if (slash && !isDir(old_place.attr!.mode)) throw pathError(Errno.ENOTDIR, "rename");
+        // The VFS says so before it looks at the types of both.
+        if (old_place.dirs.includes(new_place.attr?.ino ?? -1)) throw pathError(Errno.ENOTEMPTY, "rename");
         ns.rename(op, old_place.parent, old_place.name, new_place.parent, new_place.name);
       }),
     ),
@@ -131,15 +133,15 @@ export async function link(v: OpenVolume, existing: PathLike, path: PathLike): P
   const old_bytes = pathBytes(existing, "existingPath");
   const new_bytes = pathBytes(path, "newPath");
   const call = { syscall: "link", path: pathText(existing), dest: pathText(path) };
-  await v.at(call, old_bytes, {}, ({ attr }) =>
-    v.at(call, new_bytes, NAME, (place) =>
+  await v.at(call, old_bytes, {}, async ({ attr }) => {
+    if (attr === undefined) throw systemError(Errno.ENOENT, call);
+    await v.at(call, new_bytes, NAME, (place) =>
       v.change(call, (op) => {
-        if (attr === undefined) throw pathError(Errno.ENOENT, "link");
         checkNew(place, false);
         ns.link(op, attr.ino, place.parent, place.name);
       }),
-    ),
-  );
+    );
+  });
 }
 
 export async function symlink(v: OpenVolume, target: PathLike, path: PathLike): Promise<void> {

@@ -50,6 +50,8 @@ export interface Place {
   readonly slash: boolean;
   /** What is there; undefined: nothing. */
   readonly attr: Attr | undefined;
+  /** The directories from the root, the parent included. */
+  readonly dirs: readonly number[];
   /** The names from the root, the last one included: what realpath answers. */
   readonly names: readonly Name[];
 }
@@ -104,9 +106,9 @@ export function walk(op: Op, path: Uint8Array, follow: boolean, names_end = fals
     const attr = lookup(op, here(), name);
     if (attr === undefined) {
       if (!at_end) throw walkError(Errno.ENOENT, name);
-      return { parent: here(), name, last, slash, attr, names: [...names, name] };
+      return { parent: here(), name, last, slash, attr, dirs, names: [...names, name] };
     }
-    if (isLnk(attr.mode) && (!at_end || follow || (slash && !names_end))) {
+    if (isLnk(attr.mode) && (!at_end || (slash ? !names_end : follow))) {
       if (++links > MAX_SYMLINKS) throw walkError(Errno.ELOOP, name);
       const target = readlink(op, attr.ino);
       if (target.length === 0) throw walkError(Errno.ENOENT, name);
@@ -121,13 +123,13 @@ export function walk(op: Op, path: Uint8Array, follow: boolean, names_end = fals
     }
     if (at_end) {
       if (slash && !names_end && !isDir(attr.mode)) throw walkError(Errno.ENOTDIR, name);
-      return { parent: here(), name, last, slash, attr, names: [...names, name] };
+      return { parent: here(), name, last, slash, attr, dirs, names: [...names, name] };
     }
     if (!isDir(attr.mode)) throw walkError(Errno.ENOTDIR, name);
     dirs.push(attr.ino);
     names.push(name);
   }
-  return { parent: here(), name: NO_NAME, last, slash, attr: getattr(op, here()), names };
+  return { parent: here(), name: NO_NAME, last, slash, attr: getattr(op, here()), dirs, names };
 }
 
 /** What a path leads to. ENOENT when nothing. */
