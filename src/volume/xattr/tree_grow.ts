@@ -256,9 +256,14 @@ function insertHashExtent(
   first_hash: number,
   blkno: number,
 ): void {
-  // Hashes that differ by less than an extent has clusters: its record would lie over this one.
+  // Buckets in order, each with a hash of its own, leave this much room: the record cannot lie over its neighbours.
   if (first_hash < before.cpos + before.clusters || first_hash >= before.next_cpos)
-    throw enospcCollisions(inode, first_hash);
+    throw new Corruption("xattr.tree", {
+      ino: inode.ino,
+      blkno: before.blkno,
+      found: "buckets out of order",
+      first_hash,
+    });
   insertExtent(op, xattrTreeExtentTree(op, inode, xb_bh), first_hash, blkno, 1, 0);
 }
 

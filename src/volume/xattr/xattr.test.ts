@@ -3,7 +3,9 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { DelayedDevice } from "../../../test/support/delayed_device.ts";
 import { fsck, haveTool, mkfsImage, openImage, type TestVolume } from "../../../test/support/volume.ts";
+import { expectSound } from "../../../test/support/xattr_judge.ts";
 import { type Random, seededRandom } from "../../lib/clock.ts";
+import { wait } from "../../lib/task.ts";
 import { create, mkdir } from "../../vfs/namespace.ts";
 import type { Inode } from "../inode.ts";
 import { getxattr, listxattr, removexattr, setxattr } from "./index.ts";
@@ -26,6 +28,17 @@ function nameFor(random: Random, names: number): string {
   // Short and long names, some not ASCII; each number always gives the same one.
   const tail = n % 7 === 0 ? "é".repeat(20) : n % 5 === 0 ? "x".repeat(200) : "";
   return `${PREFIXES[n % 3]}n${n}${tail}`;
+}
+
+/** What happens between operations: commits, checkpoints, and blocks that leave the cache as when a lock was lost. */
+function interlude(v: TestVolume, inode: Inode, random: Random): void {
+  const kind = random.u32() % 24;
+  if (kind < 3) v.osb.runTaskSync(wait(v.osb.journal.periodic));
+  if (kind !== 3) return;
+  v.osb.runTaskSync(wait(v.osb.journal.flush));
+  v.osb.cache.purge(inode);
+  inode.epoch++;
+  inode.dropCaches();
 }
 
 function change(v: TestVolume, inode: Inode, model: Model, random: Random, names: number, removing: number): void {
@@ -71,7 +84,7 @@ function images(): { of(args: string[]): Uint8Array } {
     of(args) {
       const key = args.join(" ");
       let image = made.get(key);
-      if (image === undefined) made.set(key, (image = mkfsImage(args, 96)));
+      if (image === undefined) made.set(key, (image = mkfsImage(args, args.includes("1M") ? 160 : 64)));
       return image.slice();
     },
   };
@@ -80,7 +93,8 @@ function images(): { of(args: string[]): Uint8Array } {
 describe.skipIf(!haveTool("mkfs.ocfs2"))("attributes against a Map", { timeout: 120_000 }, () => {
   const image = images();
   for (const [name, args] of KINDS) {
-    for (const late of [false, true]) {
+    // Late I/O finds what re-runs and commits in between break: where a bucket is one block and where it is several.
+    for (const late of args.join().includes("metaecc") ? [false, true] : [false]) {
       test(`${name}${late ? ", I/O that completes late" : ""}`, () => {
         const bytes = image.of(args);
         const known = fsck(bytes).findings;
@@ -95,15 +109,17 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("attributes against a Map", { timeout: 
         ];
         const names = [6, 400, 60];
         const models: Model[] = inos.map(() => new Map());
-        for (const removing of [10, 90, 30]) {
+        for (const removing of [10, 80]) {
           inos.forEach((ino, f) => {
             const inode = v.osb.inodes.get(ino);
-            for (let i = 0; i < [30, 300, 80][f]!; i++) change(v, inode, models[f]!, random, names[f]!, removing);
+            for (let i = 0; i < [30, 300, 80][f]!; i++) {
+              change(v, inode, models[f]!, random, names[f]!, removing);
+              interlude(v, inode, random);
+            }
             compare(v, inode, models[f]!);
           });
           v.close();
-          const judged = fsck(bytes, known);
-          expect(judged.clean, judged.output).toBe(true);
+          expectSound(bytes, known);
           v = open();
           for (const [f, ino] of inos.entries()) compare(v, v.osb.inodes.get(ino), models[f]!);
         }
