@@ -29,6 +29,7 @@ export function checkExtentTree(op: Op, et: ExtentTree): TreeShape {
   const leaves: { blkno: number; next: number; used: number; count: number }[] = [];
   const records: Extent[] = [];
   let nodes = 0;
+  let tree_end = 0;
   const room = extentRecsPerEb(osb.geo.blocksize);
 
   /** Checks the node that is said to cover [from, to); `edge`: on the right edge, where `to` is where the extents end. */
@@ -44,6 +45,9 @@ export function checkExtentTree(op: Op, et: ExtentTree): TreeShape {
       return;
     }
     let at = from;
+    // What kernels rely on without saying so: off the right edge interior nodes are full, and the last leaf under each.
+    const edge = blkno === et.root_bh.blkno || to === tree_end;
+    if (!edge && el.l_next_free_rec !== room) fail(`interior block ${blkno} has ${el.l_next_free_rec} children`);
     for (let i = 0; i < el.l_next_free_rec; i++) {
       const r = el.l_recs.at(i);
       if (r.e_cpos !== at) fail(`block ${blkno} record ${i} begins at ${r.e_cpos}, not at ${at}`);
@@ -58,6 +62,8 @@ export function checkExtentTree(op: Op, et: ExtentTree): TreeShape {
       if (eb.h_list.l_tree_depth > 0 && eb.h_list.l_count !== room)
         fail(`interior block ${r.e_blkno} has l_count ${eb.h_list.l_count}`);
       if (eb.h_list.l_tree_depth === 0) {
+        if (!edge && i === el.l_next_free_rec - 1 && eb.h_list.l_next_free_rec !== room)
+          fail(`leaf ${r.e_blkno}, the last under ${blkno}, has ${eb.h_list.l_next_free_rec} records`);
         leaves.push({
           blkno: r.e_blkno,
           next: eb.h_next_leaf_blk,
@@ -100,6 +106,7 @@ export function checkExtentTree(op: Op, et: ExtentTree): TreeShape {
     const last = root.l_recs.at(root.l_next_free_rec - 1);
     to = last.e_cpos + last.e_int_clusters;
   }
+  tree_end = to;
   node(et.root_bh.blkno, root, 0, to);
   const last = records[records.length - 1];
   if (root.l_tree_depth > 0 && last!.cpos + last!.clusters !== to)

@@ -1,14 +1,14 @@
 /**
  * Changing the records of a leaf, and what follows when they do not fit or no longer fill it.
  *
- * Every leaf but the last must be full: a kernel that rotates records through a leaf with room calls the tree corrupt
- * ("non-full interior leaf node", ocfs2_rotate_subtree_right) and stops writing. So, like the kernel, an insert in
+ * Every leaf but the last must be full (shape.ts has the rules and the reasons). So, like the kernel, an insert in
  * the middle hands one record on from leaf to leaf up to the end of the tree, and a removal draws one back. That costs as
  * many blocks as there are leaves on the right. Above `max_shift` leaves the leaf is split, or left short, instead,
- * and its l_count set to what it holds: full for everybody who looks, at the price of one block, and it grows again with the
- * next insert.
+ * and its l_count set to what it holds: full for everybody who looks, at the price of a few blocks, and it grows again with
+ * the next insert. Only the last leaf under each interior node must have a full block's worth.
  */
 import { extentRecsPerEb } from "../../format/disk/index.ts";
+import { unreachable } from "../../lib/fs_error.ts";
 import type { Op } from "../op.ts";
 import {
   countOf,
@@ -25,11 +25,22 @@ import {
   usedOf,
 } from "./extent_list.ts";
 import type { Extent, ExtentTree } from "./extent_tree.ts";
-import { clonePath, findPath, isLastLeaf, leafOf, nextLeaf, type Path, type PathNode, prefetchRight } from "./path.ts";
+import {
+  clonePath,
+  findPath,
+  isLastLeaf,
+  leafOf,
+  nextLeaf,
+  type Path,
+  type PathNode,
+  prefetchRight,
+  prevLeaf,
+  readChild,
+} from "./path.ts";
 import {
   ebOf,
   firstCpos,
-  insertChild,
+  insertLeaf,
   newExtentBlock,
   removeLeaf,
   setLastEbBlk,
@@ -102,11 +113,11 @@ export function spliceLeaf(op: Op, et: ExtentTree, path: Path, at: number, del: 
   }
   replaceRecs(op, leaf, at, del, add);
   if (path.length === 1) return;
-  if (now === 0) {
-    removeLeaf(op, et, path);
+  if (now === 0 && last) {
+    settleLastLeaves(op, et, removeLeaf(op, et, path));
     return;
   }
-  if (at === 0) setLeafStart(op, et, path, firstCpos(op, leaf));
+  if (at === 0 && now > 0) setLeafStart(op, et, path, firstCpos(op, leaf));
   if (last) {
     settleCount(op, et, path, true);
     setTreeEnd(op, et, path);
@@ -211,16 +222,14 @@ function newLeafBehind(op: Op, et: ExtentTree, path: Path, recs: Uint8Array, las
   ebOf(op, leaf.bh).h_next_leaf_blk = bh.blkno;
   const parent = path[path.length - 2]!;
   const cpos = cposOf(dv, recAt(el, 0));
-  const end = leafEnd(dv, recAt(el, n - 1));
   const old = recAt(parent.el, parent.idx);
-  const old_end = cposOf(dv, old) + intClustersOf(dv, old);
-  insertChild(op, et, path, path.length - 2, { cpos, end: last ? end : old_end, blkno: bh.blkno });
-  const at = findPath(op, et, cpos);
-  setLeafStart(op, et, at, cpos);
+  const end = last ? leafEnd(dv, recAt(el, n - 1)) : cposOf(dv, old) + intClustersOf(dv, old);
+  const touched = insertLeaf(op, et, path, { cpos, end, blkno: bh.blkno });
   if (last) {
     setLastEbBlk(op, et, bh.blkno);
-    setTreeEnd(op, et, at);
+    setTreeEnd(op, et, findPath(op, et, cpos));
   }
+  settleLastLeaves(op, et, touched);
 }
 
 // Too few records ------------------------------------------------------------------------------------------------------
@@ -241,41 +250,184 @@ function canRefill(op: Op, et: ExtentTree, path: Path, short: number): boolean {
   return false;
 }
 
+/** Appends records to a leaf that has room for them. */
+function appendRecs(op: Op, node: PathNode, recs: Uint8Array): void {
+  const { dv, u8 } = op.osb.cache;
+  const used = usedOf(dv, node.el);
+  op.modify(node.bh);
+  u8.set(recs, recAt(node.el, used));
+  setUsed(dv, node.el, used + recs.length / REC_BYTES);
+}
+
 /** The leaf of `path`, not the last one, lost `short` records: it takes as many from the next leaf, and so on. */
 function refill(op: Op, et: ExtentTree, path: Path, short: number): void {
-  const { dv, u8 } = op.osb.cache;
+  const { dv } = op.osb.cache;
   if (!canRefill(op, et, path, short)) {
-    settleCount(op, et, path, false);
+    leaveShort(op, et, path);
     return;
   }
   const room = roomOf(et, path);
-  let left = leafOf(path);
+  let left = path;
   const walk = clonePath(path);
   while (nextLeaf(op, et, walk)) {
     const right = leafOf(walk);
     dropEmpty(op, right);
     const used = usedOf(dv, right.el);
     const n = Math.min(short, used);
-    const moved = recBytes(op, right.el, 0, n);
-    const at = usedOf(dv, left.el);
-    op.modify(left.bh);
-    u8.set(moved, recAt(left.el, at));
-    setUsed(dv, left.el, at + n);
+    const was_empty = usedOf(dv, leafOf(left).el) === 0;
+    appendRecs(op, leafOf(left), recBytes(op, right.el, 0, n));
+    if (was_empty) setLeafStart(op, et, left, firstCpos(op, leafOf(left)));
     replaceRecs(op, right, 0, n, []);
-    if (used === n) {
-      removeLeaf(op, et, walk);
+    const last = isLastLeaf(et, walk);
+    if (used === n && last) {
+      settleLastLeaves(op, et, removeLeaf(op, et, walk));
       return;
     }
-    setLeafStart(op, et, walk, firstCpos(op, right));
-    if (isLastLeaf(et, walk)) {
-      settleCount(op, et, walk, true);
-      setTreeEnd(op, et, walk);
+    if (used > n) setLeafStart(op, et, walk, firstCpos(op, right));
+    if (last || used < room) {
+      settleCount(op, et, walk, last);
+      if (last) setTreeEnd(op, et, walk);
       return;
     }
-    if (used < room) {
-      settleCount(op, et, walk, false);
-      return;
-    }
-    left = right;
+    left = clonePath(walk);
   }
+}
+
+/** The leaf of `path`, not the last one, stays shorter than it was; an empty one borrows from a neighbour or goes. */
+function leaveShort(op: Op, et: ExtentTree, path: Path): void {
+  const { dv } = op.osb.cache;
+  const parent = path[path.length - 2]!;
+  const children = usedOf(dv, parent.el);
+  if (usedOf(dv, leafOf(path).el) === 0) {
+    if (!borrow(op, et, path)) {
+      settleLastLeaves(op, et, removeLeaf(op, et, path));
+      return;
+    }
+  } else settleCount(op, et, path, false);
+  if (parent.idx === children - 1) settleLastLeaf(op, et, path.slice(0, -1));
+}
+
+/** An empty leaf takes half of the records of the leaf on one of its sides, under the same parent. */
+function borrow(op: Op, et: ExtentTree, path: Path): boolean {
+  const { dv } = op.osb.cache;
+  const parent = path[path.length - 2]!;
+  const leaf = leafOf(path);
+  const sibling = clonePath(path);
+  if (parent.idx > 0) {
+    prevLeaf(op, et, sibling);
+    const from = leafOf(sibling);
+    dropEmpty(op, from);
+    const used = usedOf(dv, from.el);
+    if (used >= 2) {
+      const keep = used >> 1;
+      appendRecs(op, leaf, recBytes(op, from.el, keep, used - keep));
+      replaceRecs(op, from, keep, used - keep, []);
+      settleCount(op, et, sibling, false);
+      settleCount(op, et, path, false);
+      setLeafStart(op, et, path, firstCpos(op, leaf));
+      return true;
+    }
+    nextLeaf(op, et, sibling);
+  }
+  // The last leaf under a node must stay full, so it lends nothing.
+  if (parent.idx + 2 >= usedOf(dv, parent.el)) return false;
+  nextLeaf(op, et, sibling);
+  const from = leafOf(sibling);
+  dropEmpty(op, from);
+  const used = usedOf(dv, from.el);
+  if (used < 2) return false;
+  const n = used >> 1;
+  appendRecs(op, leaf, recBytes(op, from.el, 0, n));
+  setLeafStart(op, et, path, firstCpos(op, leaf));
+  replaceRecs(op, from, 0, n, []);
+  setLeafStart(op, et, sibling, firstCpos(op, from));
+  settleCount(op, et, sibling, false);
+  settleCount(op, et, path, false);
+  return true;
+}
+
+// The last leaf under each node ----------------------------------------------------------------------------------------
+
+/** Sees to the nodes just above the leaves that begin at these clusters: insertLeaf and removeLeaf changed them. */
+function settleLastLeaves(op: Op, et: ExtentTree, touched: readonly number[]): void {
+  for (const cpos of touched) {
+    const path = findPath(op, et, cpos);
+    if (path.length > 2) settleLastLeaf(op, et, path.slice(0, -1));
+  }
+}
+
+/**
+ * Fills the last leaf under a node that is not on the right edge, from the leaves before it. `path` leads to the node.
+ */
+function settleLastLeaf(op: Op, et: ExtentTree, path: Path): void {
+  const { dv, u8 } = op.osb.cache;
+  if (path.length === 1 || isLastLeaf(et, path)) return;
+  const { bh, el } = leafOf(path);
+  const children = usedOf(dv, el);
+  const leaves: PathNode[] = [];
+  let total = 0;
+  const room = extentRecsPerEb(et.osb.geo.blocksize);
+  let first = children;
+  // Those before the last one keep a record each.
+  while (total < room + (children - 1 - first)) {
+    if (--first < 0) break;
+    const child = readChild(op, et, bh, el, first);
+    const node = { bh: child, el: child.addr + LIST_OFF, idx: 0 };
+    dropEmpty(op, node);
+    leaves.unshift(node);
+    total += usedOf(dv, node.el);
+    if (first === children - 1 && total === room) return;
+  }
+  if (first < 0) {
+    mergeLeaves(op, et, path);
+    return;
+  }
+  const all = new Uint8Array(total * REC_BYTES);
+  let at = 0;
+  for (const node of leaves) {
+    const bytes = recBytes(op, node.el, 0, usedOf(dv, node.el));
+    all.set(bytes, at);
+    at += bytes.length;
+  }
+  at = 0;
+  let rest = total - room;
+  leaves.forEach((node, i) => {
+    const left = leaves.length - 1 - i;
+    const n = left === 0 ? room : Math.ceil(rest / left);
+    rest -= left === 0 ? 0 : n;
+    op.modify(node.bh);
+    u8.fill(0, recAt(node.el, 0), recAt(node.el, room));
+    u8.set(all.subarray(at * REC_BYTES, (at + n) * REC_BYTES), recAt(node.el, 0));
+    setUsed(dv, node.el, n);
+    setCount(dv, node.el, n);
+    at += n;
+    if (i > 0) setLeafStart(op, et, toLeaf(path, first + i, node), firstCpos(op, node));
+  });
+}
+
+const toLeaf = (path: Path, idx: number, leaf: PathNode): Path => [
+  ...path.slice(0, -1),
+  { ...leafOf(path), idx },
+  leaf,
+];
+
+/** All leaves under a node together cannot fill the last one: two of them become one, and the node takes a leaf from the next one. */
+function mergeLeaves(op: Op, et: ExtentTree, path: Path): void {
+  const { dv } = op.osb.cache;
+  const { bh, el } = leafOf(path);
+  const room = extentRecsPerEb(et.osb.geo.blocksize);
+  for (let i = 0; i + 1 < usedOf(dv, el); i++) {
+    const [a, b] = [readChild(op, et, bh, el, i), readChild(op, et, bh, el, i + 1)].map((child) => ({
+      bh: child,
+      el: child.addr + LIST_OFF,
+      idx: 0,
+    })) as [PathNode, PathNode];
+    const n = usedOf(dv, b.el);
+    if (usedOf(dv, a.el) + n > room) continue;
+    appendRecs(op, a, recBytes(op, b.el, 0, n));
+    setCount(dv, a.el, usedOf(dv, a.el));
+    settleLastLeaves(op, et, removeLeaf(op, et, toLeaf(path, i + 1, b)));
+    return;
+  }
+  unreachable("leaves that hold little are all nearly full");
 }

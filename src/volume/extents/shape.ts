@@ -6,7 +6,12 @@
  * - Interior records have no holes: each reaches from its child's first cluster to the next record's; the first one of
  *   each level begins at 0, the last one ends where the last extent ends.
  * - The leaves are chained by h_next_leaf_blk, and the root's last_eb_blk names the last one.
- * - Every leaf but the last is full: l_next_free_rec equals l_count (see leaves.ts).
+ * - Every leaf but the last has l_next_free_rec equal to l_count ("non-full interior leaf node" otherwise, and the kernel
+ *   stops writing: ocfs2_rotate_subtree_right). leaves.ts makes use of it that l_count may be small.
+ * - Every interior node but those on the right edge is full, and so is the last leaf under it. Nobody says so, but
+ *   ocfs2_complete_edge_insert takes the number of records of a child for that of its parent, and writes a separator to a
+ *   wrong place where they differ. So a node is added in the middle by handing the last child of each node on to the next
+ *   one, and only the right edge grows and shrinks.
  *
  * Mirrors ocfs2_add_branch, ocfs2_shift_tree_depth, ocfs2_complete_edge_insert and ocfs2_unlink_path in alloc.c.
  */
@@ -17,6 +22,7 @@ import { assert, FsError } from "../../lib/fs_error.ts";
 import { claimMetadata, freeMetadataBlock } from "../alloc/metadata.ts";
 import type { Op } from "../op.ts";
 import {
+  blknoOf,
   countOf,
   cposOf,
   depthOf,
@@ -25,7 +31,6 @@ import {
   LIST_OFF,
   leafEnd,
   putInterior,
-  REC_BYTES,
   recAt,
   setCount,
   setCpos,
@@ -39,13 +44,14 @@ import type { ExtentTree } from "./extent_tree.ts";
 import {
   clonePath,
   findPath,
+  isLastLeaf,
   leafOf,
   MAX_PATH_DEPTH,
+  nextLeaf,
   type Path,
   type PathNode,
   prevLeaf,
   readChild,
-  rightBoundary,
 } from "./path.ts";
 
 /** A new extent block, empty, at `depth`. Throws ENOSPC. */
@@ -135,6 +141,14 @@ export function setLeafStart(op: Op, et: ExtentTree, path: Path, cpos: number): 
   }
 }
 
+/** The node at the end of `path`, just above the leaves, has another first leaf now. */
+function setFirstLeafStart(op: Op, et: ExtentTree, path: Path): void {
+  const node = leafOf(path);
+  const bh = readChild(op, et, node.bh, node.el, 0);
+  const to_leaf = [...path.slice(0, -1), { ...node, idx: 0 }, { bh, el: bh.addr + LIST_OFF, idx: 0 }];
+  setLeafStart(op, et, to_leaf, cposOf(et.osb.cache.dv, recAt(node.el, 0)));
+}
+
 /** The last records of all levels end where the last extent does. `path` leads to the last leaf. */
 export function setTreeEnd(op: Op, et: ExtentTree, path: Path): void {
   const { dv } = et.osb.cache;
@@ -172,8 +186,8 @@ export function shiftTreeDepth(op: Op, et: ExtentTree, path: Path): void {
   path.splice(0, 1, { bh: root.bh, el: root.el, idx: 0 }, { bh, el, idx: root.idx });
 }
 
-/** A child that is being put into a node: it covers [cpos, end). */
-interface Child {
+/** A child of an interior node: it covers [cpos, end). */
+export interface Child {
   cpos: number;
   end: number;
   blkno: number;
@@ -189,87 +203,133 @@ function putChild(op: Op, et: ExtentTree, bh: Bh, el: number, at: number, child:
   if (at > 0) setEnd(op, bh, recAt(el, at - 1), child.cpos);
 }
 
-/**
- * Adds `child` to the node at `level`, right behind the record that `path` goes by. Full nodes are split, the root gets
- * another level. `path` is of no use afterwards.
- */
-export function insertChild(op: Op, et: ExtentTree, path: Path, level: number, child: Child): void {
-  const { dv, u8 } = et.osb.cache;
-  if (level === 0 && usedOf(dv, path[0]!.el) === countOf(dv, path[0]!.el)) {
-    shiftTreeDepth(op, et, path);
-    level = 1;
-  }
-  const node = path[level]!;
+function takeChild(op: Op, bh: Bh, el: number, at: number): Child {
+  const { dv, u8 } = op.osb.cache;
+  const used = usedOf(dv, el);
+  const rec = recAt(el, at);
+  const child = { cpos: cposOf(dv, rec), end: endOf(dv, rec), blkno: blknoOf(dv, rec) };
+  op.modify(bh);
+  u8.copyWithin(rec, recAt(el, at + 1), recAt(el, used));
+  u8.fill(0, recAt(el, used - 1), recAt(el, used));
+  setUsed(dv, el, used - 1);
+  return child;
+}
+
+/** Adds `child` at the right edge of the node at the end of `path`; full nodes get a sibling, the root another level. */
+function appendChild(op: Op, et: ExtentTree, path: Path, child: Child): void {
+  const { dv } = et.osb.cache;
+  if (path.length === 1 && usedOf(dv, et.el_addr) === countOf(dv, et.el_addr)) shiftTreeDepth(op, et, path);
+  const node = leafOf(path);
   const used = usedOf(dv, node.el);
-  const at = node.idx + 1;
   if (used < countOf(dv, node.el)) {
-    putChild(op, et, node.bh, node.el, at, child);
+    putChild(op, et, node.bh, node.el, used, child);
     return;
   }
   const bh = newExtentBlock(op, et, depthOf(dv, node.el));
-  const el = bh.addr + LIST_OFF;
-  // An append starts a node of its own and leaves full ones behind it; anything else splits in the middle.
-  const keep = at === used ? used : used >> 1;
-  op.modify(node.bh);
-  u8.copyWithin(recAt(el, 0), recAt(node.el, keep), recAt(node.el, used));
-  u8.fill(0, recAt(node.el, keep), recAt(node.el, used));
-  setUsed(dv, el, used - keep);
-  setUsed(dv, node.el, keep);
-  if (at > keep || keep === used) {
-    putChild(op, et, bh, el, at - keep, child);
-    if (at === keep) setEnd(op, node.bh, recAt(node.el, keep - 1), child.cpos);
-  } else putChild(op, et, node.bh, node.el, at, child);
-  const n = usedOf(dv, el);
-  insertChild(op, et, path, level - 1, {
-    cpos: cposOf(dv, recAt(el, 0)),
-    end: endOf(dv, recAt(el, n - 1)),
-    blkno: bh.blkno,
-  });
+  setEnd(op, node.bh, recAt(node.el, used - 1), child.cpos);
+  putChild(op, et, bh, bh.addr + LIST_OFF, 0, child);
+  appendChild(op, et, path.slice(0, -1), { ...child, blkno: bh.blkno });
 }
 
-function removeChild(op: Op, et: ExtentTree, path: Path, level: number): void {
-  const { dv, u8 } = et.osb.cache;
-  const { bh, el, idx } = path[level]!;
-  const used = usedOf(dv, el);
-  op.modify(bh);
-  u8.copyWithin(recAt(el, idx), recAt(el, idx + 1), recAt(el, used));
-  u8.fill(0, recAt(el, used - 1), recAt(el, used - 1) + REC_BYTES);
-  setUsed(dv, el, used - 1);
-  if (used > 1) return;
-  if (level === 0) {
-    setDepth(dv, el, 0);
+/** Nodes above the leaves that one insert may hand children on through; each costs three blocks. */
+const MAX_TOUCHED_NODES = 128;
+
+/**
+ * Adds a leaf right behind that of `path`. Returns where the nodes begin that are not on the right edge and have got another last
+ * leaf by it: settleLastLeaves must see to them. `path` is of no use afterwards.
+ */
+export function insertLeaf(op: Op, et: ExtentTree, path: Path, child: Child): number[] {
+  const { dv } = et.osb.cache;
+  if (path.length === 2 && usedOf(dv, et.el_addr) === countOf(dv, et.el_addr)) shiftTreeDepth(op, et, path);
+  const p = path.slice(0, -1);
+  const touched: number[] = [];
+  let carry = child;
+  let at = leafOf(p).idx + 1;
+  for (;;) {
+    const { bh, el } = leafOf(p);
+    const used = usedOf(dv, el);
+    const full = used === countOf(dv, el);
+    const mine = carry;
+    if (full && at < used) carry = takeChild(op, bh, el, used - 1);
+    if (!full || at < used) {
+      putChild(op, et, bh, el, at, mine);
+      if (at === 0) setLeafStart(op, et, p, mine.cpos);
+    } else setEnd(op, bh, recAt(el, used - 1), mine.cpos);
+    if (!full) return touched;
+    touched.push(cposOf(dv, recAt(el, 0)));
+    if (touched.length > MAX_TOUCHED_NODES)
+      throw new FsError(Errno.EFBIG, "extents.insert", { owner: et.ci.ci_blkno, found: "too many extents" });
+    at = 0;
+    if (!nextLeaf(op, et, p)) {
+      const node = newExtentBlock(op, et, 1);
+      putChild(op, et, node, node.addr + LIST_OFF, 0, carry);
+      appendChild(op, et, p.slice(0, -1), { ...carry, blkno: node.blkno });
+      return touched;
+    }
+  }
+}
+
+/** Drops the node at the end of `path`, on the right edge, which has no records left; and its parents, if it was their only child. */
+function dropNode(op: Op, et: ExtentTree, path: Path): void {
+  const { dv } = et.osb.cache;
+  if (path.length === 1) {
+    setDepth(dv, et.el_addr, 0);
     setLastEbBlk(op, et, 0);
     return;
   }
-  freeExtentBlock(op, bh);
-  removeChild(op, et, path, level - 1);
+  freeExtentBlock(op, leafOf(path).bh);
+  const up = path.slice(0, -1);
+  const { bh, el } = leafOf(up);
+  takeChild(op, bh, el, usedOf(dv, el) - 1);
+  if (usedOf(dv, el) === 0) dropNode(op, et, up);
 }
 
-/** Takes the leaf of `path`, which has no extents left, out of the tree and frees it (ocfs2_unlink_path). */
-export function removeLeaf(op: Op, et: ExtentTree, path: Path): void {
+/**
+ * Takes the leaf of `path`, whose extents are of no account any more, out of the tree and frees it (ocfs2_unlink_path).
+ * Returns what insertLeaf does.
+ */
+export function removeLeaf(op: Op, et: ExtentTree, path: Path): number[] {
   const { dv } = et.osb.cache;
   const leaf = leafOf(path);
   assert(path.length > 1, "the root is no leaf to be removed");
   const next_blkno = ebOf(op, leaf.bh).h_next_leaf_blk;
-  const next_cpos = rightBoundary(et, path, -1);
   const prev = clonePath(path);
   if (prevLeaf(op, et, prev)) {
     const { bh, el } = leafOf(prev);
     op.modify(bh);
     ebOf(op, bh).h_next_leaf_blk = next_blkno;
     // The last leaf has room.
-    if (next_cpos < 0) {
+    if (isLastLeaf(et, path)) {
       setCount(dv, el, extentRecsPerEb(et.osb.geo.blocksize));
       setLastEbBlk(op, et, bh.blkno);
     }
   }
   freeExtentBlock(op, leaf.bh);
-  removeChild(op, et, path, path.length - 2);
-  if (depthOf(dv, et.el_addr) === 0) return;
-  if (next_cpos >= 0) {
-    const next = findPath(op, et, next_cpos);
-    setLeafStart(op, et, next, firstCpos(op, leafOf(next)));
-  } else setTreeEnd(op, et, findPath(op, et, 0xffffffff));
+  const p = path.slice(0, -1);
+  const touched: number[] = [];
+  const { bh, el, idx } = leafOf(p);
+  takeChild(op, bh, el, idx);
+  const used = usedOf(dv, el);
+  if (idx > 0 && idx < used) setEnd(op, bh, recAt(el, idx - 1), cposOf(dv, recAt(el, idx)));
+  if (idx === 0 && used > 0) setFirstLeafStart(op, et, p);
+  // Nodes that are not on the right edge stay full: each takes the first child of the next one.
+  while (!isLastLeaf(et, p)) {
+    const to = leafOf(p);
+    touched.push(-1);
+    const next = clonePath(p);
+    nextLeaf(op, et, next);
+    const from = leafOf(next);
+    const child = takeChild(op, from.bh, from.el, 0);
+    const first = usedOf(dv, to.el) === 0;
+    putChild(op, et, to.bh, to.el, usedOf(dv, to.el), child);
+    if (first) setFirstLeafStart(op, et, p);
+    touched[touched.length - 1] = cposOf(dv, recAt(to.el, 0));
+    if (usedOf(dv, from.el) > 0) setLeafStart(op, et, next, cposOf(dv, recAt(from.el, 0)));
+    p.splice(0, p.length, ...next);
+  }
+  if (usedOf(dv, leafOf(p).el) === 0) dropNode(op, et, p);
+  if (depthOf(dv, et.el_addr) > 0) setTreeEnd(op, et, findPath(op, et, 0xffffffff));
+  return touched;
 }
 
 /** First cluster of a leaf's extents. */
