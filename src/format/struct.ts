@@ -19,7 +19,7 @@ export type NumKind = "u8" | "u16" | "u32" | "u64" | "s8" | "s16" | "s32" | "s64
 export type ScalarKind = NumKind | "hex64";
 export type FlagTable = Readonly<Record<string, number>>;
 
-interface Meta {
+export interface Meta {
   readonly off: number;
   /** Bytes the field covers; 0 for a tail. */
   readonly size: number;
