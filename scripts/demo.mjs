@@ -24,7 +24,9 @@ const { values: options } = parseArgs({
   },
 });
 if (options.help) {
-  console.log("npm run demo -- [--size MIB] [--no-ext4] [--keep]\nbuilds this repository on a volume of its own making");
+  console.log(
+    "npm run demo -- [--size MIB] [--no-ext4] [--keep]\nbuilds this repository on a volume of its own making",
+  );
   process.exit(0);
 }
 
@@ -119,11 +121,9 @@ async function workload(dir) {
   const install = ["npm", "install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"];
   await step("npm install", () => run(install, repo));
   await step(`native, wasm and bundles, ${jobs} jobs`, async () => {
-    const parts = [
-      ["node", "scripts/build_native.mjs"],
-      ["node", "scripts/build_asm.mjs"],
-    ];
-    const script = `${parts.map((p) => p.join(" ")).join(" & ")} & wait %1 && wait %2 && node scripts/build.mjs`;
+    const script =
+      "node scripts/build_native.mjs & native=$!; node scripts/build_asm.mjs & asm=$!; " +
+      "wait $native && wait $asm && node scripts/build.mjs";
     await run(["bash", "-c", script], repo, cargo_env);
     for (const made of ["native/ocfs2.node", "dist/ocfs2.wasm", "dist/cli.js"])
       if (!existsSync(join(repo, made))) throw new StepFailed(`the build left no ${made}`);
@@ -203,14 +203,20 @@ function table(ours, theirs) {
     lines.push([label, show(value, unit), show(o, unit), o === undefined ? "" : (value / o).toFixed(2)]);
   }
   const widths = [0, 1, 2, 3].map((i) => Math.max(...lines.map((l) => l[i].length)));
-  for (const l of lines) console.log(l.map((c, i) => (i === 0 ? c.padEnd(widths[0]) : c.padStart(widths[i]))).join("  "));
+  for (const l of lines)
+    console.log(l.map((c, i) => (i === 0 ? c.padEnd(widths[0]) : c.padStart(widths[i]))).join("  "));
 }
 
 try {
   console.error("On OCFS2, through our mount:");
   const ours = await onOcfs2();
   let theirs = null;
-  if (is_root && !options["no-ext4"] && have("mkfs.ext4") && readFileSync("/proc/filesystems", "utf8").includes("ext4")) {
+  if (
+    is_root &&
+    !options["no-ext4"] &&
+    have("mkfs.ext4") &&
+    readFileSync("/proc/filesystems", "utf8").includes("ext4")
+  ) {
     console.error("The same on ext4 in a loop device:");
     theirs = await onExt4();
   }
