@@ -130,10 +130,10 @@ function expectSame(got: Values | undefined, want: Values, what: string): void {
 }
 
 const KINDS: [string, string[]][] = [
-  ["4K blocks, metaecc", ["--fs-features=metaecc"]],
+  ["4K blocks, metaecc", ["-b", "4K", "-C", "4K", "--fs-features=metaecc,inline-data"]],
   ["1K blocks, 4K clusters, metaecc", ["-b", "1K", "-C", "4K", "--fs-features=metaecc,noinline-data"]],
   ["512 blocks, 4K clusters, metaecc", ["-b", "512", "-C", "4K", "-J", "size=4M", "--fs-features=metaecc"]],
-  ["2K blocks, 32K clusters", ["-b", "2K", "-C", "32K"]],
+  ["2K blocks, 32K clusters", ["-b", "2K", "-C", "32K", "--fs-features=inline-data"]],
 ];
 
 describe.skipIf(unavailable !== undefined)("attributes between the kernel and us", { timeout: 300_000 }, () => {
@@ -327,7 +327,7 @@ describe.skipIf(unavailable !== undefined)("attributes between the kernel and us
   });
 
   test.each([
-    ["4K blocks, metaecc", ["--fs-features=refcount,metaecc"]],
+    ["4K blocks, metaecc", ["-b", "4K", "-C", "4K", "--fs-features=refcount,metaecc"]],
     ["1K blocks, 4K clusters", ["-b", "1K", "-C", "4K", "--fs-features=refcount"]],
   ])(
     "%s: values that a reflink shares are read, replaced and removed; the other file keeps its own",

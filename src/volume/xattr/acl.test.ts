@@ -132,7 +132,7 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("ACLs on a volume", { timeout: 60_000 }
   const DEFAULT = "system.posix_acl_default";
 
   test.each([
-    ["4K", []],
+    ["4K", ["-b", "4K", "-C", "4K", "--fs-features=inline-data"]],
     ["1K", ["-b", "1K", "-C", "4K", "--fs-features=metaecc,noinline-data"]],
     ["512", ["-b", "512", "-C", "4K", "-J", "size=4M"]],
   ])("%s blocks: set, inherit, chmod, remove", (_, args: string[]) => {

@@ -5,7 +5,8 @@ import { fsck, haveTool, mkfsImage, openImage, type TestVolume } from "../../../
 import { expectSound } from "../../../test/support/xattr_judge.ts";
 import { XattrBlock } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
-import type { FsError } from "../../lib/fs_error.ts";
+import { enospc, type FsError } from "../../lib/fs_error.ts";
+import { wait } from "../../lib/task.ts";
 import { create, unlink } from "../../vfs/namespace.ts";
 import { volumeStat } from "../alloc/suballoc.ts";
 import * as namei from "../dir/namei.ts";
@@ -13,7 +14,7 @@ import { wipeInode } from "../dir/wipe.ts";
 import { dinodeOf, type Inode, inodeLock, readDinode } from "../inode.ts";
 import { getxattr, listxattr, removexattr, setxattr } from "./index.ts";
 import { nameHash } from "./name.ts";
-import { isIndexed, readXattrBlock } from "./place.ts";
+import { createBucket, isIndexed, readXattrBlock } from "./place.ts";
 import { findExtent, numBuckets } from "./tree.ts";
 
 const CRED = { uid: 0, gid: 0, umask: 0o22 };
@@ -238,5 +239,40 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("the tree of buckets", { timeout: 120_0
     while (v.osb.pump());
     v.close();
     expectSound(image, known);
+  });
+
+  test("a bucket that an undone operation had begun to overwrite goes to the log with its checksum", () => {
+    const image = mkfsImage(["-b", "1K", "-C", "4K", "--fs-features=metaecc"], 64);
+    const v = openImage(image);
+    const inode = newFile(v, "f");
+    const model = new Map<string, string>();
+    const set = (name: string, value: string): void => {
+      v.osb.runSync((op) => setxattr(op, inode, name, bytesOf(value)));
+      model.set(name, value);
+    };
+    for (let i = 0; i < 46; i++) set(`user.${i}`, "v".repeat(60));
+    expect(shape(v, inode).buckets).toEqual([1]);
+    v.osb.runTaskSync(wait(v.osb.journal.flush));
+    for (let i = 0; i < 46; i++) set(`user.${i}`, "w".repeat(60));
+    const refused = (): void =>
+      v.osb.runSync((op) => {
+        const xb_bh = readXattrBlock(op, inode, inodeLock(op, inode, true))!;
+        const extent = findExtent(op, inode, xb_bh, 0)!;
+        // As when the journal is full: it happens at any of the bucket's blocks.
+        const create = op.create.bind(op);
+        let blocks = 0;
+        op.create = (ci, blkno, kind) => {
+          if (++blocks === 4) throw enospc("test");
+          return create(ci, blkno, kind);
+        };
+        createBucket(op, inode, extent.blkno);
+      });
+    expect(errnoOf(refused)).toBe(Errno.ENOSPC);
+    v.osb.runTaskSync(wait(v.osb.journal.flush));
+    v.osb.cache.purge(inode);
+    inode.epoch++;
+    inode.dropCaches();
+    expectValues(v, inode, model);
+    v.close();
   });
 });

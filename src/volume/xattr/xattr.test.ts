@@ -70,12 +70,12 @@ function compare(v: TestVolume, inode: Inode, model: Model): void {
 
 const KINDS: [string, string[]][] = [
   ["4K blocks, 4K clusters", ["-b", "4K", "-C", "4K"]],
-  ["4K blocks, 4K clusters, metaecc", ["-b", "4K", "-C", "4K", "--fs-features=metaecc"]],
-  ["4K blocks, 1M clusters, no inline data", ["-b", "4K", "-C", "1M", "--fs-features=noinline-data"]],
+  ["4K blocks, 4K clusters, metaecc, inline data", ["-b", "4K", "-C", "4K", "--fs-features=metaecc,inline-data"]],
+  ["4K blocks, 1M clusters, no inline data", ["-b", "4K", "-C", "1M", "--fs-features=noinline-data,noindexed-dirs"]],
   ["2K blocks, 8K clusters, metaecc", ["-b", "2K", "-C", "8K", "--fs-features=metaecc"]],
-  ["1K blocks, 32K clusters, metaecc", ["-b", "1K", "-C", "32K", "--fs-features=metaecc"]],
+  ["1K blocks, 32K clusters, metaecc, inline data", ["-b", "1K", "-C", "32K", "--fs-features=metaecc,inline-data"]],
   ["512 blocks, 4K clusters, metaecc", ["-b", "512", "-C", "4K", "-J", "size=4M", "--fs-features=metaecc"]],
-  ["512 blocks, 64K clusters", ["-b", "512", "-C", "64K", "-J", "size=4M"]],
+  ["512 blocks, 64K clusters, inline data", ["-b", "512", "-C", "64K", "-J", "size=4M", "--fs-features=inline-data"]],
 ];
 
 function images(): { of(args: string[]): Uint8Array } {
