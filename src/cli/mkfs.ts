@@ -102,7 +102,7 @@ function format(t: Target, asked: MkfsParams, o: MkfsCliOptions, wish: ReturnTyp
   const plan = planVolume(params, figureGeometry(params, t), identity);
 
   if (chatty && dry_run) out("Dry run");
-  if (chatty) for (const line of describe(params, plan)) out(line);
+  if (chatty) for (const line of describe(params, plan.geometry)) out(line);
   if (!dry_run) {
     for (const line of checked.warnings) warn(line);
     confirm(t.name, checked.existing, o);

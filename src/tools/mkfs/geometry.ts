@@ -69,8 +69,9 @@ function figureJournal(
       `a volume of ${blocks} blocks is too small for a journal; it needs 2048 blocks at the very least`,
     );
   }
-  // A transaction may take an eighth of the journal, and mkdir may dirty a cluster.
-  const min_bytes = cluster_size * 8 + cluster_size;
+  // A transaction may take an eighth of the journal, and mkdir may dirty a cluster. The kernel's own limit is below what the rules
+  // say for small volumes with blocks of 512 bytes; there mkfs.ocfs2 fails in the middle.
+  const min_bytes = Math.max(cluster_size * 8 + cluster_size, OCFS2_MIN_JOURNAL_SIZE);
   const fits = (bytes: number): boolean => Math.floor(bytes / block_size) * slots + 1024 <= blocks;
   if (p.journal_bytes !== undefined) {
     const bytes = ceilDiv(p.journal_bytes, cluster_size) * cluster_size;

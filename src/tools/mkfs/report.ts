@@ -1,8 +1,10 @@
 /** What mkfs tells about the volume that it makes: lines for people as mkfs.ocfs2 prints them, or one object for programs. */
 import { featureText } from "./features.ts";
+import type { Geometry } from "./geometry.ts";
 import type { MkfsParams } from "./params.ts";
 import type { Identity, Stage } from "./piece.ts";
 import type { VolumePlan } from "./plan.ts";
+import { diskFeatures } from "./superblock.ts";
 
 export const STAGE_TEXT: Readonly<Record<Stage, string>> = {
   bitmaps: "Creating bitmaps",
@@ -14,14 +16,13 @@ export const STAGE_TEXT: Readonly<Record<Stage, string>> = {
 
 const uuidText = (uuid: Uint8Array): string => Buffer.from(uuid).toString("hex").toUpperCase();
 
-export function describe(p: MkfsParams, plan: VolumePlan): string[] {
-  const g = plan.geometry;
+export function describe(p: MkfsParams, g: Geometry): string[] {
   const groups = g.extent_alloc_clusters / g.suballoc_cpg;
   return [
     ...(p.local || p.heartbeat_device ? [] : clusterLines(p)),
     ...(p.fs_type === "default" ? [] : [`Filesystem Type of ${p.fs_type}`]),
     `Label: ${p.label}`,
-    `Features: ${featureText(plan.features)}`,
+    `Features: ${featureText(diskFeatures(p))}`,
     `Block size: ${g.block_size} (${g.block_bits} bits)`,
     `Cluster size: ${g.cluster_size} (${g.cluster_bits} bits)`,
     `Volume size: ${g.volume_bytes} (${g.clusters} clusters) (${g.blocks} blocks)`,
