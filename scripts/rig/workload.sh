@@ -1,11 +1,11 @@
 #!/bin/bash
 # What people do to a file system: a source tree unpacked, copied and thinned out, a git repository cloned, committed to and packed,
 # ACLs, and test/support/workload.c. Runs alike on our mount and in a kernel node.
-# usage: workload.sh DIR WORKLOAD-PROGRAM TAR REPOSITORY [SEED] [SCALE]
+# usage: workload.sh DIR WORKLOAD-PROGRAM TAR REPOSITORY [SEED] [SCALE] [MAX-XATTR-BYTES]
 set -e
 export LC_ALL=C HOME=/nonexistent GIT_CONFIG_NOSYSTEM=1
 export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
-dir=$1 program=$2 tar=$3 repository=$4 seed=${5:-1} scale=${6:-100}
+dir=$1 program=$2 tar=$3 repository=$4 seed=${5:-1} scale=${6:-100} max_xattr=${7:-60000}
 cd "$dir"
 
 mkdir tree
@@ -13,8 +13,9 @@ tar -C tree -xf "$tar"
 cp -a tree copy
 find copy -name '*.ts' -delete
 find tree -name '*.md' -exec chmod 600 {} +
-mv copy/* copy/..?* copy/.[!.]* tree 2>/dev/null || true
-rm -rf copy
+mkdir tree/moved
+mv copy/* tree/moved
+rm -rf copy tree/moved/test
 
 if [ -n "$repository" ]; then
   git -c safe.directory='*' clone -q --no-hardlinks "$repository" clone
@@ -42,5 +43,5 @@ else
   echo "skipped: ACLs"
 fi
 
-"$program" -s "$seed" -k "$scale" "$dir"
+"$program" -s "$seed" -k "$scale" -x "$max_xattr" "$dir"
 sync

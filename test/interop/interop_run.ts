@@ -35,6 +35,9 @@ export interface InteropStep {
 /** Space behind the end of a file: fsck.ocfs2 reports what a kernel's fallocate leaves, too. */
 const KEPT_SPACE = /^\[INODE_SPARSE_SIZE\]/;
 
+/** The kernel miscounts these when it splits or changes buckets of xattrs, on volumes that we never touched too. */
+const KERNELS_OWN = /^\[XATTR_(VALUE_LEN|FREE_START)_INVALID\]/;
+
 let sources: { tar: string; repository: string } | undefined;
 
 /** A real source tree as a tar, and a repository to clone. */
@@ -61,12 +64,29 @@ function makeSources(): { tar: string; repository: string } {
   return sources;
 }
 
+/**
+ * A kernel stops in BUG_ON(why == RESTART_META) of ocfs2_xattr_extend_allocation when free space is in pieces smaller than a value.
+ * We write such values, and it reads them; it is only not asked to write them.
+ */
+const KERNEL_XATTR_BYTES = 3000;
+
 function workloadArgs(options: InteropOptions, at: string, host: string, seed: number): string[] {
+  const xattr = String(host === "" ? 60_000 : KERNEL_XATTR_BYTES);
   const program = `${host}${buildC("workload.c")}`;
-  if (options.small === true) return [program, "-s", String(seed), "-k", String(options.scale), at];
+  if (options.small === true) return [program, "-s", String(seed), "-k", String(options.scale), "-x", xattr, at];
   const { tar, repository } = makeSources();
   const script = `${host}${rigScripts}/workload.sh`;
-  return ["bash", script, at, program, `${host}${tar}`, `${host}${repository}`, String(seed), String(options.scale)];
+  return [
+    "bash",
+    script,
+    at,
+    program,
+    `${host}${tar}`,
+    `${host}${repository}`,
+    String(seed),
+    String(options.scale),
+    xattr,
+  ];
 }
 
 const inNode = (node: KernelNode, argv: readonly string[]): Promise<string> => node.run(argv.join(" "), 1_800_000);
@@ -129,11 +149,18 @@ export async function interopRun(options: InteropOptions): Promise<InteropStep[]
       await node.run(
         "cd /o/ours; rm -rf storm/d1 names bigdir; [ -e tree ] && rm -rf tree/src; for f in churn/*; do echo more >>$f; done",
       );
+      // From the disk: what the kernel holds in memory of a folder's blocks, for one, is not always what it has written.
+      await node.unmount();
+      await node.mount("ro");
       return kernelManifest(node);
     });
     return [];
   });
-  await step("fsck after the kernel", judge);
+  await step("fsck after the kernel", async () => {
+    const findings = await judge();
+    known.push(...findings.filter((line) => KERNELS_OWN.test(line)));
+    return findings.filter((line) => !KERNELS_OWN.test(line));
+  });
   await step("we read", async () => {
     const { ro } = { ro: set.mountOptions === undefined ? "ro" : `ro,${set.mountOptions}` };
     const seen = await withMount(image, hostManifest, { options: ro });

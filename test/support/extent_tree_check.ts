@@ -115,6 +115,7 @@ export function checkExtentTree(op: Op, et: ExtentTree): TreeShape {
     const next = leaves[i + 1]?.blkno ?? 0;
     if (l.next !== next) fail(`leaf ${l.blkno} is followed by ${next}, h_next_leaf_blk says ${l.next}`);
     if (next !== 0 && l.used !== l.count) fail(`leaf ${l.blkno} is not full: ${l.used} of ${l.count}`);
+    if (next !== 0 && l.used < 2) fail(`leaf ${l.blkno} has ${l.used} records, and is not the last one`);
     if (next === 0 && l.count !== room) fail(`the last leaf has l_count ${l.count}`);
   });
   const last_eb = getU64(dv, et.last_eb_addr);

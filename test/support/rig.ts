@@ -91,7 +91,7 @@ export class KernelNode {
   /** Boots a node with `image` as /dev/ubda. */
   static async boot(image: string, options: { mem?: string } = {}): Promise<KernelNode> {
     setupRig();
-    const box = tempDir("ocfs2-node");
+    const box = tempDir("ocfs2-kernel");
     const log = openSync(join(box, "console"), "w");
     const argv = [
       ...["--pdeathsig", "KILL", "unshare", "-n", "-p", "--fork", "--kill-child", kernelPath()],
@@ -129,15 +129,24 @@ export class KernelNode {
     return new Promise((ok, reject) => {
       if (this.#ended !== undefined) return reject(this.#ended);
       const timer = setTimeout(() => {
+        clearInterval(watch);
         const tail = this.console().split("\n").slice(-20).join("\n");
         reject(new Error(`the kernel node did not ${what} within ${timeout_ms} ms\n${tail}`));
       }, timeout_ms);
-      this.#onEnd.push((why) => {
+      // After a panic the kernel spins, and would until the time-out.
+      const watch = setInterval(() => {
+        if (this.console().includes("Kernel panic")) this.#child.kill("SIGKILL");
+      }, 1000);
+      const settle = (): void => {
         clearTimeout(timer);
+        clearInterval(watch);
+      };
+      this.#onEnd.push((why) => {
+        settle();
         reject(why);
       });
       start((n) => {
-        clearTimeout(timer);
+        settle();
         ok(n);
       });
     });

@@ -3,7 +3,8 @@
  * renames, sparse files, allocation, shared clusters, extended attributes, special files. The same seed does the same.
  * What the volume cannot do (no xattrs, no unwritten extents) is skipped and said.
  *
- * usage: workload [-s seed] [-k scale] DIR [PART...]        PARTS: names storm sparse falloc reflink xattr special bigdir churn
+ * usage: workload [-s seed] [-k scale] [-x max_xattr_bytes] DIR [PART...]
+ *        PARTS: names storm sparse falloc reflink xattr special bigdir churn
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,7 +21,7 @@
 #include <unistd.h>
 
 static uint64_t rng;
-static long scale = 100;
+static long scale = 100, max_xattr = 60000;
 static unsigned char *buffer;
 #define BUFFER (4 << 20)
 
@@ -307,7 +308,7 @@ static void xattr(void)
 				 (int)below(i % 7 == 0 ? 180 : 8),
 				 "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"
 				 "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn");
-			long n = below(10) == 0 ? below(f < 20 ? 60000 : 4000) : below(120);
+			long n = below(10) == 0 ? below(f < 20 || max_xattr < 4000 ? max_xattr : 4000) : below(120);
 			fill(n + 8);
 			if (setxattr(name, attr, buffer, n, 0) == 0)
 				continue;
@@ -419,10 +420,11 @@ int main(int argc, char **argv)
 	unsigned long seed = 1;
 	int c;
 
-	while ((c = getopt(argc, argv, "s:k:")) != -1)
+	while ((c = getopt(argc, argv, "s:k:x:")) != -1)
 		switch (c) {
 		case 's': seed = strtoul(optarg, NULL, 0); break;
 		case 'k': scale = strtol(optarg, NULL, 0); break;
+		case 'x': max_xattr = strtol(optarg, NULL, 0); break;
 		default: return 2;
 		}
 	if (optind >= argc || (buffer = malloc(BUFFER + 8)) == NULL || chdir(argv[optind]))
