@@ -225,7 +225,7 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("extent trees", () => {
           const judged = fsck(image);
           if (!judged.clean) throw new Error(judged.output);
         }),
-        { numRuns: 8, seed: 7 + max_shift, endOnFailure: true },
+        { numRuns: 3, seed: 7 + max_shift, endOnFailure: true },
       );
     }, 240_000);
   }

@@ -5,7 +5,8 @@
  * the middle hands one record on from leaf to leaf up to the end of the tree, and a removal draws one back. That costs as
  * many blocks as there are leaves on the right. Above `max_shift` leaves the leaf is split, or left short, instead,
  * and its l_count set to what it holds: full for everybody who looks, at the price of a few blocks, and it grows again with
- * the next insert. Only the last leaf under each interior node must have a full block's worth.
+ * the next insert. Only the last leaf under each interior node must have a full block's worth, and none but the last of the
+ * tree may have fewer than two records: the kernel BUGs when it rotates through one (ocfs2_shift_records_right).
  */
 import { extentRecsPerEb } from "../../format/disk/index.ts";
 import { unreachable } from "../../lib/fs_error.ts";
@@ -48,6 +49,9 @@ import {
   setTreeEnd,
   shiftTreeDepth,
 } from "./shape.ts";
+
+/** Leaves short of this many records are filled up or merged. Two would do for the kernel. */
+const MIN_RECORDS = 4;
 
 /** Records that a leaf has room for, whatever its l_count says. */
 const roomOf = (et: ExtentTree, path: Path): number =>
@@ -245,7 +249,7 @@ function canRefill(op: Op, et: ExtentTree, path: Path, short: number): boolean {
     if (steps % 16 === 0) prefetchRight(et, walk, et.max_shift - steps);
     const used = usedOf(dv, leafOf(walk).el) - emptyRecs(dv, leafOf(walk).el);
     if (isLastLeaf(et, walk)) return true;
-    if (used < room) return used > short;
+    if (used < room) return used - short >= MIN_RECORDS;
   }
   return false;
 }
@@ -293,57 +297,52 @@ function refill(op: Op, et: ExtentTree, path: Path, short: number): void {
   }
 }
 
-/** The leaf of `path`, not the last one, stays shorter than it was; an empty one borrows from a neighbour or goes. */
+/** The leaf of `path`, not the last one, stays shorter than it was. */
 function leaveShort(op: Op, et: ExtentTree, path: Path): void {
   const { dv } = op.osb.cache;
   const parent = path[path.length - 2]!;
-  const children = usedOf(dv, parent.el);
-  if (usedOf(dv, leafOf(path).el) === 0) {
-    if (!borrow(op, et, path)) {
-      settleLastLeaves(op, et, removeLeaf(op, et, path));
-      return;
-    }
-  } else settleCount(op, et, path, false);
-  if (parent.idx === children - 1) settleLastLeaf(op, et, path.slice(0, -1));
+  const last_here = parent.idx === usedOf(dv, parent.el) - 1;
+  const p = path.slice(0, -1);
+  if (last_here && p.length > 1 && !isLastLeaf(et, p)) settleLastLeaf(op, et, p);
+  else if (usedOf(dv, leafOf(path).el) >= MIN_RECORDS) settleCount(op, et, path, false);
+  else balance(op, et, path);
 }
 
-/** An empty leaf takes half of the records of the leaf on one of its sides, under the same parent. */
-function borrow(op: Op, et: ExtentTree, path: Path): boolean {
+/** A leaf with hardly any records shares with a neighbour under the same parent, or becomes one with it. */
+function balance(op: Op, et: ExtentTree, path: Path): void {
   const { dv } = op.osb.cache;
-  const parent = path[path.length - 2]!;
-  const leaf = leafOf(path);
-  const sibling = clonePath(path);
-  if (parent.idx > 0) {
-    prevLeaf(op, et, sibling);
-    const from = leafOf(sibling);
-    dropEmpty(op, from);
-    const used = usedOf(dv, from.el);
-    if (used >= 2) {
-      const keep = used >> 1;
-      appendRecs(op, leaf, recBytes(op, from.el, keep, used - keep));
-      replaceRecs(op, from, keep, used - keep, []);
-      settleCount(op, et, sibling, false);
-      settleCount(op, et, path, false);
-      setLeafStart(op, et, path, firstCpos(op, leaf));
-      return true;
-    }
-    nextLeaf(op, et, sibling);
+  const other = clonePath(path);
+  const forward = path[path.length - 2]!.idx === 0;
+  // A node that is not on the right edge has many children; so the neighbour is never the one that must stay full.
+  if (forward) nextLeaf(op, et, other);
+  else prevLeaf(op, et, other);
+  const [left, right] = forward ? [path, other] : [other, path];
+  const [l, r] = [leafOf(left), leafOf(right)];
+  dropEmpty(op, forward ? r : l);
+  const nl = usedOf(dv, l.el);
+  const nr = usedOf(dv, r.el);
+  const was_empty = nl === 0;
+  const keep = nl + nr < 2 * MIN_RECORDS ? nl + nr : (nl + nr) >> 1;
+  if (nl < keep) {
+    appendRecs(op, l, recBytes(op, r.el, 0, keep - nl));
+    replaceRecs(op, r, 0, keep - nl, []);
+  } else {
+    const moved = recBytes(op, l.el, keep, nl - keep);
+    replaceRecs(op, l, keep, nl - keep, []);
+    const { u8 } = op.osb.cache;
+    op.modify(r.bh);
+    u8.copyWithin(recAt(r.el, nl - keep), recAt(r.el, 0), recAt(r.el, nr));
+    u8.set(moved, recAt(r.el, 0));
+    setUsed(dv, r.el, nr + nl - keep);
   }
-  // The last leaf under a node must stay full, so it lends nothing.
-  if (parent.idx + 2 >= usedOf(dv, parent.el)) return false;
-  nextLeaf(op, et, sibling);
-  const from = leafOf(sibling);
-  dropEmpty(op, from);
-  const used = usedOf(dv, from.el);
-  if (used < 2) return false;
-  const n = used >> 1;
-  appendRecs(op, leaf, recBytes(op, from.el, 0, n));
-  setLeafStart(op, et, path, firstCpos(op, leaf));
-  replaceRecs(op, from, 0, n, []);
-  setLeafStart(op, et, sibling, firstCpos(op, from));
-  settleCount(op, et, sibling, false);
-  settleCount(op, et, path, false);
-  return true;
+  if (was_empty) setLeafStart(op, et, left, firstCpos(op, l));
+  settleCount(op, et, left, false);
+  if (keep === nl + nr) {
+    settleLastLeaves(op, et, removeLeaf(op, et, right));
+    return;
+  }
+  setLeafStart(op, et, right, firstCpos(op, r));
+  settleCount(op, et, right, isLastLeaf(et, right));
 }
 
 // The last leaf under each node ----------------------------------------------------------------------------------------
@@ -368,8 +367,8 @@ function settleLastLeaf(op: Op, et: ExtentTree, path: Path): void {
   let total = 0;
   const room = extentRecsPerEb(et.osb.geo.blocksize);
   let first = children;
-  // Those before the last one keep a record each.
-  while (total < room + (children - 1 - first)) {
+  // Those before the last one keep enough to be leaves.
+  while (total < room + MIN_RECORDS * (children - 1 - first)) {
     if (--first < 0) break;
     const child = readChild(op, et, bh, el, first);
     const node = { bh: child, el: child.addr + LIST_OFF, idx: 0 };
