@@ -4,52 +4,72 @@
  *
  * Two nodes that lock the same two directories in different orders wait for each other for ever. The rule: the one that is
  * above the other first, otherwise the one with the lower block number. And a directory that is moved below itself would be cut off
- * from the root with all it holds; that is checked under the cluster's rename lock, which keeps every other such move off.
+ * from the root with all it holds; that is checked under the cluster's rename lock, which keeps other nodes' moves off.
+ * Within the node only one rename between directories runs at a time, as the VFS has it (s_vfs_rename_mutex).
  *
- * Finding out takes the lock of each directory on the way up at PR and gives it back at once. That must happen before the
- * operation holds any of them at EX, and not again when it is run again holding them. So what was found is kept with
- * the operation's lock set: under the rename lock it stays true, and without it (a file changes directories) it only
- * chooses an order, as in the kernel.
+ * Finding out takes the lock of each directory on the way up at PR and gives it back at once (seen.ts). What was seen is
+ * kept over the runs of the operation: under the rename lock it stays true; without it (a file changes directories) it
+ * only chooses an order, as in the kernel.
  */
-import { PR } from "../../dlmglue/lock_res.ts";
-import type { LockSet } from "../../dlmglue/lock_set.ts";
+import { EX, LockRes, PR } from "../../dlmglue/lock_res.ts";
 import { Corruption } from "../../lib/fs_error.ts";
+import { WaitQueue, waitOn } from "../../lib/wait.ts";
 import type { Inode } from "../inode.ts";
 import type { Op } from "../op.ts";
+import type { Osb } from "../osb.ts";
 import { findEntry, openDir } from "./dir.ts";
 import { iget, type Locked, lockDir } from "./iget.ts";
 import { DOT_DOT } from "./name.ts";
+import { seenBy, withPr } from "./seen.ts";
 
 /** Deeper trees than any path can name are taken for a circle. */
 const MAX_DEPTH = 1 << 16;
 
-/** Ancestors found for a lock set, by directory. */
-const walked = new WeakMap<LockSet, Map<number, readonly number[]>>();
-
-/** Runs `fn` with the inode's lock at PR and gives it back, unless the operation holds it at EX anyway. */
-export function withPr<T>(op: Op, inode: Inode, fn: () => T): T {
-  const value = fn();
-  const res = op.osb.glue.metaLock(inode);
-  if (op.locks.level(res) === PR) op.locks.release(res);
-  return value;
-}
-
 function parentOf(op: Op, ino: number): number {
+  const { parents } = seenBy(op);
+  const known = parents.get(ino);
+  if (known !== undefined) return known;
   const inode = op.osb.inodes.get(ino);
-  return withPr(op, inode, () => {
+  const parent = withPr(op, inode, () => {
     const { di_bh } = iget(op, ino);
     const up = findEntry(openDir(op, inode, di_bh), DOT_DOT);
     if (up === undefined) throw new Corruption("ancestry", { dir: ino, found: 'no ".."' });
     return up.ino;
   });
+  parents.set(ino, parent);
+  return parent;
+}
+
+/** The node's own lock around renames between directories: a lock resource that no other node ever hears of. */
+const mutexes = new WeakMap<Osb, { readonly res: LockRes; readonly free: WaitQueue }>();
+
+/** Held until the operation ends. Comes before every cluster lock. */
+export function renameMutex(op: Op): void {
+  let m = mutexes.get(op.osb);
+  if (m === undefined) {
+    m = { res: new LockRes("rename mutex", { letter: "-" }, null), free: new WaitQueue() };
+    m.res.level = EX;
+    mutexes.set(op.osb, m);
+  }
+  const { res, free } = m;
+  if (op.locks.level(res) !== undefined) return;
+  if (res.ex_holders > 0) {
+    if (free.length === 0) res.whenIdle(PR, () => free.wakeAll());
+    waitOn(free);
+  }
+  res.hold(op.locks, EX);
+}
+
+/** Takes the cluster's rename lock: what was seen of parents before may have changed, what is seen now will not. */
+export function renameLock(op: Op): void {
+  const res = op.osb.glue.rename_lockres;
+  if (op.locks.level(res) !== undefined) return;
+  seenBy(op).parents.clear();
+  op.osb.glue.lock(op.locks, res, EX);
 }
 
 /** The directories above `ino`, nearest first, the root last. */
 export function ancestorsOf(op: Op, ino: number): readonly number[] {
-  let known = walked.get(op.locks);
-  if (known === undefined) walked.set(op.locks, (known = new Map()));
-  const found = known.get(ino);
-  if (found !== undefined) return found;
   const { root_blkno } = op.osb.geo;
   const above: number[] = [];
   for (let at = ino; at !== root_blkno; ) {
@@ -57,7 +77,6 @@ export function ancestorsOf(op: Op, ino: number): readonly number[] {
     above.push(at);
     if (above.length > MAX_DEPTH) throw new Corruption("ancestry", { dir: ino, found: "a directory in a circle" });
   }
-  known.set(ino, above);
   return above;
 }
 
@@ -82,12 +101,4 @@ export function doubleLock(op: Op, a: Inode, b: Inode): [Locked, Locked] {
   }
   const first = lockDir(op, b, true);
   return [lockDir(op, a, true), first];
-}
-
-/** Gives back what doubleLock took, before anything was changed. */
-export function doubleUnlock(op: Op, a: Inode, b: Inode): void {
-  for (const inode of a === b ? [a] : [a, b]) {
-    const res = op.osb.glue.metaLock(inode);
-    if (op.locks.level(res) !== undefined) op.locks.release(res);
-  }
 }

@@ -16,7 +16,7 @@ import {
   OCFS2_LINKS_HI_SHIFT,
 } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
-import { FsError } from "../../lib/fs_error.ts";
+import { Corruption, FsError } from "../../lib/fs_error.ts";
 import { dinodeOf, type Inode, inodeLock } from "../inode.ts";
 import type { Op } from "../op.ts";
 import type { Osb } from "../osb.ts";
@@ -90,7 +90,12 @@ export function setLinks(di: Dinode, links: number): void {
   di.i_links_count_hi = links >>> OCFS2_LINKS_HI_SHIFT;
 }
 
-export const addLinks = (di: Dinode, n: number): void => setLinks(di, linksOf(di) + n);
+/** Throws Corruption where a count would fall below zero. */
+export function addLinks(di: Dinode, n: number): void {
+  const links = linksOf(di) + n;
+  if (links < 0) throw new Corruption("namei.links", { ino: di.i_blkno, nlink: linksOf(di), found: "too few links" });
+  setLinks(di, links);
+}
 
 /**
  * The most links that the inode may have. The kernel's ocfs2_link_max lets every inode of a volume with indexed

@@ -167,6 +167,8 @@ export function extendDir(dir: Dir): Bh {
 export function newExtentList(osb: Osb, di: Dinode): ExtentList {
   const { blocksize } = osb.geo;
   const inline_xattr = di.i_dyn_features & DYN_FEATURES.INLINE_XATTR ? di.i_xattr_inline_size : 0;
+  if (inline_xattr > maxInlineData(blocksize))
+    throw new Corruption("dir.new_extent_list", { ino: di.i_blkno, i_xattr_inline_size: inline_xattr });
   osb.cache.u8.fill(0, di.off + ID2_OFF, di.off + blocksize - inline_xattr);
   const el = di.i_list;
   el.l_count = extentRecsPerInodeWithXattr(blocksize, di);

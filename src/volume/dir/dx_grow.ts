@@ -30,6 +30,7 @@ import {
   type DxPlace,
   dxBlockInCluster,
   dxListAppend,
+  dxLookupExtent,
   dxLookupLeaf,
   dxRootIsInline,
   dxRootOf,
@@ -205,6 +206,15 @@ function rebalance(dir: Dir, root_bh: Bh, place: DxPlace, hash: DxHash): void {
   const split = dxSplitHash(majors, place.cpos, hash.major);
   if (split === undefined)
     throw enospc("dx.rebalance", { dir: inode.ino, hash: hash.major, found: "a leaf full of one hash" });
+
+  const before = dxLookupExtent(dir, root_bh, split);
+  if (before.cpos + before.clusters - 1 !== place.cpos)
+    throw new Corruption("dx.rebalance", {
+      dir: inode.ino,
+      leaf_cpos: place.cpos,
+      split,
+      found: "a hash of another leaf",
+    });
 
   op.modify(root_bh);
   const cluster = newLeafCluster(dir);

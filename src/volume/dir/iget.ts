@@ -3,7 +3,7 @@
  * __ocfs2_mknod_locked).
  */
 import type { Bh } from "../../block/buffer_cache.ts";
-import { EX } from "../../dlmglue/lock_res.ts";
+import { EX, type LockRes } from "../../dlmglue/lock_res.ts";
 import {
   type Dinode,
   DYN_FEATURES,
@@ -91,33 +91,54 @@ export function checkAlive(dir: Locked): void {
 
 /** i_generation of the next inode: counts from a random start, so that a block used again is never the same file. */
 const generations = new WeakMap<Osb, { next: number }>();
+/** The generation that an operation gives: the same in all its runs. */
+const given = new WeakMap<Op, number>();
 
-function nextGeneration(op: Op): number {
-  let g = generations.get(op.osb);
-  if (g === undefined) {
-    g = { next: op.osb.random.u32() };
-    generations.set(op.osb, g);
-  }
-  const counter = g;
-  op.onSuccess(() => {
-    counter.next = (counter.next + 1) >>> 0;
-  });
+function newGeneration(op: Op): number {
+  const known = given.get(op);
+  if (known !== undefined) return known;
+  let counter = generations.get(op.osb);
+  if (counter === undefined) generations.set(op.osb, (counter = { next: op.osb.random.u32() }));
   // 0 means "not known" in Inode.generation.
-  return counter.next === 0 ? 1 : counter.next;
+  const generation = counter.next === 0 ? 1 : counter.next;
+  counter.next = (generation + 1) >>> 0;
+  given.set(op, generation);
+  return generation;
 }
 
-/** The object for a block that becomes an inode now. */
+/**
+ * The object for a block that becomes an inode now. One that is there already is taken over with its meta lock, whether a
+ * run before this one made it (and waits for that lock) or a file that was deleted left it.
+ */
 function newInodeObject(op: Op, blkno: number, generation: number): Inode {
-  const { inodes } = op.osb;
-  const old = inodes.peek(blkno);
-  // The run before this one was undone while it waited, perhaps for this inode's very lock: the object stays the same.
-  if (old !== undefined && old.generation === generation && !inUse(old)) return old;
-  if (old !== undefined && inUse(old))
-    throw new Corruption("iget.new", { blkno, found: "a free inode that is in use", nlookup: old.nlookup });
-  inodes.delete(blkno);
-  const inode = inodes.get(blkno);
-  inode.generation = generation;
+  const inode = op.osb.inodes.get(blkno);
+  if (inUse(inode))
+    throw new Corruption("iget.new", { blkno, found: "a free inode that is in use", nlookup: inode.nlookup });
+  if (inode.generation !== generation) {
+    becomeAnother(op, inode);
+    inode.dropCaches();
+    inode.generation = generation;
+  }
   return inode;
+}
+
+/** The lock of the inode that the operation made, or waits for, in its last run. */
+const new_locks = new WeakMap<Op, LockRes>();
+
+/**
+ * The new inode's lock at EX. Nobody else wants it, but it may have to be asked for; and the next run may get another
+ * block from the allocator. So it is not kept when the run is undone: two operations would wait for each other's blocks.
+ */
+function lockNewInode(op: Op, inode: Inode): void {
+  const { glue } = op.osb;
+  const res = glue.metaLock(inode);
+  const last = new_locks.get(op);
+  if (last !== undefined && last !== res && op.locks.level(last) !== undefined) op.locks.release(last);
+  new_locks.set(op, res);
+  glue.lock(op.locks, res, EX);
+  op.onUndo(() => {
+    if (op.locks.level(res) !== undefined) op.locks.release(res);
+  });
 }
 
 /** What a new inode is to be. `nlink` as it goes to the disk: 2 for directories. */
@@ -135,9 +156,9 @@ export interface InodeSpec {
 export function newInode(op: Op, dir: Locked, cred: Cred, spec: InodeSpec): Locked {
   const { osb } = op;
   const got = claimInode(op, dir.inode);
-  const generation = nextGeneration(op);
+  const generation = newGeneration(op);
   const inode = newInodeObject(op, got.blkno, generation);
-  osb.glue.lock(op.locks, osb.glue.metaLock(inode), EX);
+  lockNewInode(op, inode);
   const di_bh = op.create(inode, got.blkno, osb.kinds.dinode);
   const di = dinodeOf(op, di_bh);
   const setgid = (dir.di.i_mode & S_ISGID) !== 0;

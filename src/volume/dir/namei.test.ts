@@ -160,7 +160,7 @@ describe.skipIf(base.length === 0)("names", () => {
   test("symlinks of every length come back, short ones without a block", () => {
     const { blocksize } = osb.geo;
     for (const len of [1, 5, 60, blocksize - 0xc0 - 1, blocksize - 0xc0, blocksize - 1, blocksize, 2047, 2048, 4095]) {
-      const target = "t".repeat(len - 1) + "!";
+      const target = `${"t".repeat(len - 1)}!`;
       const a = run((op) => ns.symlink(op, root, N(`s${len}`), N(target), cred));
       expect(a).toMatchObject({ size: len, blocks: len < blocksize - 0xc0 ? 0 : 8 });
       expect(nameText(run((op) => ns.readlink(op, a.ino)))).toBe(target);

@@ -15,10 +15,11 @@ import { type Inode, inodeChanged } from "../inode.ts";
 import type { Op } from "../op.ts";
 import { addLinks, checkLinkRoom, checkMayChange, linksOf, setLinks, stamp } from "./attr.ts";
 import { addEntry, type Dir, deleteEntry, type Entry, fillNewDir, findEntry, isEmptyDir, openDir } from "./dir.ts";
-import { type Cred, checkAlive, iget, type Locked, lockDir, lockInode, newInode } from "./iget.ts";
+import { type Cred, checkAlive, type Locked, lockDir, lockInode, newInode } from "./iget.ts";
 import { inode_hooks } from "./inode_hooks.ts";
 import { checkNameLength, checkNewName, isDots, type Name, nameText } from "./name.ts";
 import { orphanAdd, orphanDelete } from "./orphan.ts";
+import { igetNamed } from "./seen.ts";
 import { writeSymlink } from "./symlink.ts";
 
 /** FsError about a name in a directory. */
@@ -31,7 +32,7 @@ export function lookup(op: Op, dir: Inode, name: Name): Locked | undefined {
   const d = lockDir(op, dir);
   const entry = findEntry(openDir(op, dir, d.di_bh), name);
   if (entry === undefined) return undefined;
-  return entry.ino === dir.ino ? d : iget(op, entry.ino);
+  return entry.ino === dir.ino ? d : igetNamed(op, dir, name, entry.ino);
 }
 
 /** What a new name is to lead to. */
@@ -148,7 +149,7 @@ function findVictim(op: Op, d: Locked, name: Name): Victim {
   if (entry === undefined) throw nameError(Errno.ENOENT, "unlink", d.inode, name);
   // Append-only directories take names but never give one up.
   checkMayChange(d.di, true);
-  const child = iget(op, entry.ino, true);
+  const child = igetNamed(op, d.inode, name, entry.ino, true);
   checkMayChange(child.di, true);
   return { dir, entry, child };
 }

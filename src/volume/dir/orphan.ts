@@ -9,6 +9,9 @@
 import type { Bh } from "../../block/buffer_cache.ts";
 import { I_FLAGS, isDir, modeToFileType, SYSTEM_INODE } from "../../format/disk/index.ts";
 import { Corruption } from "../../lib/fs_error.ts";
+import { WAIT } from "../../lib/wait.ts";
+import { dropAllocatorLocks } from "../alloc/alloc_locks.ts";
+import { allocState } from "../alloc/alloc_state.ts";
 import { dinodeOf, type Inode, inodeChanged, inodeLock } from "../inode.ts";
 import type { Op } from "../op.ts";
 import { addLinks } from "./attr.ts";
@@ -25,10 +28,15 @@ export const orphanName = (ino: number, dio = false): Name =>
 export const isDioOrphan = (name: Name): boolean =>
   name.length > DIO_PREFIX.length && Buffer.from(name.subarray(0, DIO_PREFIX.length)).toString() === DIO_PREFIX;
 
-/** The orphan directory of a slot, locked for change. */
+/** The orphan directory of a slot, locked for change. It comes before the allocators: if it must be waited for, they are given back. */
 function lockOrphanDir(op: Op, slot: number): { inode: Inode; bh: Bh } {
   const inode = op.osb.sysfile(SYSTEM_INODE.ORPHAN_DIR, slot);
-  return { inode, bh: inodeLock(op, inode, true) };
+  try {
+    return { inode, bh: inodeLock(op, inode, true) };
+  } catch (err) {
+    if (err === WAIT) dropAllocatorLocks(op, allocState(op.osb), -1);
+    throw err;
+  }
 }
 
 function addName(op: Op, child: Locked, dio: boolean): void {

@@ -20,6 +20,17 @@ import { DE_NAME_OFF, entryAt, entryIsSound, type Region, settleOffset } from ".
  */
 export type Emit = (ino: number, dt: number, name_addr: number, name_len: number, next: number) => boolean;
 
+const SLASH = 0x2f;
+
+/** A name that no path can hold would lead whoever believes it elsewhere (verify_dirent_name). */
+function checkName(dir: Dir, r: Region, off: number, addr: number, len: number): void {
+  const { u8 } = dir.osb.cache;
+  let sound = len > 0;
+  for (let at = addr; at < addr + len; at++) if (u8[at] === 0 || u8[at] === SLASH) sound = false;
+  if (!sound)
+    throw new Corruption("dir.read", { dir: dir.inode.ino, blkno: r.blkno, off, found: "a name that cannot be" });
+}
+
 /** Emits a region's entries from `offset` on; `base` is the region's position. Returns the offset where it stopped. */
 function emitRegion(dir: Dir, r: Region, base: number, offset: number, emit: Emit): { off: number; full: boolean } {
   let off = settleOffset(dir.osb, r, offset);
@@ -30,6 +41,7 @@ function emitRegion(dir: Dir, r: Region, base: number, offset: number, emit: Emi
       throw new Corruption("dir.read", { dir: dir.inode.ino, blkno: r.blkno, off, found: "a bad directory entry" });
     const { inode: ino, rec_len } = de;
     const next = base + off + rec_len;
+    if (ino !== 0) checkName(dir, r, off, de.off + DE_NAME_OFF, de.name_len);
     if (ino !== 0 && !emit(ino, fileTypeToDt(de.file_type), de.off + DE_NAME_OFF, de.name_len, next))
       return { off, full: true };
     off += rec_len;

@@ -2,26 +2,26 @@
  * Renaming (namei.c: ocfs2_rename; RENAME_EXCHANGE and RENAME_NOREPLACE, which the kernel's OCFS2 refuses, are ours in
  * its manner).
  *
- * Order of locks: the rename lock of the cluster when a directory changes its parent, both parents (ancestry.ts), what is
- * renamed, what is replaced, the orphan directory.
+ * Order of locks: the node's rename mutex and the rename lock of the cluster when a directory changes its parent, both
+ * parents (ancestry.ts), what is renamed and what is replaced, the orphan directory.
  *
  * Whether a directory is renamed is known only after a look at the names, and the rename lock comes before the locks that
  * such a look needs. So the names are looked at first, at PR, and the locks given back; if they mean something else once
- * the parents are locked, we begin again.
+ * the parents are locked, we start over.
  */
-import { EX } from "../../dlmglue/lock_res.ts";
 import { isDir, modeToFileType, OCFS2_FT_DIR } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
 import { Corruption, einval, FsError } from "../../lib/fs_error.ts";
 import { type Inode, inodeChanged } from "../inode.ts";
 import type { Op } from "../op.ts";
-import { ancestorsOf, doubleLock, doubleUnlock, withPr } from "./ancestry.ts";
+import { ancestorsOf, doubleLock, renameLock, renameMutex } from "./ancestry.ts";
 import { addLinks, checkLinkRoom, checkMayChange, stamp } from "./attr.ts";
 import { addEntry, deleteEntry, type Entry, findEntry, openDir, updateEntry } from "./dir.ts";
 import { checkAlive, iget, type Locked, lockDir } from "./iget.ts";
 import { inode_hooks } from "./inode_hooks.ts";
 import { checkNameLength, checkNewName, DOT_DOT, isDots, type Name } from "./name.ts";
 import { checkEmpty, dropLink, nameError } from "./namei.ts";
+import { look, nameLeadsTo, startOver } from "./seen.ts";
 
 export const RENAME_NOREPLACE = 1;
 export const RENAME_EXCHANGE = 2;
@@ -33,7 +33,7 @@ interface Peeked {
 
 /** What a name leads to now, without keeping the directory locked. */
 function peekName(op: Op, dir: Inode, name: Name): Peeked | undefined {
-  return withPr(op, dir, () => {
+  return look(op, dir, name, () => {
     const entry = findEntry(openDir(op, dir, lockDir(op, dir).di_bh), name);
     return entry && { ino: entry.ino, is_dir: entry.file_type === OCFS2_FT_DIR };
   });
@@ -53,7 +53,9 @@ interface Side {
 }
 
 function sideOf(op: Op, dir: Locked, name: Name): Side {
-  return { dir, name, entry: findEntry(openDir(op, dir.inode, dir.di_bh), name) };
+  const entry = findEntry(openDir(op, dir.inode, dir.di_bh), name);
+  nameLeadsTo(op, dir.inode, name, entry?.ino ?? 0);
+  return { dir, name, entry };
 }
 
 /** Both parents locked in order, under the rename lock if need be, with what the names lead to. */
@@ -70,26 +72,23 @@ function lockSides(
     const d = lockDir(op, old_dir, true);
     return [sideOf(op, d, old_name), sideOf(op, d, new_name)];
   }
-  for (let tries = 0; ; tries++) {
-    const old_peek = peekName(op, old_dir, old_name);
-    if (old_peek === undefined) throw nameError(Errno.ENOENT, "rename", old_dir, old_name);
-    const new_peek = peekName(op, new_dir, new_name);
-    const moves_dir = old_peek.is_dir || (exchange && new_peek?.is_dir === true);
-    if (moves_dir) {
-      op.osb.glue.lock(op.locks, op.osb.glue.rename_lockres, EX);
-      checkNoLoop(op, old_peek.ino, new_dir, new_name);
-      if (exchange && new_peek !== undefined) checkNoLoop(op, new_peek.ino, old_dir, old_name);
-      // The name that is replaced lies above what replaces it, so it is not empty.
-      else if (new_peek !== undefined && ancestorsOf(op, old_dir.ino).includes(new_peek.ino))
-        throw nameError(Errno.ENOTEMPTY, "rename", new_dir, new_name);
-    }
-    const [d_old, d_new] = doubleLock(op, old_dir, new_dir);
-    const from = sideOf(op, d_old, old_name);
-    const to = sideOf(op, d_new, new_name);
-    if (from.entry?.ino === old_peek.ino && to.entry?.ino === new_peek?.ino) return [from, to];
-    if (tries === 8) throw nameError(Errno.EAGAIN, "rename", old_dir, old_name);
-    doubleUnlock(op, old_dir, new_dir);
+  renameMutex(op);
+  const old_peek = peekName(op, old_dir, old_name);
+  if (old_peek === undefined) throw nameError(Errno.ENOENT, "rename", old_dir, old_name);
+  const new_peek = peekName(op, new_dir, new_name);
+  if (old_peek.is_dir || (exchange && new_peek?.is_dir === true)) {
+    renameLock(op);
+    checkNoLoop(op, old_peek.ino, new_dir, new_name);
+    if (exchange && new_peek !== undefined) checkNoLoop(op, new_peek.ino, old_dir, old_name);
+    // The name that is replaced lies above what replaces it, so it is not empty.
+    else if (new_peek !== undefined && ancestorsOf(op, old_dir.ino).includes(new_peek.ino))
+      throw nameError(Errno.ENOTEMPTY, "rename", new_dir, new_name);
   }
+  const [d_old, d_new] = doubleLock(op, old_dir, new_dir);
+  const from = sideOf(op, d_old, old_name);
+  const to = sideOf(op, d_new, new_name);
+  if (from.entry?.ino !== old_peek.ino || to.entry?.ino !== new_peek?.ino) startOver(op);
+  return [from, to];
 }
 
 /** Lets ".." of a directory that changed its parent lead to the new one. Throws Corruption when it led elsewhere. */
@@ -126,6 +125,20 @@ function checkReplace(op: Op, moved: Locked, target: Locked, new_dir: Inode, nam
   if (to_dir) checkEmpty(op, target);
 }
 
+/**
+ * What is renamed and what is replaced, both at EX. The directory's lock keeps other nodes apart, but not operations of this
+ * one: so always in the same order.
+ */
+function lockChildren(op: Op, moved: number, target: number | undefined): [Locked, Locked | undefined] {
+  if (target === undefined) return [iget(op, moved, true), undefined];
+  if (moved < target) {
+    const first = iget(op, moved, true);
+    return [first, iget(op, target, true)];
+  }
+  const first = iget(op, target, true);
+  return [iget(op, moved, true), first];
+}
+
 /** What a rename left behind: the inode that was replaced, if it lost its name. */
 export interface Renamed {
   readonly moved: Inode;
@@ -158,11 +171,10 @@ export function rename(
 
   checkMayChange(from.dir.di, true);
   checkMayChange(to.dir.di, to.entry !== undefined);
-  const moved = iget(op, from.entry.ino, true);
+  const [moved, target] = lockChildren(op, from.entry.ino, to.entry?.ino);
   checkMayChange(moved.di, true);
   if (isDir(moved.di.i_mode) !== (from.entry.file_type === OCFS2_FT_DIR))
     throw new Corruption("namei.rename", { ino: moved.inode.ino, file_type: from.entry.file_type });
-  const target = to.entry === undefined ? undefined : iget(op, to.entry.ino, true);
   inode_hooks.remoteDentryDelete(op, old_dir, moved.inode);
   if (target !== undefined) inode_hooks.remoteDentryDelete(op, new_dir, target.inode);
 

@@ -121,9 +121,17 @@ function removeInode(op: Op, inode: Inode): void {
   });
 }
 
-/** The locks of an inode that is no more. Nobody holds them: the task has let go of its own. */
-function dropLocks(osb: Osb, inode: Inode): void {
-  for (const res of [inode.open_lockres, inode.rw_lockres, inode.meta_lockres]) osb.glue.drop(res, () => {});
+/** The cluster forgets the locks of an inode that is no more, once nothing is on its way for them. */
+function* dropLocks(osb: Osb, inode: Inode): Task<void> {
+  const { glue } = osb;
+  for (const res of [inode.open_lockres, inode.rw_lockres, inode.meta_lockres]) {
+    if (res === null) continue;
+    while (res.downconverting) yield* wait<void>((cb) => glue.quiet.add(() => cb(null)));
+    // Somebody still asks for it and will be told ESTALE; the lock stays until the inode object goes.
+    if (res.requested !== null || res.wants.length > 0 || res.ex_holders + res.pr_holders > 0) continue;
+    yield* wait<void>((cb) => glue.drop(res, () => cb(null)));
+  }
+  inode.open_lockres = inode.rw_lockres = inode.meta_lockres = null;
 }
 
 /** undefined, too, when another wipe of the same inode has just ended. */
@@ -143,7 +151,6 @@ function* planWipe(osb: Osb, inode: Inode, locks: LockSet): Task<WipePlan | unde
 export function* wipeInode(osb: Osb, inode: Inode): Task<boolean> {
   const locks = new LockSet();
   const running = wipesOf(osb);
-  let wiped = false;
   running.count++;
   inode.task_count++;
   try {
@@ -157,13 +164,14 @@ export function* wipeInode(osb: Osb, inode: Inode): Task<boolean> {
     yield* inode_hooks.removeXattrs(osb, inode, locks);
     yield* inode_hooks.removeRefcountTree(osb, inode, locks);
     yield* wait(osb.step((op) => removeInode(op, inode), locks));
-    wiped = true;
+    inodeRelease(inode, locks);
+    locks.releaseAll();
+    yield* dropLocks(osb, inode);
     return true;
   } finally {
     inode.task_count--;
     inodeRelease(inode, locks);
     locks.releaseAll();
-    if (wiped) dropLocks(osb, inode);
     if (--running.count === 0) running.idle.wakeAll();
   }
 }

@@ -1,0 +1,82 @@
+/**
+ * What an operation on names must know of its own earlier runs.
+ *
+ * An operation that waits is undone and run again from the start, holding the cluster locks that it has got. Between two
+ * of its runs other operations of this node run, under the same locks: a cluster lock keeps other nodes off, not them.
+ * Within a run nothing can change, so the answer is right; but the next run may find the name leading elsewhere, and
+ * then it holds locks of things that it has nothing to do with any more, while it waits for others out of order: two
+ * such operations wait for each other for ever. So each remembers what its names led to, and when that changed gives
+ * everything back and begins anew.
+ *
+ * In the same way a mere look at a directory gives its lock back at once, and is not repeated in later runs.
+ */
+import { PR } from "../../dlmglue/lock_res.ts";
+import type { LockSet } from "../../dlmglue/lock_set.ts";
+import { WaitQueue, waitOn } from "../../lib/wait.ts";
+import type { Inode } from "../inode.ts";
+import type { Op } from "../op.ts";
+import { iget, type Locked } from "./iget.ts";
+import type { Name } from "./name.ts";
+
+interface Seen {
+  /** Parents, by directory. */
+  readonly parents: Map<number, number>;
+  /** Results of `look`, by key. */
+  readonly looks: Map<string, unknown>;
+  /** What names led to in the run before, 0 for nothing, by key. */
+  readonly names: Map<string, number>;
+}
+
+const seen = new WeakMap<LockSet, Seen>();
+
+/** What this operation has seen in its runs. */
+export function seenBy(op: Op): Seen {
+  let s = seen.get(op.locks);
+  if (s === undefined) seen.set(op.locks, (s = { parents: new Map(), looks: new Map(), names: new Map() }));
+  return s;
+}
+
+const keyOf = (dir: Inode, name: Name): string => `${dir.ino}/${Buffer.from(name).toString("latin1")}`;
+
+/** Gives all locks back and runs the operation again as if for the first time. Nothing is changed yet, or it is undone. */
+export function startOver(op: Op): never {
+  seen.delete(op.locks);
+  op.locks.releaseAll();
+  const next_turn = new WaitQueue();
+  op.osb.ready(() => next_turn.wakeAll());
+  waitOn(next_turn);
+}
+
+/**
+ * Says what a name in a locked directory leads to (0: nothing), before that is locked; starts over when it was something else
+ * in an earlier run. Operations that use it cannot be steps of a task: their locks are theirs alone.
+ */
+export function nameLeadsTo(op: Op, dir: Inode, name: Name, ino: number): void {
+  const before = seen.get(op.locks)?.names.get(keyOf(dir, name));
+  if (before !== undefined && before !== ino) startOver(op);
+  op.onUndo(() => void seenBy(op).names.set(keyOf(dir, name), ino));
+}
+
+/** The inode that a name in a locked directory leads to, locked. */
+export function igetNamed(op: Op, dir: Inode, name: Name, ino: number, ex = false): Locked {
+  nameLeadsTo(op, dir, name, ino);
+  return iget(op, ino, ex);
+}
+
+/** Runs `fn` with the inode's lock at PR and gives it back, unless the operation holds it at EX anyway. */
+export function withPr<T>(op: Op, inode: Inode, fn: () => T): T {
+  const value = fn();
+  const res = op.osb.glue.metaLock(inode);
+  if (op.locks.level(res) === PR) op.locks.release(res);
+  return value;
+}
+
+/** What `fn` finds out about a name under the directory's lock at PR, found once for all runs of the operation. */
+export function look<T>(op: Op, dir: Inode, name: Name, fn: () => T): T {
+  const { looks } = seenBy(op);
+  const key = keyOf(dir, name);
+  if (looks.has(key)) return looks.get(key) as T;
+  const value = withPr(op, dir, fn);
+  looks.set(key, value);
+  return value;
+}
