@@ -248,6 +248,26 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("reflinks", () => {
     clean(b, image);
   });
 
+  test("what was copied for a write is on the disk when the commit is", () => {
+    const image = small();
+    const b = new Bench(openImage(image, {}, (arena, data) => new DelayedDevice(arena, data, 8)));
+    const { osb } = b.v;
+    const a = b.create();
+    b.write(a, 0, pattern(300_000, 1));
+    const c = b.reflink(a);
+    b.write(c, 50_000, pattern(20, 2));
+    let committed = false;
+    osb.journal.commitTid(b.inode(c).sync_tid)(() => {
+      committed = true;
+    });
+    while (!committed) osb.pump();
+    const crashed = image.slice();
+    const again = new Bench(openImage(crashed));
+    again.files = b.files;
+    again.check("after the crash");
+    clean(again, crashed);
+  });
+
   test("the mapping of a direct write to a clone is not committed before its data is on the disk", () => {
     const image = small();
     let dev: HoldingDevice | undefined;

@@ -18,7 +18,7 @@ import {
 } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
 import { assert, Corruption, FsError } from "../../lib/fs_error.ts";
-import { type Task, wait } from "../../lib/task.ts";
+import { spawn, type Task, wait } from "../../lib/task.ts";
 import { WAIT } from "../../lib/wait.ts";
 import { dropAllocatorLocks } from "../alloc/alloc_locks.ts";
 import { allocState } from "../alloc/alloc_state.ts";
@@ -94,7 +94,17 @@ function learn(op: Op, blkno: number): RefcountTree {
 function forget(osb: Osb, tree: RefcountTree): void {
   const trees = treesOf(osb);
   if (trees.get(tree.ci_blkno) === tree) trees.delete(tree.ci_blkno);
-  tree.lockres.whenIdle(NL, () => osb.glue.drop(tree.lockres, () => {}));
+  const res = tree.lockres;
+  res.whenIdle(NL, () => osb.ready(() => spawn(dropLock(osb, res), () => {})));
+}
+
+/** The cluster forgets the lock of a tree that is no more, once nothing is on its way for it. */
+function* dropLock(osb: Osb, res: LockRes): Task<void> {
+  const { glue } = osb;
+  while (res.downconverting) yield* wait<void>((cb) => glue.quiet.add(() => cb(null)));
+  // Somebody still asks for it and will find another tree, or none: the lock stays with the domain.
+  if (res.requested !== null || res.wants.length > 0 || res.ex_holders + res.pr_holders > 0) return;
+  yield* wait<void>((cb) => glue.drop(res, () => cb(null)));
 }
 
 function lockTree(op: Op, tree: RefcountTree): void {
@@ -175,6 +185,23 @@ function freshTree(op: Op, blkno: number): RefcountTree {
   return tree;
 }
 
+/** The lock of the tree that the operation made, or waits for, in its last run. */
+const new_locks = new WeakMap<Op, LockRes>();
+
+/**
+ * The new tree's lock at EX. Nobody else wants it, but it may have to be asked for; and the next run may get another
+ * block from the allocator. So it is not kept when the run is undone: two operations would wait for each other's blocks.
+ */
+function lockFreshTree(op: Op, { lockres }: RefcountTree): void {
+  const last = new_locks.get(op);
+  if (last !== undefined && last !== lockres && op.locks.level(last) !== undefined) op.locks.release(last);
+  new_locks.set(op, lockres);
+  op.osb.glue.lock(op.locks, lockres, EX);
+  op.onUndo(() => {
+    if (op.locks.level(lockres) !== undefined) op.locks.release(lockres);
+  });
+}
+
 /** A new, empty tree with this inode as its only user. Throws ENOSPC. */
 export function createRefcountTree(op: Op, inode: Inode, di_bh: Bh): LockedTree {
   const { osb } = op;
@@ -189,8 +216,7 @@ export function createRefcountTree(op: Op, inode: Inode, di_bh: Bh): LockedTree 
     if (old === undefined) trees.delete(got.blkno);
     else trees.set(got.blkno, old);
   });
-  // Nobody can know its name yet, so that this lock stands in nobody's way though allocators are held.
-  osb.glue.lock(op.locks, tree.lockres, EX);
+  lockFreshTree(op, tree);
   const root_bh = op.create(tree, got.blkno, osb.kinds.refcount_block);
   initRefcountBlock(op, root_bh, got, tree.generation).rf_count = 1;
   setTree(op, inode, di_bh, got.blkno);
