@@ -176,6 +176,23 @@ describe.skipIf(base.length === 0)("names", () => {
     reopen();
   });
 
+  test("names beyond ASCII that a node with unsigned char has hashed are found and removed", () => {
+    const d = mkdir("d");
+    for (let i = 0; i < 60; i++) create(`grow-the-directory-${i}`, d.ino);
+    const { k } = osb;
+    const unsigned = { ...k, dxHash: (...a: Parameters<typeof k.dxHash>) => k.dxHash(a[0], a[1], a[2], a[3], 0, a[5]) };
+    (osb as { k: typeof k }).k = unsigned;
+    const theirs = create("ñandú", d.ino);
+    (osb as { k: typeof k }).k = k;
+    const ours = create("übel", d.ino);
+    expect(look("ñandú", d.ino)!.ino).toBe(theirs.ino);
+    expect(look("übel", d.ino)!.ino).toBe(ours.ino);
+    expect(errno(() => create("ñandú", d.ino))).toBe("EEXIST");
+    unlink("ñandú", d.ino);
+    expect(look("ñandú", d.ino)).toBe(undefined);
+    reopen();
+  });
+
   test("names that cannot be are refused", () => {
     expect(errno(() => create("x".repeat(256)))).toBe("ENAMETOOLONG");
     expect(errno(() => look("x".repeat(256)))).toBe("ENAMETOOLONG");
