@@ -2,7 +2,12 @@
 import { describe, expect, test } from "vitest";
 import { fsck, haveTool, mkfsImage, openImage, type TestVolume } from "../../../test/support/volume.ts";
 import { expectSound } from "../../../test/support/xattr_judge.ts";
-import { DYN_FEATURES, extentRecsPerInodeWithXattr, maxInlineDataWithXattr } from "../../format/disk/index.ts";
+import {
+  DYN_FEATURES,
+  extentRecsPerInodeWithXattr,
+  FEATURE_INCOMPAT,
+  maxInlineDataWithXattr,
+} from "../../format/disk/index.ts";
 import { wait } from "../../lib/task.ts";
 import { fsync, readFile, setattr, writeFile } from "../../vfs/file.ts";
 import { create, lookup, mkdir, mknod, nameOf, readlink, symlink } from "../../vfs/namespace.ts";
@@ -12,6 +17,19 @@ import { getxattr, listxattr, removexattr, setxattr } from "./index.ts";
 const CRED = { uid: 0, gid: 0, umask: 0o22 };
 const isInline = (v: TestVolume, inode: Inode): boolean =>
   v.osb.runSync((op) => (dinodeOf(op, inodeLock(op, inode)).i_dyn_features & DYN_FEATURES.INLINE_XATTR) !== 0);
+
+/** As the kernel begins a file on a volume with the feature: its first bytes go into the inode. */
+function beginInline(v: TestVolume, inode: Inode): void {
+  if (!v.osb.incompat(FEATURE_INCOMPAT.INLINE_DATA)) return;
+  v.osb.runSync((op) => {
+    const bh = inodeLock(op, inode, true);
+    op.modify(bh);
+    const di = dinodeOf(op, bh);
+    v.osb.cache.u8.fill(0, di.i_data.off, bh.addr + v.osb.geo.blocksize);
+    di.i_dyn_features |= DYN_FEATURES.INLINE_DATA;
+    di.i_data.id_count = maxInlineDataWithXattr(v.osb.geo.blocksize, di);
+  });
+}
 
 /** What the body has left is what the attributes did not take: fsck.ocfs2 does not look at this, but the kernel relies on it. */
 function expectRoom(v: TestVolume, inode: Inode, what: string): void {
@@ -48,6 +66,7 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("attributes beside the inode's body", (
         const name = `${size}to${target}`;
         const { ino } = v.osb.runSync((op) => create(op, v.osb.geo.root_blkno, nameOf(name), 0o644, CRED));
         const inode = v.osb.inodes.get(ino);
+        beginInline(v, inode);
         let data = content(size);
         if (size > 0) write(inode, 0, data);
         v.osb.runSync((op) => setxattr(op, inode, "user.first", nameOf(name)));
