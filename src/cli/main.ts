@@ -1,5 +1,6 @@
 /** The command line: one sub-command a tool, named after the classic ones. Entry point of dist/cli.js. */
 import { Command, CommanderError } from "commander";
+import { command as debugfsCommand } from "./debugfs.ts";
 import { installHelperCommand } from "./install_helper.ts";
 import { command as mkfsCommand } from "./mkfs.ts";
 import { mountCommand, mountDaemonCommand } from "./mount_command.ts";
@@ -14,6 +15,7 @@ const program = new Command("ocfs2")
 program.addCommand(mkfsCommand);
 program.addCommand(mountCommand);
 program.addCommand(umountCommand);
+program.addCommand(debugfsCommand);
 program.addCommand(nodeCommand);
 program.addCommand(installHelperCommand);
 program.addCommand(mountDaemonCommand, { hidden: true });

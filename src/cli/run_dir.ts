@@ -32,12 +32,13 @@ export const socketPath = (dir: string): string => join(runDir(), `${idOf(dir)}.
 export const logPath = (dir: string): string => join(runDir(), `${idOf(dir)}.log`);
 const recordPath = (dir: string): string => join(runDir(), `${idOf(dir)}.json`);
 
-/** Field 22 of /proc/PID/stat; undefined when there is no such process. */
+/** Field 22 of /proc/PID/stat; undefined when there is no such process, or only what is left of it (a zombie). */
 export function startTime(pid: number): string | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, "utf8");
     // The name in parentheses may hold anything, blanks too.
-    return text.slice(text.lastIndexOf(")") + 2).split(" ")[19];
+    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+    return fields[0] === "Z" || fields[0] === "X" ? undefined : fields[19];
   } catch {
     return undefined;
   }

@@ -2,7 +2,7 @@
 import { resolve } from "node:path";
 import { Command } from "commander";
 import { Errno, errnoName } from "../lib/errno.ts";
-import { fusermountUmount, MNT_DETACH, umount2 } from "../native/index.ts";
+import { fusermountUmount, MNT_DETACH, MNT_FORCE, umount2 } from "../native/index.ts";
 import { Control } from "./control.ts";
 import { CliError, MOUNT_FAILURE, report } from "./errors.ts";
 import { mountAt } from "./mount_table.ts";
@@ -22,9 +22,11 @@ function find(what: string): { dir: string; record: MountRecord | undefined } {
   return { dir, record };
 }
 
-function detach(dir: string, lazy: boolean): void {
+/** A mount that nobody serves is cut off first: nothing would ever answer the requests that wait in it. */
+function detach(dir: string, lazy: boolean, served: boolean): void {
   if (mountAt(dir) === undefined) return;
   const root = process.getuid?.() === 0;
+  if (root && !served) umount2(dir, MNT_FORCE);
   const rc = root ? umount2(dir, lazy ? MNT_DETACH : 0) : fusermountUmount(dir, lazy);
   if (rc === 0) return;
   if (rc === -Errno.EBUSY)
@@ -36,7 +38,7 @@ function detach(dir: string, lazy: boolean): void {
 async function umount(what: string, lazy: boolean): Promise<number> {
   const { dir, record } = find(what);
   const control = record === undefined ? undefined : await Control.open(dir);
-  detach(dir, lazy);
+  detach(dir, lazy || record === undefined, record !== undefined);
   if (record === undefined) return 0;
   let error: string | null = null;
   if (lazy) {

@@ -11,6 +11,7 @@
  */
 import type { DlmGlue } from "../dlmglue/dlmglue.ts";
 import { EX, type LockLevel, NL } from "../dlmglue/lock_res.ts";
+import { S_IFDIR } from "../format/disk/index.ts";
 import { Errno } from "../lib/errno.ts";
 import { assert } from "../lib/fs_error.ts";
 import { ML, mlog, mlogOn } from "../lib/masklog.ts";
@@ -45,8 +46,9 @@ export class SessionCaches implements KernelCaches {
       res.gate_shut = true;
       const held = res.level;
       this.#whenIoIdle(inode, () => {
-        if (inode.nlookup === 0 || this.#s.ended) cb(null);
-        else if (this.#s.dirs.has(inode.ino) || inode.ino === inode.osb.geo.root_blkno) this.#dropDir(inode, to, cb);
+        const type = inode.ino === inode.osb.geo.root_blkno ? S_IFDIR : this.#s.types.get(inode.ino);
+        if (this.#s.ended || (inode.nlookup === 0 && type !== S_IFDIR)) cb(null);
+        else if (type !== undefined) this.#dropAttr(inode, to, type === S_IFDIR, cb);
         else if (to === NL || (held === EX && inode.writer_count > 0)) this.#dropPages(inode, cb);
         // EX to PR, and nobody can have made a page dirty: what is cached stays true.
         else cb(null);
@@ -64,17 +66,20 @@ export class SessionCaches implements KernelCaches {
     look();
   }
 
-  /** Names are covered by the directory's lock here, and all are looked up again: there is no cheaper call that never waits. */
-  #dropDir(inode: Inode, to: LockLevel, cb: Callback<void>): void {
+  /**
+   * Names are covered by the directory's lock here, and all are looked up again: there is no cheaper call that never waits.
+   * A symlink's target stays: it never changes, and a READLINK that waits at the gate holds its page.
+   */
+  #dropAttr(inode: Inode, to: LockLevel, is_dir: boolean, cb: Callback<void>): void {
     if (to !== NL) {
       cb(null);
       return;
     }
-    let left = 2;
+    let left = is_dir ? 2 : 1;
     const one = (): void => {
       if (--left === 0) cb(null);
     };
-    this.#notifier.incEpoch(one);
+    if (is_dir) this.#notifier.incEpoch(one);
     this.#invalidate(inode, -1, 0, one);
   }
 

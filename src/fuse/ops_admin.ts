@@ -78,7 +78,7 @@ export function forget(s: Session): void {
   const n = FuseForgetIn.at(s.dv as DataView, s.body).nlookup;
   const ino = s.ino(s.nodeid);
   s.noReply();
-  s.vfs.forget(s.osb, ino, n);
+  s.forget(ino, n);
 }
 
 export function batchForget(s: Session): void {
@@ -90,7 +90,7 @@ export function batchForget(s: Session): void {
   s.noReply();
   for (let i = 0; i < fits; i++) {
     one.seek(first + i * FuseForgetOne.size);
-    s.vfs.forget(s.osb, s.ino(one.nodeid), one.nlookup);
+    s.forget(s.ino(one.nodeid), one.nlookup);
   }
 }
 

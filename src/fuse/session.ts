@@ -9,7 +9,7 @@
  * This is where an FsError becomes -errno, and where it is logged, once.
  */
 
-import { isDir } from "../format/disk/index.ts";
+import { isReg, S_IFMT } from "../format/disk/index.ts";
 import { FUSE_OPCODE_NAMES, FuseInHeader, FuseOutHeader } from "../format/fuse/index.ts";
 import { Errno, errnoName } from "../lib/errno.ts";
 import { AssertionFailure, assert, Corruption, FsError } from "../lib/fs_error.ts";
@@ -109,8 +109,8 @@ export class Session {
   /** Requests read and not answered yet. */
   outstanding = 0;
   readonly counts = new Uint32Array(64);
-  /** Directories that the kernel was told of; on clustered mounts only. */
-  readonly dirs = new Set<number>();
+  /** Types (S_IFMT) of the inodes that the kernel was told of and that are no regular files; on clustered mounts only. */
+  readonly types = new Map<number, number>();
   /** Requests that hold pages in the kernel until they are answered; on clustered mounts only. */
   readonly held = new HeldRanges();
   /** How long the kernel may keep what it is told. */
@@ -313,8 +313,16 @@ export class Session {
   tell(op: Op, attr: Attr): void {
     op.onSuccess(() => {
       this.osb.inodes.get(attr.ino).nlookup++;
-      if (this.policy.clustered && isDir(attr.mode)) this.dirs.add(attr.ino);
+      if (!this.policy.clustered) return;
+      if (isReg(attr.mode)) this.types.delete(attr.ino);
+      else this.types.set(attr.ino, attr.mode & S_IFMT);
     });
+  }
+
+  /** The kernel has forgotten `n` lookups. */
+  forget(ino: number, n: number): void {
+    this.vfs.forget(this.osb, ino, n);
+    if (this.types.size > 0 && (this.osb.inodes.peek(ino)?.nlookup ?? 0) === 0) this.types.delete(ino);
   }
 
   ino(nodeid: number): number {
@@ -448,7 +456,7 @@ export class Session {
       const handle = this.handles.close(fh);
       if (handle !== undefined) this.vfs.release(this.osb, handle.inode, handle.mayWrite);
     }
-    if (ino !== 0) this.vfs.forget(this.osb, ino, 1);
-    for (const each of many ?? []) this.vfs.forget(this.osb, each, 1);
+    if (ino !== 0) this.forget(ino, 1);
+    for (const each of many ?? []) this.forget(each, 1);
   }
 }
