@@ -102,7 +102,7 @@ export async function interopRun(options: InteropOptions): Promise<InteropStep[]
   const { set } = options;
   const dir = tempDir("ocfs2-interop");
   const image = join(dir, "image");
-  mkfs(image, options.size_mib, set.args);
+  mkfs(image, set.size_mib ?? options.size_mib, set.args);
   const known = (await fsckAsync(image)).findings;
   const mountOptions = set.mountOptions === undefined ? {} : { options: set.mountOptions };
   const steps: InteropStep[] = [];

@@ -22,6 +22,8 @@ export interface OptionSet {
   readonly mountOptions?: string;
   /** False for a volume that a kernel node mounts only in a cluster. */
   readonly local?: boolean;
+  /** Room that the workload needs on it, where that is more than usual: large clusters. */
+  readonly size_mib?: number;
 }
 
 /** Option sets that differ in every way that changes the code which is run. */
@@ -30,7 +32,7 @@ export const OPTION_SETS: readonly OptionSet[] = [
   { name: "1K blocks, 32K clusters", args: ["-b", "1K", "-C", "32K", "-N", "4"] },
   { name: "512 blocks, 4K clusters", args: ["-b", "512", "-C", "4K", "-N", "2"] },
   { name: "2K blocks, 16K clusters, metaecc", args: ["-b", "2K", "-C", "16K", "-N", "1", "--fs-features=metaecc"] },
-  { name: "4K blocks, 1M clusters", args: ["-b", "4K", "-C", "1M", "-N", "2"] },
+  { name: "4K blocks, 1M clusters", args: ["-b", "4K", "-C", "1M", "-N", "2"], size_mib: 16384 },
   {
     name: "no inline data, linear directories",
     args: ["-b", "4K", "-C", "4K", "-N", "2", "--fs-features=noinline-data,noindexed-dirs"],
@@ -47,6 +49,7 @@ export const OPTION_SETS: readonly OptionSet[] = [
   {
     name: "no refcount, no xattr, no discontig",
     args: ["-b", "4K", "-C", "64K", "-N", "2", "--fs-features=norefcount,noxattr,nodiscontig-bg"],
+    size_mib: 4096,
   },
   {
     name: "clustered (-o nocluster)",
