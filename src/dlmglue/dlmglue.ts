@@ -51,8 +51,17 @@ export class DlmGlue {
     return res;
   }
 
+  /** Generations in lock names as ocfs2_populate_inode has them: of the inode for rw, of the volume for system files, else 0. */
+  #generation(inode: Inode): number {
+    return inode.is_system ? inode.osb.geo.fs_generation : 0;
+  }
+
   metaLock(inode: Inode): LockRes {
-    return (inode.meta_lockres ??= this.newLockRes(lockName("M", inode.ino, inode.generation), this.#ops.meta, inode));
+    return (inode.meta_lockres ??= this.newLockRes(
+      lockName("M", inode.ino, this.#generation(inode)),
+      this.#ops.meta,
+      inode,
+    ));
   }
 
   rwLock(inode: Inode): LockRes {
@@ -60,7 +69,11 @@ export class DlmGlue {
   }
 
   openLock(inode: Inode): LockRes {
-    return (inode.open_lockres ??= this.newLockRes(lockName("O", inode.ino, inode.generation), this.#ops.open, inode));
+    return (inode.open_lockres ??= this.newLockRes(
+      lockName("O", inode.ino, this.#generation(inode)),
+      this.#ops.open,
+      inode,
+    ));
   }
 
   /**

@@ -7,6 +7,8 @@ import type { LockLevel, LockRes } from "./lock_res.ts";
 
 export class LockSet {
   #held: { res: LockRes; level: LockLevel }[] = [];
+  /** Inodes that the task with this set keeps for itself (inodeExclusive). */
+  exclusives = 0;
 
   /** The level at which this set holds `res`, undefined when it does not. */
   level(res: LockRes): LockLevel | undefined {

@@ -32,7 +32,7 @@ import { LocalDomain } from "../stackglue/local.ts";
 import type { LockDomain } from "../stackglue/lock_domain.ts";
 import type { Kernels } from "../wasm/kernels.ts";
 import { allocRecoverSlot, allocStart, allocStop } from "./alloc/suballoc.ts";
-import { recoverOrphans } from "./dir/wipe.ts";
+import { recoverOrphans, wipesIdle } from "./dir/wipe.ts";
 import { getBlocks } from "./extents/extent_map.ts";
 import { dinodeOf, readDinode } from "./inode.ts";
 import { InodeCache } from "./inode_cache.ts";
@@ -343,7 +343,10 @@ export function* closeVolume(osb: Osb): Task<void> {
   }
   if (osb.journal.aborted === null) {
     yield* wait(osb.data.flushAll());
-    if (osb.readonly_reason === null) yield* allocStop(osb);
+    if (osb.readonly_reason === null) {
+      yield* wipesIdle(osb);
+      yield* allocStop(osb);
+    }
     yield* osb.journal.shutdown();
     yield* journalToggleDirty(osb, osb.slot_num, false, false);
     yield* writeSlot(osb, osb.slot_num, undefined);

@@ -63,6 +63,10 @@ function extentAt(op: Op, inode: Inode, cpos: number): Extent {
   let e = map.find(cpos);
   if (e === undefined) {
     e = lookupExtent(op, dinodeExtentTree(op, inode, readDinode(op, inode)), cpos);
+    // What the tree says goes straight to the device as an offset: it must lie in the volume.
+    const { osb } = op;
+    if (e.blkno !== 0 && e.blkno + osb.clustersToBlocks(e.clusters) > osb.clustersToBlocks(osb.geo.clusters))
+      throw new Corruption("extent_map", { ino: inode.ino, cpos: e.cpos, e_blkno: e.blkno, clusters: e.clusters });
     if (e.clusters > 0) map.add(e);
   }
   return e;
