@@ -114,7 +114,11 @@ export function dinodeOf(op: Op, bh: Bh): Dinode {
  * Held until the operation ends. Throws Wait until granted and read, ESTALE when the block is another file by now.
  */
 export function inodeLock(op: Op, inode: Inode, ex = false): Bh {
-  if (inode.exclusive !== null && inode.exclusive !== op.locks) waitOn(inode.exclusive_free);
+  if (inode.exclusive !== null && inode.exclusive !== op.locks) {
+    // An earlier run may have got locks that come after this inode's, and that the task needs to come to its end.
+    if (op.locks.exclusives === 0) op.onUndo(() => op.locks.releaseAll());
+    waitOn(inode.exclusive_free);
+  }
   op.osb.glue.lock(op.locks, op.osb.glue.metaLock(inode), ex ? EX : PR);
   const bh = readDinode(op, inode);
   const di = dinodeOf(op, bh);
@@ -147,10 +151,12 @@ export function inodeExclusive(inode: Inode, locks: LockSet): void {
   if (inode.exclusive === locks) return;
   if (inode.exclusive !== null) waitOn(inode.exclusive_free);
   inode.exclusive = locks;
+  locks.exclusives++;
 }
 
 export function inodeRelease(inode: Inode, locks: LockSet): void {
   if (inode.exclusive !== locks) return;
   inode.exclusive = null;
+  locks.exclusives--;
   inode.exclusive_free.wakeAll();
 }
