@@ -5,12 +5,11 @@
  * the middle hands one record on from leaf to leaf up to the end of the tree, and a removal draws one back. That costs as
  * many blocks as there are leaves on the right. Above `max_shift` leaves the leaf is split, or left short, instead,
  * and its l_count set to what it holds: full for everybody who looks, at the price of a few blocks, and it grows again with
- * the next insert. Only the last leaf under each interior node must have a full block's worth, and none but the last of the
- * tree may have fewer than two records: the kernel BUGs when it rotates through one (ocfs2_shift_records_right).
+ * the next insert.
  */
 import { extentRecsPerEb } from "../../format/disk/index.ts";
-import { unreachable } from "../../lib/fs_error.ts";
 import type { Op } from "../op.ts";
+import { isCoupled, looseParent, lowMark, settle } from "./couple.ts";
 import {
   countOf,
   cposOf,
@@ -31,27 +30,26 @@ import {
   findPath,
   isLastLeaf,
   leafOf,
+  leavesBehind,
   nextLeaf,
   type Path,
   type PathNode,
   prefetchRight,
-  prevLeaf,
   readChild,
 } from "./path.ts";
 import {
   ebOf,
   firstCpos,
-  insertLeaf,
+  insertChild,
+  type Loose,
   newExtentBlock,
+  redistribute,
   removeLeaf,
   setLastEbBlk,
   setLeafStart,
   setTreeEnd,
   shiftTreeDepth,
 } from "./shape.ts";
-
-/** Leaves short of this many records are filled up or merged. Two would do for the kernel. */
-const MIN_RECORDS = 4;
 
 /** Records that a leaf has room for, whatever its l_count says. */
 const roomOf = (et: ExtentTree, path: Path): number =>
@@ -101,31 +99,44 @@ function settleCount(op: Op, et: ExtentTree, path: Path, last: boolean): void {
  * `path` is of no use afterwards.
  */
 export function spliceLeaf(op: Op, et: ExtentTree, path: Path, at: number, del: number, add: readonly Extent[]): void {
+  const loose: Loose[] = [];
+  if (isCoupled(et, path)) loose.push(looseParent(et, path));
+  splice(op, et, path, at, del, add, loose);
+  settle(op, et, loose);
+}
+
+function splice(
+  op: Op,
+  et: ExtentTree,
+  path: Path,
+  at: number,
+  del: number,
+  add: readonly Extent[],
+  loose: Loose[],
+): void {
   const { dv } = op.osb.cache;
   const leaf = leafOf(path);
   at -= dropEmpty(op, leaf);
-  const before = usedOf(dv, leaf.el);
-  const now = before - del + add.length;
+  const now = usedOf(dv, leaf.el) - del + add.length;
   const last = isLastLeaf(et, path);
-  const room = roomOf(et, path);
-  if (now > room) {
+  if (now > roomOf(et, path)) {
     if (path.length === 1) {
       shiftTreeDepth(op, et, path);
-      spliceLeaf(op, et, path, at, del, add);
-    } else overflow(op, et, path, at, del, add);
+      splice(op, et, path, at, del, add, loose);
+    } else overflow(op, et, path, at, del, add, loose);
     return;
   }
   replaceRecs(op, leaf, at, del, add);
   if (path.length === 1) return;
   if (now === 0 && last) {
-    settleLastLeaves(op, et, removeLeaf(op, et, path));
+    removeLeaf(op, et, path, loose);
     return;
   }
   if (at === 0 && now > 0) setLeafStart(op, et, path, firstCpos(op, leaf));
   if (last) {
     settleCount(op, et, path, true);
     setTreeEnd(op, et, path);
-  } else if (now < countOf(dv, leaf.el)) refill(op, et, path, countOf(dv, leaf.el) - now);
+  } else if (now < countOf(dv, leaf.el)) refill(op, et, path, countOf(dv, leaf.el) - now, loose);
   else settleCount(op, et, path, false);
 }
 
@@ -135,23 +146,40 @@ const recBytes = (op: Op, el: number, at: number, n: number): Uint8Array =>
 
 // Too many records -----------------------------------------------------------------------------------------------------
 
+/** Where the end of the tree is out of reach, only so many leaves are searched for one with room. */
+const NEAR_LEAVES = 6;
+
+function searchLeaves(op: Op, et: ExtentTree, path: Path): number {
+  const behind = leavesBehind(op, et, path, et.max_shift + 1);
+  return behind > et.max_shift ? Math.min(NEAR_LEAVES, et.max_shift) : et.max_shift;
+}
+
 /** How many leaves on the right a record may be handed on through: to the first with room for `n`, or to the last one. */
 function shiftDistance(op: Op, et: ExtentTree, path: Path, n: number): number | null {
   const { dv } = op.osb.cache;
   const room = roomOf(et, path);
+  const limit = searchLeaves(op, et, path);
   const walk = clonePath(path);
-  prefetchRight(et, walk, et.max_shift);
+  prefetchRight(et, walk, limit);
   for (let steps = 1; nextLeaf(op, et, walk); steps++) {
-    if (steps > et.max_shift) return null;
-    if (steps % 16 === 0) prefetchRight(et, walk, et.max_shift - steps);
+    if (steps > limit) return null;
+    if (steps % 16 === 0) prefetchRight(et, walk, limit - steps);
     const { el } = leafOf(walk);
-    if (usedOf(dv, el) - emptyRecs(dv, el) + n <= room) return steps;
+    if (usedOf(dv, el) - emptyRecs(dv, el) + n <= room && !isCoupled(et, walk)) return steps;
   }
   // All are full up to the last one: a new leaf behind it takes what is left over.
   return et.max_shift;
 }
 
-function overflow(op: Op, et: ExtentTree, path: Path, at: number, del: number, add: readonly Extent[]): void {
+function overflow(
+  op: Op,
+  et: ExtentTree,
+  path: Path,
+  at: number,
+  del: number,
+  add: readonly Extent[],
+  loose: Loose[],
+): void {
   const { dv, u8 } = op.osb.cache;
   const leaf = leafOf(path);
   const room = roomOf(et, path);
@@ -178,7 +206,7 @@ function overflow(op: Op, et: ExtentTree, path: Path, at: number, del: number, a
   if (at === 0) setLeafStart(op, et, path, firstCpos(op, leaf));
   let carry: Uint8Array = all.slice(keep * REC_BYTES);
   if (split || last) {
-    newLeafBehind(op, et, path, carry, last);
+    newLeafBehind(op, et, path, carry, last, loose);
     return;
   }
   while (nextLeaf(op, et, path)) {
@@ -186,7 +214,7 @@ function overflow(op: Op, et: ExtentTree, path: Path, at: number, del: number, a
     if (carry.length === 0) return;
     if (isLastLeaf(et, path)) break;
   }
-  newLeafBehind(op, et, path, carry, true);
+  newLeafBehind(op, et, path, carry, true, loose);
 }
 
 /** Puts records in front of the leaf's own; returns those that fall off its end. */
@@ -198,7 +226,8 @@ function handOn(op: Op, et: ExtentTree, path: Path, carry: Uint8Array): Uint8Arr
   const room = roomOf(et, path);
   const n = carry.length / REC_BYTES;
   const used = usedOf(dv, el);
-  const stay = Math.min(used, room - n);
+  // A leaf that is bound to its parent's size passes on as many as it gets.
+  const stay = isCoupled(et, path) ? used - n : Math.min(used, room - n);
   const out = recBytes(op, el, stay, used - stay);
   op.modify(leaf.bh);
   u8.copyWithin(recAt(el, n), recAt(el, 0), recAt(el, stay));
@@ -212,7 +241,7 @@ function handOn(op: Op, et: ExtentTree, path: Path, carry: Uint8Array): Uint8Arr
 }
 
 /** A new leaf with these records right behind the one of `path`, which is full for good now. */
-function newLeafBehind(op: Op, et: ExtentTree, path: Path, recs: Uint8Array, last: boolean): void {
+function newLeafBehind(op: Op, et: ExtentTree, path: Path, recs: Uint8Array, last: boolean, loose: Loose[]): void {
   const { dv, u8 } = op.osb.cache;
   const leaf = leafOf(path);
   const bh = newExtentBlock(op, et, 0);
@@ -228,12 +257,11 @@ function newLeafBehind(op: Op, et: ExtentTree, path: Path, recs: Uint8Array, las
   const cpos = cposOf(dv, recAt(el, 0));
   const old = recAt(parent.el, parent.idx);
   const end = last ? leafEnd(dv, recAt(el, n - 1)) : cposOf(dv, old) + intClustersOf(dv, old);
-  const touched = insertLeaf(op, et, path, { cpos, end, blkno: bh.blkno });
+  insertChild(op, et, path, path.length - 2, { cpos, end, blkno: bh.blkno }, loose);
   if (last) {
     setLastEbBlk(op, et, bh.blkno);
     setTreeEnd(op, et, findPath(op, et, cpos));
   }
-  settleLastLeaves(op, et, touched);
 }
 
 // Too few records ------------------------------------------------------------------------------------------------------
@@ -242,14 +270,17 @@ function newLeafBehind(op: Op, et: ExtentTree, path: Path, recs: Uint8Array, las
 function canRefill(op: Op, et: ExtentTree, path: Path, short: number): boolean {
   const { dv } = op.osb.cache;
   const room = roomOf(et, path);
+  const limit = searchLeaves(op, et, path);
   const walk = clonePath(path);
-  prefetchRight(et, walk, et.max_shift);
+  prefetchRight(et, walk, limit);
   for (let steps = 1; nextLeaf(op, et, walk); steps++) {
-    if (steps > et.max_shift) return false;
-    if (steps % 16 === 0) prefetchRight(et, walk, et.max_shift - steps);
+    if (steps > limit) return false;
+    if (steps % 16 === 0) prefetchRight(et, walk, limit - steps);
     const used = usedOf(dv, leafOf(walk).el) - emptyRecs(dv, leafOf(walk).el);
     if (isLastLeaf(et, walk)) return true;
-    if (used < room) return used - short >= MIN_RECORDS;
+    if (isCoupled(et, walk)) {
+      if (used < short) return false;
+    } else if (used < room) return used - short >= lowMark(et);
   }
   return false;
 }
@@ -264,10 +295,10 @@ function appendRecs(op: Op, node: PathNode, recs: Uint8Array): void {
 }
 
 /** The leaf of `path`, not the last one, lost `short` records: it takes as many from the next leaf, and so on. */
-function refill(op: Op, et: ExtentTree, path: Path, short: number): void {
+function refill(op: Op, et: ExtentTree, path: Path, short: number, loose: Loose[]): void {
   const { dv } = op.osb.cache;
   if (!canRefill(op, et, path, short)) {
-    leaveShort(op, et, path);
+    leaveShort(op, et, path, loose);
     return;
   }
   const room = roomOf(et, path);
@@ -284,11 +315,11 @@ function refill(op: Op, et: ExtentTree, path: Path, short: number): void {
     replaceRecs(op, right, 0, n, []);
     const last = isLastLeaf(et, walk);
     if (used === n && last) {
-      settleLastLeaves(op, et, removeLeaf(op, et, walk));
+      removeLeaf(op, et, walk, loose);
       return;
     }
     if (used > n) setLeafStart(op, et, walk, firstCpos(op, right));
-    if (last || used < room) {
+    if (last || (used < room && !isCoupled(et, walk))) {
       settleCount(op, et, walk, last);
       if (last) setTreeEnd(op, et, walk);
       return;
@@ -297,136 +328,32 @@ function refill(op: Op, et: ExtentTree, path: Path, short: number): void {
   }
 }
 
-/** The leaf of `path`, not the last one, stays shorter than it was. */
-function leaveShort(op: Op, et: ExtentTree, path: Path): void {
+/** The leaf of `path`, not the last one, stays shorter than it was: very short ones share with a neighbour. */
+function leaveShort(op: Op, et: ExtentTree, path: Path, loose: Loose[]): void {
   const { dv } = op.osb.cache;
-  const parent = path[path.length - 2]!;
-  const last_here = parent.idx === usedOf(dv, parent.el) - 1;
-  const p = path.slice(0, -1);
-  if (last_here && p.length > 1 && !isLastLeaf(et, p)) settleLastLeaf(op, et, p);
-  else if (usedOf(dv, leafOf(path).el) >= MIN_RECORDS) settleCount(op, et, path, false);
-  else balance(op, et, path);
-}
-
-/** A leaf with hardly any records shares with a neighbour under the same parent, or becomes one with it. */
-function balance(op: Op, et: ExtentTree, path: Path): void {
-  const { dv } = op.osb.cache;
-  const other = clonePath(path);
-  const forward = path[path.length - 2]!.idx === 0;
-  // A node that is not on the right edge has many children; so the neighbour is never the one that must stay full.
-  if (forward) nextLeaf(op, et, other);
-  else prevLeaf(op, et, other);
-  const [left, right] = forward ? [path, other] : [other, path];
-  const [l, r] = [leafOf(left), leafOf(right)];
-  dropEmpty(op, forward ? r : l);
-  const nl = usedOf(dv, l.el);
-  const nr = usedOf(dv, r.el);
-  const was_empty = nl === 0;
-  const keep = nl + nr < 2 * MIN_RECORDS ? nl + nr : (nl + nr) >> 1;
-  if (nl < keep) {
-    appendRecs(op, l, recBytes(op, r.el, 0, keep - nl));
-    replaceRecs(op, r, 0, keep - nl, []);
-  } else {
-    const moved = recBytes(op, l.el, keep, nl - keep);
-    replaceRecs(op, l, keep, nl - keep, []);
-    const { u8 } = op.osb.cache;
-    op.modify(r.bh);
-    u8.copyWithin(recAt(r.el, nl - keep), recAt(r.el, 0), recAt(r.el, nr));
-    u8.set(moved, recAt(r.el, 0));
-    setUsed(dv, r.el, nr + nl - keep);
-  }
-  if (was_empty) setLeafStart(op, et, left, firstCpos(op, l));
-  settleCount(op, et, left, false);
-  if (keep === nl + nr) {
-    settleLastLeaves(op, et, removeLeaf(op, et, right));
+  const up = path.slice(0, -1);
+  const parent = leafOf(up);
+  const children = usedOf(dv, parent.el);
+  settleCount(op, et, path, false);
+  // Its parent is loose already.
+  if (isCoupled(et, path) && usedOf(dv, leafOf(path).el) > 0) return;
+  const low = lowMark(et);
+  if (usedOf(dv, leafOf(path).el) >= low) return;
+  if (children === 1) {
+    if (usedOf(dv, leafOf(path).el) === 0) removeLeaf(op, et, path, loose);
+    else loose.push(looseParent(et, path));
     return;
   }
-  setLeafStart(op, et, right, firstCpos(op, r));
-  settleCount(op, et, right, isLastLeaf(et, right));
-}
-
-// The last leaf under each node ----------------------------------------------------------------------------------------
-
-/** Sees to the nodes just above the leaves that begin at these clusters: insertLeaf and removeLeaf changed them. */
-function settleLastLeaves(op: Op, et: ExtentTree, touched: readonly number[]): void {
-  for (const cpos of touched) {
-    const path = findPath(op, et, cpos);
-    if (path.length > 2) settleLastLeaf(op, et, path.slice(0, -1));
-  }
-}
-
-/**
- * Fills the last leaf under a node that is not on the right edge, from the leaves before it. `path` leads to the node.
- */
-function settleLastLeaf(op: Op, et: ExtentTree, path: Path): void {
-  const { dv, u8 } = op.osb.cache;
-  if (path.length === 1 || isLastLeaf(et, path)) return;
-  const { bh, el } = leafOf(path);
-  const children = usedOf(dv, el);
-  const leaves: PathNode[] = [];
-  let total = 0;
-  const room = extentRecsPerEb(et.osb.geo.blocksize);
-  let first = children;
-  // Those before the last one keep enough to be leaves.
-  while (total < room + MIN_RECORDS * (children - 1 - first)) {
-    if (--first < 0) break;
-    const child = readChild(op, et, bh, el, first);
-    const node = { bh: child, el: child.addr + LIST_OFF, idx: 0 };
-    dropEmpty(op, node);
-    leaves.unshift(node);
-    total += usedOf(dv, node.el);
-    if (first === children - 1 && total === room) return;
-  }
-  if (first < 0) {
-    mergeLeaves(op, et, path);
-    return;
-  }
-  const all = new Uint8Array(total * REC_BYTES);
-  let at = 0;
-  for (const node of leaves) {
-    const bytes = recBytes(op, node.el, 0, usedOf(dv, node.el));
-    all.set(bytes, at);
-    at += bytes.length;
-  }
-  at = 0;
-  let rest = total - room;
-  leaves.forEach((node, i) => {
-    const left = leaves.length - 1 - i;
-    const n = left === 0 ? room : Math.ceil(rest / left);
-    rest -= left === 0 ? 0 : n;
-    op.modify(node.bh);
-    u8.fill(0, recAt(node.el, 0), recAt(node.el, room));
-    u8.set(all.subarray(at * REC_BYTES, (at + n) * REC_BYTES), recAt(node.el, 0));
-    setUsed(dv, node.el, n);
-    setCount(dv, node.el, n);
-    at += n;
-    if (i > 0) setLeafStart(op, et, toLeaf(path, first + i, node), firstCpos(op, node));
+  const first = Math.max(0, parent.idx - 1);
+  const used = [0, 1].map((i) => {
+    const el = readChild(op, et, parent.bh, parent.el, first + i).addr + LIST_OFF;
+    return usedOf(dv, el) - emptyRecs(dv, el);
   });
-}
-
-const toLeaf = (path: Path, idx: number, leaf: PathNode): Path => [
-  ...path.slice(0, -1),
-  { ...leafOf(path), idx },
-  leaf,
-];
-
-/** All leaves under a node together cannot fill the last one: two of them become one, and the node takes a leaf from the next one. */
-function mergeLeaves(op: Op, et: ExtentTree, path: Path): void {
-  const { dv } = op.osb.cache;
-  const { bh, el } = leafOf(path);
-  const room = extentRecsPerEb(et.osb.geo.blocksize);
-  for (let i = 0; i + 1 < usedOf(dv, el); i++) {
-    const [a, b] = [readChild(op, et, bh, el, i), readChild(op, et, bh, el, i + 1)].map((child) => ({
-      bh: child,
-      el: child.addr + LIST_OFF,
-      idx: 0,
-    })) as [PathNode, PathNode];
-    const n = usedOf(dv, b.el);
-    if (usedOf(dv, a.el) + n > room) continue;
-    appendRecs(op, a, recBytes(op, b.el, 0, n));
-    setCount(dv, a.el, usedOf(dv, a.el));
-    settleLastLeaves(op, et, removeLeaf(op, et, toLeaf(path, i + 1, b)));
-    return;
-  }
-  unreachable("leaves that hold little are all nearly full");
+  const total = used[0]! + used[1]!;
+  const sizes = total <= roomOf(et, path) >> 1 ? [total] : [total >> 1, total - (total >> 1)];
+  redistribute(op, et, up, first, 2, sizes);
+  const bh = readChild(op, et, parent.bh, parent.el, first);
+  const left = { bh, el: bh.addr + LIST_OFF, idx: 0 };
+  setLeafStart(op, et, [...path.slice(0, -2), { ...parent, idx: first }, left], firstCpos(op, left));
+  loose.push(looseParent(et, path));
 }

@@ -124,6 +124,16 @@ export function isLastLeaf(et: ExtentTree, path: Path): boolean {
   return true;
 }
 
+/** How many leaves follow that of `path`, `limit` at most. Reads only the nodes above them. */
+export function leavesBehind(op: Op, et: ExtentTree, path: Path, limit: number): number {
+  const { dv } = et.osb.cache;
+  const up = clonePath(path.slice(0, -1));
+  if (up.length === 0) return 0;
+  let n = usedOf(dv, leafOf(up).el) - leafOf(up).idx - 1;
+  while (n < limit && nextLeaf(op, et, up)) n += usedOf(dv, leafOf(up).el);
+  return Math.min(n, limit);
+}
+
 /** Where the leaf on the right begins, by the separators; `none` for the last leaf. */
 export function rightBoundary(et: ExtentTree, path: Path, none: number): number {
   const { dv } = et.osb.cache;

@@ -7,11 +7,10 @@
  *   each level begins at 0, the last one ends where the last extent ends.
  * - The leaves are chained by h_next_leaf_blk, and the root's last_eb_blk names the last one.
  * - Every leaf but the last has l_next_free_rec equal to l_count ("non-full interior leaf node" otherwise, and the kernel
- *   stops writing: ocfs2_rotate_subtree_right). leaves.ts makes use of it that l_count may be small.
- * - Every interior node but those on the right edge is full, and so is the last leaf under it. Nobody says so, but
- *   ocfs2_complete_edge_insert takes the number of records of a child for that of its parent, and writes a separator to a
- *   wrong place where they differ. So a node is added in the middle by handing the last child of each node on to the next
- *   one, and only the right edge grows and shrinks.
+ *   stops writing: ocfs2_rotate_subtree_right), and two records or more (a BUG in ocfs2_shift_records_right).
+ * - Every interior node off the right edge has as many records as its last child has. Nobody says so, but
+ *   ocfs2_complete_edge_insert takes the one number for the other, and writes a separator to a wrong place where they
+ *   differ. In the kernel's own trees all of these nodes are full; couple.ts keeps ours equal.
  *
  * Mirrors ocfs2_add_branch, ocfs2_shift_tree_depth, ocfs2_complete_edge_insert and ocfs2_unlink_path in alloc.c.
  */
@@ -22,7 +21,6 @@ import { assert, FsError } from "../../lib/fs_error.ts";
 import { claimMetadata, freeMetadataBlock } from "../alloc/metadata.ts";
 import type { Op } from "../op.ts";
 import {
-  blknoOf,
   countOf,
   cposOf,
   depthOf,
@@ -31,6 +29,7 @@ import {
   LIST_OFF,
   leafEnd,
   putInterior,
+  REC_BYTES,
   recAt,
   setCount,
   setCpos,
@@ -47,11 +46,11 @@ import {
   isLastLeaf,
   leafOf,
   MAX_PATH_DEPTH,
-  nextLeaf,
   type Path,
   type PathNode,
   prevLeaf,
   readChild,
+  rightBoundary,
 } from "./path.ts";
 
 /** A new extent block, empty, at `depth`. Throws ENOSPC. */
@@ -141,14 +140,6 @@ export function setLeafStart(op: Op, et: ExtentTree, path: Path, cpos: number): 
   }
 }
 
-/** The node at the end of `path`, just above the leaves, has another first leaf now. */
-function setFirstLeafStart(op: Op, et: ExtentTree, path: Path): void {
-  const node = leafOf(path);
-  const bh = readChild(op, et, node.bh, node.el, 0);
-  const to_leaf = [...path.slice(0, -1), { ...node, idx: 0 }, { bh, el: bh.addr + LIST_OFF, idx: 0 }];
-  setLeafStart(op, et, to_leaf, cposOf(et.osb.cache.dv, recAt(node.el, 0)));
-}
-
 /** The last records of all levels end where the last extent does. `path` leads to the last leaf. */
 export function setTreeEnd(op: Op, et: ExtentTree, path: Path): void {
   const { dv } = et.osb.cache;
@@ -203,133 +194,158 @@ function putChild(op: Op, et: ExtentTree, bh: Bh, el: number, at: number, child:
   if (at > 0) setEnd(op, bh, recAt(el, at - 1), child.cpos);
 }
 
-function takeChild(op: Op, bh: Bh, el: number, at: number): Child {
-  const { dv, u8 } = op.osb.cache;
-  const used = usedOf(dv, el);
-  const rec = recAt(el, at);
-  const child = { cpos: cposOf(dv, rec), end: endOf(dv, rec), blkno: blknoOf(dv, rec) };
-  op.modify(bh);
-  u8.copyWithin(rec, recAt(el, at + 1), recAt(el, used));
-  u8.fill(0, recAt(el, used - 1), recAt(el, used));
-  setUsed(dv, el, used - 1);
-  return child;
+/** A node whose number of records has changed, by its depth and a cluster that it covers: couple.ts looks after it. */
+export interface Loose {
+  readonly depth: number;
+  readonly cpos: number;
 }
 
-/** Adds `child` at the right edge of the node at the end of `path`; full nodes get a sibling, the root another level. */
-function appendChild(op: Op, et: ExtentTree, path: Path, child: Child): void {
-  const { dv } = et.osb.cache;
-  if (path.length === 1 && usedOf(dv, et.el_addr) === countOf(dv, et.el_addr)) shiftTreeDepth(op, et, path);
-  const node = leafOf(path);
+const looseAt = (op: Op, el: number): Loose => {
+  const { dv } = op.osb.cache;
+  return { depth: depthOf(dv, el), cpos: cposOf(dv, recAt(el, 0)) };
+};
+
+/**
+ * Adds `child` to the node at `level`, right behind the record that `path` goes by. Full nodes are split, the root gets
+ * another level. What has changed goes to `loose`; `path` is of no use afterwards.
+ */
+export function insertChild(op: Op, et: ExtentTree, path: Path, level: number, child: Child, loose: Loose[]): void {
+  const { dv, u8 } = et.osb.cache;
+  if (level === 0 && usedOf(dv, path[0]!.el) === countOf(dv, path[0]!.el)) {
+    shiftTreeDepth(op, et, path);
+    level = 1;
+  }
+  const node = path[level]!;
   const used = usedOf(dv, node.el);
+  const at = node.idx + 1;
   if (used < countOf(dv, node.el)) {
-    putChild(op, et, node.bh, node.el, used, child);
+    putChild(op, et, node.bh, node.el, at, child);
+    loose.push(looseAt(op, node.el));
     return;
   }
   const bh = newExtentBlock(op, et, depthOf(dv, node.el));
-  setEnd(op, node.bh, recAt(node.el, used - 1), child.cpos);
-  putChild(op, et, bh, bh.addr + LIST_OFF, 0, child);
-  appendChild(op, et, path.slice(0, -1), { ...child, blkno: bh.blkno });
+  const el = bh.addr + LIST_OFF;
+  // An append starts a node of its own and leaves full ones behind it; anything else splits in the middle.
+  const append = at === used && isLastLeaf(et, path.slice(0, level + 1));
+  const keep = append ? used : used >> 1;
+  op.modify(node.bh);
+  u8.copyWithin(recAt(el, 0), recAt(node.el, keep), recAt(node.el, used));
+  u8.fill(0, recAt(node.el, keep), recAt(node.el, used));
+  setUsed(dv, el, used - keep);
+  setUsed(dv, node.el, keep);
+  if (at > keep || append) {
+    putChild(op, et, bh, el, at - keep, child);
+    if (at === keep) setEnd(op, node.bh, recAt(node.el, keep - 1), child.cpos);
+  } else putChild(op, et, node.bh, node.el, at, child);
+  loose.push(looseAt(op, node.el), looseAt(op, el));
+  const end = endOf(dv, recAt(el, usedOf(dv, el) - 1));
+  insertChild(op, et, path, level - 1, { cpos: cposOf(dv, recAt(el, 0)), end, blkno: bh.blkno }, loose);
 }
 
-/** Nodes above the leaves that one insert may hand children on through; each costs three blocks. */
-const MAX_TOUCHED_NODES = 128;
-
-/**
- * Adds a leaf right behind that of `path`. Returns where the nodes begin that are not on the right edge and have got another last
- * leaf by it: settleLastLeaves must see to them. `path` is of no use afterwards.
- */
-export function insertLeaf(op: Op, et: ExtentTree, path: Path, child: Child): number[] {
-  const { dv } = et.osb.cache;
-  if (path.length === 2 && usedOf(dv, et.el_addr) === countOf(dv, et.el_addr)) shiftTreeDepth(op, et, path);
-  const p = path.slice(0, -1);
-  const touched: number[] = [];
-  let carry = child;
-  let at = leafOf(p).idx + 1;
-  for (;;) {
-    const { bh, el } = leafOf(p);
-    const used = usedOf(dv, el);
-    const full = used === countOf(dv, el);
-    const mine = carry;
-    if (full && at < used) carry = takeChild(op, bh, el, used - 1);
-    if (!full || at < used) {
-      putChild(op, et, bh, el, at, mine);
-      if (at === 0) setLeafStart(op, et, p, mine.cpos);
-    } else setEnd(op, bh, recAt(el, used - 1), mine.cpos);
-    if (!full) return touched;
-    touched.push(cposOf(dv, recAt(el, 0)));
-    if (touched.length > MAX_TOUCHED_NODES)
-      throw new FsError(Errno.EFBIG, "extents.insert", { owner: et.ci.ci_blkno, found: "too many extents" });
-    at = 0;
-    if (!nextLeaf(op, et, p)) {
-      const node = newExtentBlock(op, et, 1);
-      putChild(op, et, node, node.addr + LIST_OFF, 0, carry);
-      appendChild(op, et, p.slice(0, -1), { ...carry, blkno: node.blkno });
-      return touched;
-    }
-  }
-}
-
-/** Drops the node at the end of `path`, on the right edge, which has no records left; and its parents, if it was their only child. */
-function dropNode(op: Op, et: ExtentTree, path: Path): void {
-  const { dv } = et.osb.cache;
-  if (path.length === 1) {
-    setDepth(dv, et.el_addr, 0);
+/** Takes the record that `path` goes by out of the node at `level`; a node left without any goes too. */
+function removeChild(op: Op, et: ExtentTree, path: Path, level: number, loose: Loose[]): void {
+  const { dv, u8 } = et.osb.cache;
+  const { bh, el, idx } = path[level]!;
+  const used = usedOf(dv, el);
+  op.modify(bh);
+  u8.copyWithin(recAt(el, idx), recAt(el, idx + 1), recAt(el, used));
+  u8.fill(0, recAt(el, used - 1), recAt(el, used));
+  setUsed(dv, el, used - 1);
+  if (used > 1) loose.push(looseAt(op, el));
+  else if (level > 0) {
+    freeExtentBlock(op, bh);
+    removeChild(op, et, path, level - 1, loose);
+  } else {
+    setDepth(dv, el, 0);
     setLastEbBlk(op, et, 0);
-    return;
   }
-  freeExtentBlock(op, leafOf(path).bh);
-  const up = path.slice(0, -1);
-  const { bh, el } = leafOf(up);
-  takeChild(op, bh, el, usedOf(dv, el) - 1);
-  if (usedOf(dv, el) === 0) dropNode(op, et, up);
 }
 
-/**
- * Takes the leaf of `path`, whose extents are of no account any more, out of the tree and frees it (ocfs2_unlink_path).
- * Returns what insertLeaf does.
- */
-export function removeLeaf(op: Op, et: ExtentTree, path: Path): number[] {
+/** Takes the leaf of `path`, whose extents are of no account any more, out of the tree and frees it (ocfs2_unlink_path). */
+export function removeLeaf(op: Op, et: ExtentTree, path: Path, loose: Loose[]): void {
   const { dv } = et.osb.cache;
   const leaf = leafOf(path);
   assert(path.length > 1, "the root is no leaf to be removed");
   const next_blkno = ebOf(op, leaf.bh).h_next_leaf_blk;
+  const next_cpos = rightBoundary(et, path, -1);
   const prev = clonePath(path);
   if (prevLeaf(op, et, prev)) {
     const { bh, el } = leafOf(prev);
     op.modify(bh);
     ebOf(op, bh).h_next_leaf_blk = next_blkno;
     // The last leaf has room.
-    if (isLastLeaf(et, path)) {
+    if (next_cpos < 0) {
       setCount(dv, el, extentRecsPerEb(et.osb.geo.blocksize));
       setLastEbBlk(op, et, bh.blkno);
     }
   }
   freeExtentBlock(op, leaf.bh);
-  const p = path.slice(0, -1);
-  const touched: number[] = [];
-  const { bh, el, idx } = leafOf(p);
-  takeChild(op, bh, el, idx);
-  const used = usedOf(dv, el);
-  if (idx > 0 && idx < used) setEnd(op, bh, recAt(el, idx - 1), cposOf(dv, recAt(el, idx)));
-  if (idx === 0 && used > 0) setFirstLeafStart(op, et, p);
-  // Nodes that are not on the right edge stay full: each takes the first child of the next one.
-  while (!isLastLeaf(et, p)) {
-    const to = leafOf(p);
-    touched.push(-1);
-    const next = clonePath(p);
-    nextLeaf(op, et, next);
-    const from = leafOf(next);
-    const child = takeChild(op, from.bh, from.el, 0);
-    const first = usedOf(dv, to.el) === 0;
-    putChild(op, et, to.bh, to.el, usedOf(dv, to.el), child);
-    if (first) setFirstLeafStart(op, et, p);
-    touched[touched.length - 1] = cposOf(dv, recAt(to.el, 0));
-    if (usedOf(dv, from.el) > 0) setLeafStart(op, et, next, cposOf(dv, recAt(from.el, 0)));
-    p.splice(0, p.length, ...next);
+  removeChild(op, et, path, path.length - 2, loose);
+  if (depthOf(dv, et.el_addr) === 0) return;
+  if (next_cpos >= 0) setLeafStart(op, et, findPath(op, et, next_cpos), next_cpos);
+  else setTreeEnd(op, et, findPath(op, et, 0xffffffff));
+}
+
+/**
+ * Rewrites `m` neighbouring children of the node at the end of `path`, from index `first` on, as nodes of these sizes with the
+ * same records in the same order. The node must have room for the difference.
+ */
+export function redistribute(
+  op: Op,
+  et: ExtentTree,
+  path: Path,
+  first: number,
+  m: number,
+  sizes: readonly number[],
+): void {
+  const { dv, u8 } = et.osb.cache;
+  const parent = leafOf(path);
+  const depth = depthOf(dv, parent.el) - 1;
+  const room = extentRecsPerEb(et.osb.geo.blocksize);
+  const old: Bh[] = [];
+  const parts: Uint8Array[] = [];
+  for (let i = 0; i < m; i++) {
+    const bh = readChild(op, et, parent.bh, parent.el, first + i);
+    const el = bh.addr + LIST_OFF;
+    old.push(bh);
+    parts.push(u8.slice(recAt(el, depth === 0 ? emptyRecs(dv, el) : 0), recAt(el, usedOf(dv, el))));
   }
-  if (usedOf(dv, leafOf(p).el) === 0) dropNode(op, et, p);
-  if (depthOf(dv, et.el_addr) > 0) setTreeEnd(op, et, findPath(op, et, 0xffffffff));
-  return touched;
+  const all = Buffer.concat(parts);
+  assert(all.length === sizes.reduce((a, b) => a + b, 0) * REC_BYTES, "records are lost in a redistribution");
+  const start = cposOf(dv, recAt(parent.el, first));
+  const end = endOf(dv, recAt(parent.el, first + m - 1));
+  const next_blkno = ebOf(op, old[m - 1]!).h_next_leaf_blk;
+  const last = depth === 0 && next_blkno === 0;
+
+  const nodes = sizes.map((_, i) => old[i] ?? newExtentBlock(op, et, depth));
+  let at = 0;
+  nodes.forEach((bh, i) => {
+    const el = bh.addr + LIST_OFF;
+    const n = sizes[i]!;
+    op.modify(bh);
+    u8.fill(0, recAt(el, 0), recAt(el, room));
+    u8.set(all.subarray(at * REC_BYTES, (at + n) * REC_BYTES), recAt(el, 0));
+    setUsed(dv, el, n);
+    if (depth === 0) {
+      setCount(dv, el, last && i === nodes.length - 1 ? room : n);
+      ebOf(op, bh).h_next_leaf_blk = nodes[i + 1]?.blkno ?? next_blkno;
+    }
+    at += n;
+  });
+  if (last) setLastEbBlk(op, et, nodes[nodes.length - 1]!.blkno);
+  for (const bh of old.slice(nodes.length)) freeExtentBlock(op, bh);
+
+  const used = usedOf(dv, parent.el);
+  op.modify(parent.bh);
+  u8.copyWithin(recAt(parent.el, first + nodes.length), recAt(parent.el, first + m), recAt(parent.el, used));
+  const now = used + nodes.length - m;
+  if (now < used) u8.fill(0, recAt(parent.el, now), recAt(parent.el, used));
+  setUsed(dv, parent.el, now);
+  const starts = nodes.map((bh, i) => (i === 0 ? start : cposOf(dv, recAt(bh.addr + LIST_OFF, 0))));
+  nodes.forEach((bh, i) => {
+    const from = starts[i]!;
+    putInterior(dv, recAt(parent.el, first + i), from, (starts[i + 1] ?? end) - from, bh.blkno);
+  });
 }
 
 /** First cluster of a leaf's extents. */
