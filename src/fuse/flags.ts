@@ -1,6 +1,6 @@
 /**
  * What this node and the kernel agree on at INIT and at each OPEN: one row a flag, with what a local and a clustered mount
- * do and why. docs/FUSE.md shows the same rows (flags.test.ts compares), so a flag cannot be changed without its reason.
+ * do and why. docs/FUSE.md shows the same rows (doc_tables.ts), so a flag cannot be changed without its reason.
  *
  * "Clustered" is every mount whose LockDomain has other nodes in it, the random one of the tests included.
  */
@@ -256,13 +256,4 @@ export function openFlags(policy: CachePolicy, flags: number): number {
   if ((flags & O_DIRECT) !== 0 || append) fopen |= F.FOPEN_DIRECT_IO;
   if ((flags & O_DIRECT) !== 0 && !append) fopen |= F.FOPEN_PARALLEL_DIRECT_WRITES;
   return fopen;
-}
-
-/** The two tables as docs/FUSE.md has them. */
-export function flagTables(): string {
-  const lines = ["| INIT flag | local | clustered | why |", "|---|---|---|---|"];
-  for (const r of INIT_FLAGS) lines.push(`| ${r.name} | ${r.local} | ${r.clustered} | ${r.why} |`);
-  lines.push("", "| OPEN flag | local | clustered |", "|---|---|---|");
-  for (const r of FOPEN_ROWS) lines.push(`| ${r.name} | ${r.local} | ${r.clustered} |`);
-  return lines.join("\n");
 }
