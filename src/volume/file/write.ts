@@ -5,7 +5,16 @@
  */
 import type { Bh } from "../../block/buffer_cache.ts";
 import { PAGE_BYTES, type Page } from "../../block/data_cache.ts";
-import { EXT_FLAGS, isReg, S_ISGID, S_ISUID } from "../../format/disk/index.ts";
+import {
+  type Dinode,
+  DYN_FEATURES,
+  EXT_FLAGS,
+  FEATURE_INCOMPAT,
+  isReg,
+  maxInlineDataWithXattr,
+  S_ISGID,
+  S_ISUID,
+} from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
 import { FsError } from "../../lib/fs_error.ts";
 import type { Callback } from "../../lib/task.ts";
@@ -245,6 +254,7 @@ function planWrite(
   const plan: WritePlan = { fills: [], runs: [], allocated: false };
   const addr = req.addr + done_bytes;
   let changed = end > size;
+  if (startsInline(osb, di, end, req.direct === true)) setDataInline(osb, di);
   if (isInline(di)) {
     const room = inlineRoom(di);
     if (end <= room.bytes) {
@@ -283,6 +293,27 @@ function planWrite(
   if (changed || mapped.changed || zeroed) op.orderData(inode);
   finishWrite(op, inode, bh, end, req, changed || mapped.changed);
   return { plan, pos };
+}
+
+/** An empty file that stays small begins in its dinode (ocfs2_try_to_write_inline_data). */
+function startsInline(osb: Osb, di: Dinode, end: number, direct: boolean): boolean {
+  return (
+    !direct &&
+    osb.incompat(FEATURE_INCOMPAT.INLINE_DATA) &&
+    di.i_size === 0 &&
+    di.i_clusters === 0 &&
+    !isInline(di) &&
+    end <= maxInlineDataWithXattr(osb.geo.blocksize, di)
+  );
+}
+
+/** ocfs2_set_inode_data_inline; the dinode is in the operation. */
+function setDataInline(osb: Osb, di: Dinode): void {
+  const { u8 } = osb.cache;
+  const bytes = maxInlineDataWithXattr(osb.geo.blocksize, di);
+  u8.fill(0, di.i_data.off, di.i_data.id_data_off(0) + bytes);
+  di.i_dyn_features |= DYN_FEATURES.INLINE_DATA;
+  di.i_data.id_count = bytes;
 }
 
 function finishWrite(op: Op, inode: Inode, bh: Bh, end: number, req: WriteRequest, datasync: boolean): void {
