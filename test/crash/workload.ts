@@ -8,8 +8,10 @@
  * of the last fsync or newer; or zero where that is the last fsynced content, or a hole was made since. A word of
  * another file, or from another place, would be a deleted file's data come back: found at once.
  */
+import { FEATURE_INCOMPAT } from "../../src/format/disk/index.ts";
 import type { Random } from "../../src/lib/clock.ts";
 import { type Callback, type Thunk, wait } from "../../src/lib/task.ts";
+import { copyFileRange } from "../../src/vfs/copy_range.ts";
 import { fallocate, fsync, readFile, setattr, writeFile } from "../../src/vfs/file.ts";
 import {
   type Attr,
@@ -28,6 +30,7 @@ import {
 } from "../../src/vfs/namespace.ts";
 import type { Osb } from "../../src/volume/osb.ts";
 import { syncVolume } from "../../src/volume/super.ts";
+import { getxattr, listxattr, removexattr, setxattr } from "../../src/volume/xattr/index.ts";
 
 const WORD = 8;
 const MAX_FILE_BYTES = 192 * 1024;
@@ -43,16 +46,17 @@ const run = <T>(osb: Osb, start: (cb: Callback<T>) => void): T => osb.runTaskSyn
 export interface FileModel {
   readonly ino: number;
   readonly tag: number;
-  /** The operation that last wrote each word; 0: zero. */
-  readonly latest: Int32Array;
+  /** Who wrote each word last (writerOf); 0: zero. */
+  readonly latest: Uint32Array;
 }
 
 /** One file's contents as they were at an fsync, and the words zeroed since. */
 interface SyncedContents {
   readonly op: number;
-  readonly words: Int32Array;
+  readonly words: Uint32Array;
 }
 
+/** A range of words of a file that an operation zeroed, or copied from another file. */
 interface Zeroed {
   readonly op: number;
   readonly file: number;
@@ -76,6 +80,8 @@ export interface History {
   /** By device time: a file's contents that are durable from then on. */
   readonly contents: { at: number; file: number; synced: SyncedContents }[];
   readonly zeroed: Zeroed[];
+  /** Ranges copied from other files, which may share their clusters. */
+  readonly copied: Zeroed[];
 }
 
 /** Every path with every attribute, one line each, sorted. Two equal ones are the same tree. */
@@ -97,7 +103,16 @@ export function snapshot(osb: Osb): string {
       a.mtime_nsec,
       a.ctime_nsec,
     ];
-    lines.push(`${path} ${attrs.join(" ")}${target}`);
+    const inode = osb.inodes.get(ino);
+    const xattrs = osb.runSync((op) =>
+      listxattr(op, inode)
+        .sort()
+        .map((name) => {
+          const value = getxattr(op, inode, name);
+          return `${name}=${value?.length}:${value?.[0]}`;
+        }),
+    );
+    lines.push(`${path} ${attrs.join(" ")}${target} ${xattrs.join(",")}`);
     if (type !== 4) return;
     const names: [string, number][] = [];
     osb.runSync((op) => {
@@ -113,7 +128,9 @@ export function snapshot(osb: Osb): string {
   return lines.sort().join("\n");
 }
 
-const wordOf = (tag: number, op: number, index: number): [number, number] => [(tag << 16) | op, index ^ 0x5a5a5a5a];
+/** The first half names file and operation, the second the place. */
+const writerOf = (tag: number, op: number): number => ((tag << 16) | op) >>> 0;
+const placeOf = (index: number): number => (index ^ 0x5a5a5a5a) >>> 0;
 
 export class Workload {
   readonly osb: Osb;
@@ -147,6 +164,7 @@ export class Workload {
       tree_floor: [],
       contents: [],
       zeroed: [],
+      copied: [],
     };
   }
 
@@ -206,7 +224,9 @@ export class Workload {
     else if (kind < 71) this.#link(path);
     else if (kind < 73) this.#symlink();
     else if (kind < 79) this.#unlink(path);
-    else if (kind < 82) this.#chmod(file);
+    else if (kind < 81) this.#chmod(file);
+    else if (kind < 84) this.#xattr(file);
+    else if (kind < 87) this.#clone(file);
     else if (kind < 94) this.#fsync(file);
     else if (kind < 95) this.#fsyncDir();
     else if (kind < 96) this.#sync();
@@ -228,7 +248,7 @@ export class Workload {
       const a = this.osb.runSync((op) => create(op, this.#dirOf(path), this.#baseOf(path), 0o644, CRED));
       this.#paths.set(path, a.ino);
       const tag = ++this.#tags;
-      this.files.set(a.ino, { ino: a.ino, tag, latest: new Int32Array(MAX_WORDS) });
+      this.files.set(a.ino, { ino: a.ino, tag, latest: new Uint32Array(MAX_WORDS) });
       this.history.tags.set(`${a.ino}:${a.generation}`, tag);
       this.#touch(a.ino, this.#dirOf(path));
       return `create ${path} (${a.ino})`;
@@ -253,10 +273,10 @@ export class Workload {
       const { dv } = this.osb.cache;
       const first = offset / WORD;
       for (let i = 0; i < len / WORD; i++) {
-        const [a, b] = wordOf(file.tag, this.#op, first + i);
-        dv.setUint32(this.#addr + i * WORD, a >>> 0, true);
-        dv.setUint32(this.#addr + i * WORD + 4, b >>> 0, true);
-        file.latest[first + i] = this.#op;
+        const writer = writerOf(file.tag, this.#op);
+        dv.setUint32(this.#addr + i * WORD, writer, true);
+        dv.setUint32(this.#addr + i * WORD + 4, placeOf(first + i), true);
+        file.latest[first + i] = writer;
       }
       const inode = this.osb.inodes.get(file.ino);
       const n = run<number>(this.osb, (cb) =>
@@ -399,6 +419,40 @@ export class Workload {
     });
   }
 
+  #xattr(file: FileModel): void {
+    const { osb } = this;
+    if (!osb.incompat(FEATURE_INCOMPAT.XATTR)) return;
+    const inode = osb.inodes.get(file.ino);
+    const name = `user.name-${this.#below(30)}`;
+    this.#do(() => {
+      const there = osb.runSync((op) => getxattr(op, inode, name)) !== undefined;
+      if (there && this.#below(2) === 0) osb.runSync((op) => removexattr(op, inode, name));
+      else {
+        const value = new Uint8Array(this.#below(4) === 0 ? this.#below(9000) : this.#below(200)).fill(this.#op);
+        osb.runSync((op) => setxattr(op, inode, name, value));
+      }
+      this.#touch(file.ino);
+      return `xattr ${file.ino} ${name}`;
+    }, file.ino);
+  }
+
+  /** The whole of one file over the start of another. */
+  #clone(to: FileModel): void {
+    const from = this.#pick(this.files.values())!;
+    const len = this.#sizeOf(from);
+    if (from === to || len === 0) return;
+    this.#do(() => {
+      const { osb } = this;
+      const [src, dst] = [osb.inodes.get(from.ino), osb.inodes.get(to.ino)];
+      const n = run<number>(osb, (cb) => copyFileRange(osb, src, 0, dst, 0, len, cb));
+      const words = Math.ceil(n / WORD);
+      to.latest.set(from.latest.subarray(0, words));
+      this.history.copied.push({ op: this.#op, file: to.tag, from: 0, to: words });
+      this.#touch(to.ino);
+      return `copy ${from.ino} over ${to.ino}, ${n} bytes`;
+    }, to.ino);
+  }
+
   #floor(op: number): void {
     this.history.tree_floor.push({ at: this.#now(), op });
   }
@@ -495,7 +549,7 @@ function findTree(h: History, tree: string, floor: number, ceiling: number): boo
   return false;
 }
 
-/** The tree without size, blocks and times of one file. */
+/** The tree without size, blocks, times and xattrs of one file. */
 const mask = (tree: string, ino: number): string =>
   tree
     .split("\n")
@@ -519,7 +573,9 @@ function judgeContents(
   if (tag === undefined) return `${f.path}: a file that nobody made (inode ${f.ino}, generation ${f.generation})`;
   let synced: SyncedContents | undefined;
   for (const c of h.contents) if (c.file === tag && c.at <= t) synced = c.synced;
-  const holes = h.zeroed.filter((z) => z.file === tag && z.op > (synced?.op ?? 0) && z.op <= ceiling);
+  const since = (z: Zeroed): boolean => z.file === tag && z.op > (synced?.op ?? 0) && z.op <= ceiling;
+  const holes = h.zeroed.filter(since);
+  const copies = h.copied.filter(since);
   const inode = osb.inodes.get(f.ino);
   const bytes = run<number>(osb, (cb) => readFile(osb, inode, { offset: 0, len: BUFFER_BYTES, addr }, cb));
   if (bytes !== f.size) return `${f.path}: ${bytes} bytes could be read of ${f.size}`;
@@ -530,16 +586,16 @@ function judgeContents(
     const want = synced?.words[i] ?? 0;
     const where = `${f.path} (inode ${f.ino}) at ${i * WORD}`;
     if (a === 0 && b === 0) {
-      if (want !== 0 && !holes.some((z) => z.from <= i && i < z.to))
-        return `${where}: zero, but operation ${want} (${h.names[want]}) wrote here and it was fsynced`;
+      if (want !== 0 && ![...holes, ...copies].some((z) => z.from <= i && i < z.to))
+        return `${where}: zero, but operation ${want & 0xffff} (${h.names[want & 0xffff]}) wrote here and it was fsynced`;
       continue;
     }
     const op = a & 0xffff;
-    const [wa, wb] = wordOf(tag, op, i);
-    if (a !== wa >>> 0 || b !== wb >>> 0)
+    const copied = copies.some((c) => c.from <= i && i < c.to);
+    if (b !== placeOf(i) || (a !== writerOf(tag, op) && a !== want && !copied))
       return `${where}: ${a.toString(16)} ${b.toString(16)}, which nobody wrote here (file tag ${tag})`;
-    if (synced !== undefined && op !== want && op <= synced.op)
-      return `${where}: written by operation ${op}, but that of ${want} was fsynced after operation ${synced.op}`;
+    if (synced !== undefined && a !== want && op <= synced.op && !copied)
+      return `${where}: written by operation ${op}, but that of ${want & 0xffff} was fsynced after operation ${synced.op}`;
   }
   return undefined;
 }
