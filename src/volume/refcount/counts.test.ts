@@ -169,6 +169,12 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("refcount tree", () => {
         for (let i = 0; i < r.clusters; i++) expect(model.get(c + i) ?? 0).toBe(r.refcount);
       }
       expect(b.run((op, t) => boundedRun(op, t, 0, 64, 1000))).toBe(64);
+      // The first leaves go; what comes in front of the new first one is put into that.
+      for (let c = 0; c < 3000; c++) while (model.has(c)) lower(c, 1);
+      check();
+      raise(100, 3);
+      raise(7, 2);
+      check();
       // Down to nothing again, in an order of its own; the root holds records at the end.
       const order = [...model.keys()].sort((x, y) => ((x * 7919) % total) - ((y * 7919) % total));
       for (const c of order) while (model.has(c)) lower(c, 1);
