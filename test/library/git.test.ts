@@ -2,13 +2,14 @@
  * A program from the ecosystem that takes its own fs: isomorphic-git makes a repository on a volume, and works in it. fsck.ocfs2
  * judges the volume, and the real git a copy of the repository that was read out of it.
  */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import git from "isomorphic-git";
 import { describe, expect, test } from "vitest";
 import type { Volume } from "../../src/api/index.ts";
 import { tempDir } from "../support/cleanup.ts";
-import { missing, sh } from "../support/sh.ts";
+import { withMount } from "../support/mount.ts";
+import { missing, run, sh } from "../support/sh.ts";
 import { lacksTools, newImage, onVolume } from "./support.ts";
 
 const author = { name: "A", email: "a@example.org", timestamp: 1_700_000_000, timezoneOffset: 0 };
@@ -65,6 +66,8 @@ async function work(fs: GitFs, promises: Volume["promises"], dir: string) {
   };
 }
 
+const canMount = process.getuid?.() === 0 && existsSync("/dev/fuse");
+
 describe.skipIf(lacksTools || missing("git").length > 0)("isomorphic-git on a volume", () => {
   for (const face of ["the volume itself", "volume.fs"]) {
     test(`with ${face} as its fs: git finds nothing wrong with the repository`, async () => {
@@ -84,4 +87,29 @@ describe.skipIf(lacksTools || missing("git").length > 0)("isomorphic-git on a vo
       expect(readFileSync(join(out, "src/part-0/file-0.txt"), "utf8")).toBe("main 0\n");
     });
   }
+
+  test.skipIf(!canMount)("and git goes on with it on a mount, and isomorphic-git after that", async () => {
+    const image = newImage();
+    const dir = "/repo";
+    await onVolume(image, async (v) => {
+      await v.promises.mkdir(dir);
+      await work(v as unknown as GitFs, v.promises, dir);
+    });
+    await withMount(image, async (mount) => {
+      const repo = join(mount, "repo");
+      const gitHere = (...args: string[]) =>
+        run(["git", "-C", repo, "-c", "user.name=B", "-c", "user.email=b@example.org", ...args]);
+      await gitHere("fsck", "--strict");
+      expect(await gitHere("status", "--porcelain")).toBe("");
+      await run(["sh", "-c", 'echo more >> "$1/src/part-0/file-0.txt"', "sh", repo]);
+      await gitHere("commit", "-qam", "from the mount");
+      await gitHere("gc", "-q");
+      expect((await gitHere("rev-list", "--count", "HEAD")).trim()).toBe("43");
+    });
+    await onVolume(image, async (v) => {
+      const [last] = await git.log({ fs: v as unknown as GitFs, dir, depth: 1 });
+      expect(last?.commit.message).toBe("from the mount\n");
+      expect(await v.promises.readFile(`${dir}/src/part-0/file-0.txt`, "utf8")).toBe("main 0\nmore\n");
+    });
+  });
 });
