@@ -2,7 +2,7 @@
  * The process that serves a mount. The volume thread does the work; this thread mounts and unmounts, hears signals and answers on
  * the control socket. It never touches the mounted folder: it would wait for itself.
  */
-import { writeFileSync } from "node:fs";
+import { accessSync, constants, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { hostname } from "node:os";
 import { Worker } from "node:worker_threads";
@@ -182,6 +182,11 @@ export class Daemon {
     if ((flags & MS.NOEXEC) !== 0) words.push("noexec");
     if ((flags & MS.NOATIME) !== 0) words.push("noatime");
     if (allow_other) words.push("allow_other");
+    try {
+      accessSync("/dev/fuse", constants.R_OK | constants.W_OK);
+    } catch {
+      throw mountFailed("/dev/fuse may not be opened by you: root can allow it with chmod 666 /dev/fuse");
+    }
     const fd = fusermountMount(dir, words.join(","));
     if (fd === -Errno.ENOENT) throw mountFailed("fusermount3 is missing: install fuse3, or run as root");
     if (fd < 0) throw mountFailed(`fusermount3 did not mount ${device} on ${dir}`);

@@ -26,7 +26,7 @@ function find(what: string): { dir: string; record: MountRecord | undefined } {
 function detach(dir: string, lazy: boolean, served: boolean): void {
   if (mountAt(dir) === undefined) return;
   const root = process.getuid?.() === 0;
-  if (root && !served) umount2(dir, MNT_FORCE);
+  if (root && !served && umount2(dir, MNT_FORCE) === 0) return;
   const rc = root ? umount2(dir, lazy ? MNT_DETACH : 0) : fusermountUmount(dir, lazy);
   if (rc === 0) return;
   if (rc === -Errno.EBUSY)

@@ -21,6 +21,8 @@ import { MAX_WRITE } from "./slots.ts";
 
 /** The oldest minor that we speak: 7.31 (Linux 5.4). Older kernels lack max_pages, or lay out requests differently. */
 const OLDEST_MINOR = 31;
+/** FUSE_NOTIFY_INC_EPOCH, Linux 6.16. */
+const INC_EPOCH_MINOR = 44;
 /**
  * Background requests in flight (readahead, asynchronous direct I/O): they wait on the heap when they find no slot, so
  * there is no reason for a limit below the field's (coherence: exhaustion is a deadlock).
@@ -52,6 +54,8 @@ export function init(s: Session): void {
   s.minor = Math.min(minor, FUSE_KERNEL_MINOR_VERSION);
   s.init_flags = agreed.flags;
   s.init_flags2 = agreed.flags2;
+  // Without INC_EPOCH a name cannot be taken back without waiting for requests that wait for us.
+  if (s.policy.clustered && s.minor < INC_EPOCH_MINOR) s.timeouts = { ...s.timeouts, entry_s: 0, negative_s: 0 };
   out.max_readahead = Math.max(max_readahead, MAX_READAHEAD);
   out.flags = agreed.flags;
   out.flags2 = agreed.flags2;

@@ -1,0 +1,253 @@
+/**
+ * The life of a mount as its user sees it: the command line, its messages and exit codes, and what is on the disk when each way of
+ * ending it is over. The file system itself is judged by pjdfstest, fsx and the workloads.
+ */
+import { spawn } from "node:child_process";
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { forceUnmount, tempDir } from "../support/cleanup.ts";
+import { fsck, fsckUnavailable } from "../support/judges.ts";
+import { isMounted, mountPoint, mountUnavailable, ocfs2 } from "../support/mount.ts";
+import { missing, type Ran, run, runAsync, sh, toolEnv } from "../support/sh.ts";
+
+const unavailable =
+  mountUnavailable() ?? fsckUnavailable() ?? (missing("mkfs.ocfs2").length > 0 ? "no mkfs.ocfs2" : undefined);
+if (unavailable !== undefined) console.warn(`SKIPPED: the life of a mount: ${unavailable}`);
+
+const cli = (...args: string[]): Promise<Ran> => runAsync([process.execPath, ocfs2, ...args], { timeout_ms: 60_000 });
+
+async function until(what: string, condition: () => boolean): Promise<void> {
+  const deadline = performance.now() + 20_000;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error(`${what}: not within 20 s`);
+    await new Promise((ok) => setTimeout(ok, 20));
+  }
+}
+
+/** Not a zombie either: who reaps a daemon is not our business. */
+function alive(pid: number): boolean {
+  try {
+    return !/^State:\s*[ZX]/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
+describe.skipIf(unavailable !== undefined)("a mount", () => {
+  let dir: string;
+  let fresh: string;
+  let image: string;
+  let mnt: string;
+
+  beforeAll(() => {
+    fresh = join(tempDir("ocfs2-life"), "fresh.img");
+    const fd = openSync(fresh, "w");
+    ftruncateSync(fd, 256 << 20);
+    closeSync(fd);
+    sh(["mkfs.ocfs2", "-q", "-F", "-M", "local", fresh]);
+  });
+
+  async function mounted(...args: string[]): Promise<number> {
+    dir = tempDir("ocfs2-life");
+    image = join(dir, "volume.img");
+    sh(["cp", "--sparse=always", fresh, image]);
+    mnt = mountPoint();
+    const ran = await cli("mount", ...args, image, mnt);
+    expect(ran).toMatchObject({ status: 0, stdout: "", stderr: "" });
+    return statusOf(mnt).then((m) => m!.pid);
+  }
+
+  async function statusOf(at: string): Promise<{ pid: number; device: string; requests: number } | undefined> {
+    const ran = await cli("node", "status", "--json");
+    const { mounts } = JSON.parse(ran.stdout) as {
+      mounts: { dir: string; pid: number; device: string; requests: number }[];
+    };
+    return mounts.find((m) => m.dir === at);
+  }
+
+  afterEach(() => {
+    if (mnt !== undefined && isMounted(mnt)) forceUnmount(mnt);
+  });
+
+  test("is made in the background, listed, and gone when umount returns: all is on the disk", async () => {
+    const pid = await mounted();
+    expect(isMounted(mnt)).toBe(true);
+    expect(await statusOf(mnt)).toMatchObject({ device: image, pid });
+    writeFileSync(join(mnt, "kept"), "x".repeat(300_000));
+    mkdirSync(join(mnt, "folder"));
+    expect(await cli("umount", mnt)).toMatchObject({ status: 0, stdout: "", stderr: "" });
+    expect(isMounted(mnt)).toBe(false);
+    expect(alive(pid)).toBe(false);
+    expect(fsck(image).findings).toEqual([]);
+
+    expect((await cli("mount", "-o", "ro", image, mnt)).status).toBe(0);
+    expect(readFileSync(join(mnt, "kept"), "utf8")).toBe("x".repeat(300_000));
+    expect(() => writeFileSync(join(mnt, "new"), "")).toThrow("EROFS");
+    expect((await cli("umount", image)).status).toBe(0);
+  });
+
+  test("a second one of the same volume is refused, by name of the first", async () => {
+    const pid = await mounted();
+    const other = mountPoint();
+    const second = await cli("mount", image, other);
+    expect(second.status).toBe(32);
+    expect(second.stderr).toBe(
+      `ocfs2 mount: ${image} is mounted on ${mnt} already (pid ${pid}): "ocfs2 umount ${mnt}" frees it\n`,
+    );
+    // Somebody who goes around the record meets the lock on the device.
+    const racing = await runAsync([process.execPath, ocfs2, "mount", "-f", image, other], {
+      env: { ...toolEnv(), XDG_RUNTIME_DIR: dir },
+      timeout_ms: 30_000,
+    });
+    expect(racing.status).toBe(32);
+    expect((await cli("umount", mnt)).status).toBe(0);
+  });
+
+  test("umount(2) alone returns at once, and the volume is clean within seconds", async () => {
+    const pid = await mounted();
+    writeFileSync(join(mnt, "kept"), "y".repeat(5_000_000));
+    await run(["umount", mnt]);
+    await until("the end of the daemon", () => !alive(pid));
+    expect(fsck(image).findings).toEqual([]);
+  });
+
+  test.each(["SIGTERM", "SIGINT"] as const)("%s unmounts", async (signal) => {
+    const pid = await mounted();
+    writeFileSync(join(mnt, "kept"), "z");
+    process.kill(pid, signal);
+    await until("the end of the daemon", () => !alive(pid));
+    expect(isMounted(mnt)).toBe(false);
+    expect(fsck(image).findings).toEqual([]);
+  });
+
+  test("SIGTERM while a file is open: the mount leaves the tree, the file lives until it is closed", async () => {
+    const pid = await mounted();
+    // The file is held by another process: this one shall not wait for the daemon.
+    const holder = spawn("sh", ["-c", "exec 3>held; read line; echo $line >&3"], {
+      cwd: mnt,
+      stdio: ["pipe", "ignore", "inherit"],
+    });
+    await until("the file", () => existsSync(join(mnt, "held")));
+    process.kill(pid, "SIGTERM");
+    await until("the detached mount", () => !isMounted(mnt));
+    expect(alive(pid)).toBe(true);
+    holder.stdin.end("the last words\n");
+    await until("the end of the daemon", () => !alive(pid));
+    expect(fsck(image).findings).toEqual([]);
+    expect((await cli("mount", "-o", "ro", image, mnt)).status).toBe(0);
+    expect(readFileSync(join(mnt, "held"), "utf8")).toBe("the last words\n");
+    expect((await cli("umount", mnt)).status).toBe(0);
+  });
+
+  test("a mount in use is not unmounted, and says what to do", async () => {
+    await mounted();
+    const holder = spawn("sleep", ["60"], { cwd: mnt, stdio: "ignore" });
+    const busy = await cli("umount", mnt);
+    expect(busy).toMatchObject({
+      status: 32,
+      stderr: `ocfs2 umount: ${mnt} is in use: "fuser -vm ${mnt}" shows by whom; or use -l\n`,
+    });
+    expect(isMounted(mnt)).toBe(true);
+    holder.kill();
+    await until("the end of sleep", () => !alive(holder.pid!));
+    expect((await cli("umount", mnt)).status).toBe(0);
+  });
+
+  test("kill -9: what was fsynced is there after the next mount, and umount clears the rest away", async () => {
+    const pid = await mounted();
+    await run(["sh", "-c", `echo durable > ${mnt}/a && sync ${mnt}/a && echo lost > ${mnt}/b`]);
+    process.kill(pid, "SIGKILL");
+    await until("the end of the daemon", () => !alive(pid));
+    expect(isMounted(mnt)).toBe(true);
+    expect((await cli("umount", mnt)).status).toBe(0);
+    expect(isMounted(mnt)).toBe(false);
+    expect((await cli("mount", image, mnt)).status).toBe(0);
+    expect(readFileSync(join(mnt, "a"), "utf8")).toBe("durable\n");
+    expect((await cli("umount", mnt)).status).toBe(0);
+    expect(fsck(image).findings).toEqual([]);
+  });
+
+  test("mount(8), fstab's options and umount(8) work through the helpers", async () => {
+    dir = tempDir("ocfs2-life");
+    image = join(dir, "volume.img");
+    sh(["cp", "--sparse=always", fresh, image]);
+    mnt = mountPoint();
+    const sbin = join(dir, "sbin");
+    mkdirSync(sbin);
+    expect((await cli("install-helper", "--dir", sbin)).status).toBe(0);
+    // mount(8) looks in /sbin only, so the helpers are called as it calls them.
+    await run([join(sbin, "mount.fuse.ocfs2"), image, mnt, "-o", "rw,noatime,_netdev,x-systemd.automount"]);
+    expect(readFileSync("/proc/self/mounts", "utf8")).toContain(`${image} ${mnt} fuse.ocfs2 rw,noatime`);
+    writeFileSync(join(mnt, "f"), "");
+    await run([join(sbin, "umount.fuse.ocfs2"), mnt]);
+    expect(await statusOf(mnt)).toBeUndefined();
+    expect(fsck(image).findings).toEqual([]);
+    expect((await cli("install-helper", "--dir", sbin, "--remove")).status).toBe(0);
+    expect(existsSync(join(sbin, "mount.fuse.ocfs2"))).toBe(false);
+  });
+
+  test("a user mounts through fusermount3", async (t) => {
+    if (missing("fusermount3", "setpriv").length > 0) return t.skip();
+    dir = tempDir("ocfs2-life");
+    chmodSync(dir, 0o711);
+    image = join(dir, "volume.img");
+    sh(["cp", "--sparse=always", fresh, image]);
+    mnt = mountPoint();
+    const uid = 65534;
+    const run_time = join(dir, "run");
+    mkdirSync(run_time);
+    for (const path of [image, mnt, run_time]) chownSync(path, uid, uid);
+    const env = { ...toolEnv(), XDG_RUNTIME_DIR: run_time, HOME: run_time, OCFS2_NO_BUILD: "1" };
+    const asUser = (...args: string[]): Promise<Ran> =>
+      runAsync(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", ...args], { env, timeout_ms: 60_000 });
+    if ((await asUser("test", "-w", "/dev/fuse")).status !== 0) return t.skip("/dev/fuse is for root only");
+    if ((await asUser("test", "-r", ocfs2)).status !== 0) return t.skip("the checkout may not be read by others");
+    const ran = await asUser(process.execPath, ocfs2, "mount", image, mnt);
+    expect(ran).toMatchObject({ status: 0, stderr: "" });
+    expect((await asUser("sh", "-c", `ls -a ${mnt}`)).stdout).toContain("lost+found");
+    expect(await asUser(process.execPath, ocfs2, "umount", mnt)).toMatchObject({ status: 0, stderr: "" });
+    expect(isMounted(mnt)).toBe(false);
+    expect(fsck(image).findings).toEqual([]);
+  });
+
+  test.each([
+    [["-o", "frobnicate"], 1, "unknown mount option frobnicate"],
+    [["-o", "errors=maybe"], 1, "errors=maybe is none of remount-ro, panic, continue"],
+    [["-o", "commit"], 1, "option commit needs a value: commit=..."],
+    [["-o", "ro=1"], 1, "option ro takes no value"],
+    [["-o", "cache=1M"], 1, "cache=1M is not between 16M and 2G"],
+  ])("options %j are refused", async (args, status, said) => {
+    mnt = mountPoint();
+    expect(await cli("mount", ...args, fresh, mnt)).toMatchObject({ status, stderr: `ocfs2 mount: ${said}\n` });
+  });
+
+  test("what cannot be mounted is said in one line, with exit code 32", async () => {
+    mnt = mountPoint();
+    const junk = join(tempDir("ocfs2-life"), "junk");
+    writeFileSync(junk, Buffer.alloc(1 << 20));
+    const lines: [string[], RegExp][] = [
+      [["/nowhere/at/all", mnt], /^ocfs2 mount: \/nowhere\/at\/all does not exist\n$/],
+      [[fresh, "/nowhere/at/all"], /^ocfs2 mount: \/nowhere\/at\/all does not exist: make the folder first\n$/],
+      [[fresh, fresh], /^ocfs2 mount: .* is not a folder\n$/],
+      [["/dev/null", mnt], /^ocfs2 mount: \/dev\/null: .*neither a file nor a block device\n$/],
+      [[junk, mnt], /^ocfs2 mount: .*no OCFS2 volume\n$/],
+    ];
+    for (const [args, said] of lines) {
+      const ran = await cli("mount", ...args);
+      expect(ran.stderr).toMatch(said);
+      expect(ran.status).toBe(32);
+    }
+    expect(await cli("umount", mnt)).toMatchObject({ status: 32, stderr: `ocfs2 umount: ${mnt} is not mounted\n` });
+  });
+});
