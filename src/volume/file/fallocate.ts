@@ -4,7 +4,7 @@
  */
 import type { Bh } from "../../block/buffer_cache.ts";
 import { LockSet } from "../../dlmglue/lock_set.ts";
-import { EXT_FLAGS, FEATURE_RO_COMPAT } from "../../format/disk/index.ts";
+import { EXT_FLAGS, FEATURE_INCOMPAT, FEATURE_RO_COMPAT } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
 import { FsError } from "../../lib/fs_error.ts";
 import { type Task, wait } from "../../lib/task.ts";
@@ -95,8 +95,6 @@ function* allocate(
     }, locks),
   );
   if (inline) return;
-  if (!osb.roCompat(FEATURE_RO_COMPAT.UNWRITTEN))
-    throw new FsError(Errno.EOPNOTSUPP, "file.fallocate", { found: "the volume lacks the feature unwritten" });
   const last = Math.ceil(end / cs);
   for (let cpos = Math.floor(offset / cs); cpos < last; ) {
     const from = cpos;
@@ -178,6 +176,9 @@ export function* fallocateTask(osb: Osb, inode: Inode, mode: number, offset: num
   if ((mode & ~known) !== 0 || (punching && (zeroing || !keep_size)))
     throw new FsError(Errno.EOPNOTSUPP, "file.fallocate", { mode });
   if (offset < 0 || len <= 0) throw new FsError(Errno.EINVAL, "file.fallocate", { offset, len });
+  // ocfs2_writes_unwritten_extents: without holes and unwritten extents there is nothing to do it with.
+  if (!osb.incompat(FEATURE_INCOMPAT.SPARSE_ALLOC) || !osb.roCompat(FEATURE_RO_COMPAT.UNWRITTEN))
+    throw new FsError(Errno.EOPNOTSUPP, "file.fallocate", { mode, found: "no sparse or unwritten feature" });
   const locks = new LockSet();
   try {
     if (punching || zeroing) yield* punch(osb, inode, offset, len, locks);

@@ -6,7 +6,7 @@
 import type { Bh } from "../../block/buffer_cache.ts";
 import { PAGE_BYTES } from "../../block/data_cache.ts";
 import type { LockSet } from "../../dlmglue/lock_set.ts";
-import { EXT_FLAGS } from "../../format/disk/index.ts";
+import { EXT_FLAGS, FEATURE_INCOMPAT } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
 import { FsError } from "../../lib/fs_error.ts";
 import { type Task, wait } from "../../lib/task.ts";
@@ -28,7 +28,7 @@ import {
 } from "./file_io.ts";
 import { convertInlineToExtents } from "./inline_data.ts";
 import { cow_hooks } from "./refcount_hooks.ts";
-import { type Fill, fillPages, zeroExtend } from "./write.ts";
+import { extendNoHoles, type Fill, fillPages, zeroExtend } from "./write.ts";
 
 /** Records that one operation takes out. */
 const RECORDS_PER_STEP = 8;
@@ -93,6 +93,19 @@ export function* removeClusters(osb: Osb, inode: Inode, cpos: number, end: numbe
   }
 }
 
+/** One operation of growing a file that may have no holes; true when it is as long as wanted. */
+function growStep(op: Op, inode: Inode, new_size: number): boolean {
+  const bh = inodeLock(op, inode, true);
+  const di = dinodeOf(op, bh);
+  checkChangeable(inode, di);
+  if (new_size > maxFileBytes(op.osb))
+    throw new FsError(Errno.EFBIG, "file.truncate", { ino: inode.ino, size: new_size });
+  if (di.i_size >= new_size) return true;
+  waitIoIdle(inode);
+  extendNoHoles(op, inode, bh, new_size);
+  return false;
+}
+
 /**
  * Sets the size (truncate(2)). One operation when the file grows or has no clusters to give back; else a task that keeps
  * other operations off the file. EFBIG, EPERM (immutable, append-only), EINVAL (not a regular file).
@@ -106,6 +119,8 @@ export function* truncateTask(
   extra: (op: Op, bh: Bh) => void = () => {},
 ): Task<void> {
   const cs = osb.geo.clustersize;
+  if (!osb.incompat(FEATURE_INCOMPAT.SPARSE_ALLOC))
+    while (!(yield* wait(osb.step((op) => growStep(op, inode, new_size), locks))));
   try {
     const first = yield* wait(
       osb.step((op) => {

@@ -59,6 +59,8 @@ interface WritePlan {
   readonly runs: IoRun[];
   /** The direct runs go to clusters that the running transaction maps. */
   allocated: boolean;
+  /** Nothing of the request was written yet: a part of the gap before it was filled (extendNoHoles). */
+  gap?: true;
 }
 
 /** `page` gets `n` bytes from arena address `from` at `at`; with from < 0 zeros. */
@@ -233,6 +235,25 @@ export function fillPages(osb: Osb, fills: readonly Fill[]): void {
   }
 }
 
+/**
+ * Makes a file longer, with clusters and zeros, up to `to` or as far as one operation goes: volumes without the sparse feature
+ * know no holes, and readers take one for corruption (ocfs2_extend_no_holes).
+ */
+export function extendNoHoles(op: Op, inode: Inode, bh: Bh, to: number): void {
+  op.modify(bh);
+  const di = dinodeOf(op, bh);
+  const size = di.i_size;
+  const end = Math.min(to, size + stepBytes(op.osb));
+  mapForWrite(op, inode, bh, size, end);
+  const fills: Fill[] = [];
+  zeroExtend(op, inode, bh, fills, size, end);
+  di.i_size = end;
+  touch(op, di);
+  inodeChanged(op, inode);
+  op.orderData(inode);
+  op.onSuccess(() => fillPages(op.osb, fills));
+}
+
 function planWrite(
   op: Op,
   inode: Inode,
@@ -250,6 +271,10 @@ function planWrite(
   const pos = req.append === true ? size : at;
   const end = pos + len;
   if (end > maxFileBytes(osb)) throw new FsError(Errno.EFBIG, "file.write", { ino: inode.ino, offset: pos });
+  if (pos > size && !osb.incompat(FEATURE_INCOMPAT.SPARSE_ALLOC)) {
+    extendNoHoles(op, inode, bh, pos);
+    return { plan: { fills: [], runs: [], allocated: false, gap: true }, pos };
+  }
   op.modify(bh);
   const plan: WritePlan = { fills: [], runs: [], allocated: false };
   const addr = req.addr + done_bytes;
@@ -360,7 +385,10 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
       },
       (err, plan) => {
         if (err) failure = err;
-        else {
+        else if (plan!.gap === true) {
+          osb.ready(next);
+          return;
+        } else {
           written += len;
           in_flight++;
           sendDirect(osb, inode, plan!, (errno) => {
