@@ -186,9 +186,10 @@ export class KernelNode {
 
   /** The lines of the console that no healthy volume makes the kernel say. */
   complaints(): string[] {
-    return this.console()
+    const all = this.console()
       .split("\n")
       .filter((line) => COMPLAINT.test(line));
+    return all.length <= 20 ? all : [...all.slice(0, 20), `… ${all.length} lines in all`];
   }
 
   /** Powers the node off; throws when the kernel complained while it ran. */
