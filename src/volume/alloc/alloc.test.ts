@@ -8,10 +8,12 @@ import { checkAllocator } from "../../../test/support/allocator_check.ts";
 import { DelayedDevice } from "../../../test/support/delayed_device.ts";
 import { fsck, haveTool, mkfsImage, openImage, type TestVolume } from "../../../test/support/volume.ts";
 import { SYSTEM_INODE } from "../../format/disk/index.ts";
+import type { Arena } from "../../lib/arena.ts";
 import { type Random, seededRandom } from "../../lib/clock.ts";
 import { Errno } from "../../lib/errno.ts";
 import { Corruption, FsError } from "../../lib/fs_error.ts";
 import { wait } from "../../lib/task.ts";
+import { RandomBastDomain } from "../../stackglue/random_bast.ts";
 import { dinodeOf, readDinode } from "../inode.ts";
 import type { Osb } from "../osb.ts";
 import { openAllocator } from "./chain.ts";
@@ -125,6 +127,21 @@ class Owned {
 const flush = (v: TestVolume): void => v.osb.runTaskSync(truncateLogFlush(v.osb));
 const stat = (v: TestVolume) => v.osb.runSync((op) => volumeStat(op));
 
+/** A volume whose device, and other node, behave as `mode` says; `poke` lets the other node ask for something. */
+function open(image: Uint8Array, mode: string, seed: number) {
+  const domain = mode.includes("locks") ? new RandomBastDomain({ random: seededRandom(seed + 9) }) : undefined;
+  const makeDevice = (arena: Arena, data: Uint8Array): DelayedDevice => {
+    const dev = new DelayedDevice(arena, data, seed);
+    if (domain !== undefined) dev.alsoHappens = () => domain.poke();
+    return dev;
+  };
+  const v = openImage(image, { localalloc_mb: 4 }, mode === "" ? undefined : makeDevice, domain);
+  const poke = (): void => {
+    for (let i = 0; i < 3; i++) domain?.poke();
+  };
+  return { v, poke, basts: (): number | undefined => domain?.basts };
+}
+
 function judge(image: Uint8Array): void {
   const judged = fsck(image);
   expect(judged.clean, judged.output).toBe(true);
@@ -141,17 +158,13 @@ const VOLUMES: [string, string[]][] = [
 
 describe.skipIf(!haveTool("mkfs.ocfs2"))("allocators", () => {
   for (const [name, args] of VOLUMES) {
-    for (const delayed of [false, true]) {
-      test(`random claims and frees, ${name}${delayed ? ", I/O that completes late" : ""}: nothing twice, nothing lost`, () => {
+    for (const mode of ["", ", I/O that completes late", ", I/O that completes late and locks that are asked for"]) {
+      test(`random claims and frees, ${name}${mode}: nothing twice, nothing lost`, () => {
         const fresh = mkfsImage(args, 64);
         fc.assert(
           fc.property(fc.nat(), (seed) => {
             const image = fresh.slice();
-            const v = openImage(
-              image,
-              { localalloc_mb: 4 },
-              delayed ? (a, d) => new DelayedDevice(a, d, seed) : undefined,
-            );
+            const { v, poke, basts } = open(image, mode, seed);
             const own = new Owned(v.osb);
             const random: Random = seededRandom(seed + 1);
             const below = (n: number): number => random.u32() % n;
@@ -183,37 +196,40 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("allocators", () => {
                   if (own.inodes.length > 0) own.freeBlock("inode", below(own.inodes.length));
               }
               if (i % 25 === 0) own.check();
+              poke();
             }
             own.check();
             own.freeAll();
             own.check();
             v.close();
+            expect(basts() ?? 100).toBeGreaterThanOrEqual(100);
             judge(image);
           }),
-          { numRuns: 2, seed: 11, endOnFailure: true },
+          { numRuns: mode.includes("locks") ? 1 : 2, seed: 11, endOnFailure: true },
         );
       }, 120_000);
     }
   }
 
-  test("a full volume: every cluster is given out once, ENOSPC, and frees in the truncate log are found in time", () => {
-    const image = mkfsImage(VOLUMES[0]![1], 64);
-    const v = openImage(image);
-    const own = new Owned(v.osb);
-    const free = stat(v).free_clusters;
-    while (own.claim(1, 700) !== "ENOSPC");
-    expect(own.clusters.size).toBe(free);
-    expect(stat(v).free_clusters).toBe(0);
-    own.check();
-    const most = own.runs.reduce((a, b) => (a.clusters > b.clusters ? a : b));
-    own.freeRun(own.runs.indexOf(most));
-    // Nothing is free by the bitmap; the claim itself has the log flushed.
-    expect(stat(v).free_clusters).toBe(0);
-    expect(own.claim(most.clusters, most.clusters)).not.toBe("ENOSPC");
-    own.freeAll();
-    v.close();
-    judge(image);
-  });
+  for (const mode of ["", ", locks that are asked for"])
+    test(`a full volume${mode}: every cluster is given out once, ENOSPC, and frees in the truncate log are found in time`, () => {
+      const image = mkfsImage(VOLUMES[0]![1], 64);
+      const { v } = open(image, mode, 4);
+      const own = new Owned(v.osb);
+      const free = stat(v).free_clusters;
+      while (own.claim(1, 700) !== "ENOSPC");
+      expect(own.clusters.size).toBe(free);
+      expect(stat(v).free_clusters).toBe(0);
+      own.check();
+      const most = own.runs.reduce((a, b) => (a.clusters > b.clusters ? a : b));
+      own.freeRun(own.runs.indexOf(most));
+      // Nothing is free by the bitmap; the claim itself has the log flushed.
+      expect(stat(v).free_clusters).toBe(0);
+      expect(own.claim(most.clusters, most.clusters)).not.toBe("ENOSPC");
+      own.freeAll();
+      v.close();
+      judge(image);
+    });
 
   test("no run is long enough for a group: it is made of pieces, and freed blocks find their way back into it", () => {
     const image = mkfsImage(VOLUMES[0]![1], 64);
@@ -234,21 +250,22 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("allocators", () => {
     judge(image);
   });
 
-  test("our own allocator is empty and cannot grow: another slot's is robbed", () => {
-    const image = mkfsImage(VOLUMES[1]![1], 64);
-    const v = openImage(image);
-    const own = new Owned(v.osb);
-    v.osb.runSync((op) => growAllocator(op, openAllocator(op, SYSTEM_INODE.EXTENT_ALLOC, 1)));
-    while (own.claim(1, 500) !== "ENOSPC");
-    let blocks = 0;
-    while (own.block("meta")) blocks++;
-    expect(blocks).toBeGreaterThan(10);
-    expect(own.meta.some((r) => r.suballoc_slot === 1)).toBe(true);
-    own.freeAll();
-    own.check();
-    v.close();
-    judge(image);
-  });
+  for (const mode of ["", ", locks that are asked for"])
+    test(`our own allocator is empty and cannot grow${mode}: another slot's is robbed`, () => {
+      const image = mkfsImage(VOLUMES[1]![1], 64);
+      const { v } = open(image, mode, 5);
+      const own = new Owned(v.osb);
+      v.osb.runSync((op) => growAllocator(op, openAllocator(op, SYSTEM_INODE.EXTENT_ALLOC, 1)));
+      while (own.claim(1, 500) !== "ENOSPC");
+      let blocks = 0;
+      while (own.block("meta")) blocks++;
+      expect(blocks).toBeGreaterThan(10);
+      expect(own.meta.some((r) => r.suballoc_slot === 1)).toBe(true);
+      own.freeAll();
+      own.check();
+      v.close();
+      judge(image);
+    });
 
   test("a crash with a window and a full truncate log: the next mount returns all of it", () => {
     const image = mkfsImage(VOLUMES[1]![1], 64);

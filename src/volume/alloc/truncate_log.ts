@@ -39,7 +39,9 @@ function readLog(op: Op, slot: number): Bh {
 export function freeClusters(op: Op, p_cluster: number, clusters: number): void {
   const { osb } = op;
   if (clusters === 0) return;
-  assert(p_cluster > 0 && clusters > 0, `clusters ${p_cluster}+${clusters} are freed`);
+  // What is no cluster must not get into the log: the flush could never get it out again.
+  if (!(p_cluster > 0) || !(clusters > 0) || p_cluster + clusters > osb.geo.clusters)
+    throw new Corruption("alloc.free", { p_cluster, clusters, found: "clusters that the volume does not have" });
   const st = allocState(osb);
   const bh = readLog(op, osb.slot_num);
   const tl = dinodeOf(op, bh).i_dealloc;
@@ -100,7 +102,9 @@ function cancelTimer(st: AllocState): void {
 function startFlush(osb: Osb, st: AllocState): void {
   if (st.tl_flushing) return;
   spawn(truncateLogFlush(osb), (err) => {
-    if (err) mlog(ML.ERROR, `truncate log: ${err instanceof Error ? err.message : String(err)}`);
+    if (!err) return;
+    mlog(ML.ERROR, `truncate log: ${err instanceof Error ? err.message : String(err)}`);
+    if (err instanceof Corruption) osb.onCorruption(err);
   });
 }
 
