@@ -10,6 +10,8 @@
  */
 import { FEATURE_INCOMPAT } from "../../src/format/disk/index.ts";
 import type { Random } from "../../src/lib/clock.ts";
+import { Errno } from "../../src/lib/errno.ts";
+import { FsError } from "../../src/lib/fs_error.ts";
 import { type Callback, type Thunk, wait } from "../../src/lib/task.ts";
 import { copyFileRange } from "../../src/vfs/copy_range.ts";
 import { fallocate, fsync, readFile, setattr, writeFile } from "../../src/vfs/file.ts";
@@ -146,6 +148,8 @@ export class Workload {
   readonly #addr: number;
   readonly #held: number[] = [];
   #op = 0;
+  /** Files to delete before anything else, because there is no room. */
+  #full = 0;
   #tags = 0;
   #names = 0;
 
@@ -203,7 +207,15 @@ export class Workload {
     this.#op = h.trees.length;
     h.began.push(this.#now());
     h.targets.push(target);
-    const name = work();
+    let name: string;
+    try {
+      name = work();
+    } catch (err) {
+      if (!(err instanceof FsError) || err.errno !== Errno.ENOSPC) throw err;
+      // The next steps make room. What was done before the end of the room stays, and is a state like any other.
+      name = err.message;
+      this.#full = 4;
+    }
     h.names.push(name);
     h.trees.push(snapshot(this.osb));
   }
@@ -213,7 +225,11 @@ export class Workload {
     const kind = this.#below(100);
     const file = this.#pick(this.files.values());
     const path = this.#pick(this.#paths.keys());
-    if (kind < 16 || file === undefined || path === undefined) this.#create();
+    if (this.#full > 0 && path !== undefined) {
+      this.#full--;
+      this.#unlink(path);
+      if (this.#full === 0) this.releaseHeld();
+    } else if (kind < 16 || file === undefined || path === undefined) this.#create();
     else if (kind < 40) this.#write(file, false);
     else if (kind < 46) this.#write(file, true);
     else if (kind < 51) this.#truncate(file);
@@ -276,13 +292,13 @@ export class Workload {
         const writer = writerOf(file.tag, this.#op);
         dv.setUint32(this.#addr + i * WORD, writer, true);
         dv.setUint32(this.#addr + i * WORD + 4, placeOf(first + i), true);
-        file.latest[first + i] = writer;
       }
       const inode = this.osb.inodes.get(file.ino);
       const n = run<number>(this.osb, (cb) =>
         writeFile(this.osb, inode, { offset, len, addr: this.#addr, direct }, cb),
       );
       if (n !== len) throw new Error(`wrote ${n} of ${len} bytes`);
+      file.latest.fill(writerOf(file.tag, this.#op), first, first + len / WORD);
       this.#touch(file.ino);
       return `write ${file.ino} ${offset}+${len}${direct ? " direct" : ""}`;
     }, file.ino);
