@@ -146,7 +146,6 @@ export class Daemon {
     let flags = options.flags;
     if (info.readonly_reason !== null) {
       flags |= MS.RDONLY;
-      if (!options.volume.ro) mlog(ML.NOTICE, `${device} is mounted read-only: ${info.readonly_reason}`);
     }
     if (isRoot()) this.#mountAsRoot(device, dir, flags);
     else this.#mountAsUser(device, dir, flags, options.allow_other);
@@ -323,7 +322,16 @@ export class Daemon {
     }
   }
 
-  get info(): VolumeInfo | null {
-    return this.#info;
+  /** What the user ought to know of a mount that came about. */
+  get notes(): string[] {
+    const { device, options } = this.#o;
+    const notes: string[] = [];
+    const reason = this.#info?.readonly_reason ?? null;
+    if (reason !== null && !options.volume.ro) notes.push(`${device} is mounted read-only: ${reason}`);
+    if (this.#info?.without_cluster === true)
+      notes.push(
+        `WARNING: ${device} is a clustered volume and is mounted without its cluster; it will be destroyed if another node mounts it meanwhile`,
+      );
+    return notes;
   }
 }

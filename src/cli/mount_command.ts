@@ -47,16 +47,32 @@ function checkFree(device: string): void {
     );
 }
 
-async function serve(device: string, dir: string, o: readonly string[], ready: () => void): Promise<number> {
+async function serve(
+  device: string,
+  dir: string,
+  o: readonly string[],
+  ready: (notes: string[]) => void,
+): Promise<number> {
   const daemon = new Daemon({ device, dir, options: parseMountOptions(o) });
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => daemon.leave());
   // A terminal that goes away is no reason to take a volume away.
   process.on("SIGHUP", () => {});
   await daemon.ready;
-  ready();
+  ready(daemon.notes);
   const error = await daemon.closed;
   if (error !== null) throw new CliError(MOUNT_FAILURE, error);
   return 0;
+}
+
+/** What the process in the background tells the one that started it. */
+interface Told {
+  readonly ok: boolean;
+  readonly message?: string;
+  readonly notes?: string[];
+}
+
+function sayNotes(notes: readonly string[]): void {
+  for (const note of notes) process.stderr.write(`ocfs2 mount: ${note}\n`);
 }
 
 /** Starts the process that stays, and waits until it says how it went. */
@@ -68,9 +84,10 @@ async function daemonize(device: string, dir: string, o: readonly string[]): Pro
     { detached: true, stdio: ["ignore", "ignore", log, "ipc"], cwd: "/" },
   );
   return new Promise((ok, no) => {
-    child.once("message", (m: { ok: boolean; message?: string; notes?: string }) => {
+    child.once("message", (m: Told) => {
       child.disconnect();
       child.unref();
+      sayNotes(m.notes ?? []);
       if (m.ok) ok(0);
       else no(mountFailed(m.message ?? "unknown"));
     });
@@ -92,7 +109,7 @@ async function mount(device_arg: string, dir_arg: string, args: MountArgs): Prom
   const device = checkDevice(resolve(device_arg));
   const dir = checkDir(dir_arg);
   checkFree(device);
-  if (args.foreground === true) return serve(device, dir, o, () => {});
+  if (args.foreground === true) return serve(device, dir, o, sayNotes);
   return daemonize(device, dir, o);
 }
 
@@ -114,14 +131,14 @@ export const mountDaemonCommand = new Command("mount-daemon")
   .option("-o <options>", "", collect, [])
   .action(async (device: string, dir: string, args: MountArgs) => {
     let told = false;
-    const tell = (m: { ok: boolean; message?: string }): void => {
+    const tell = (m: Told): void => {
       if (told) return;
       told = true;
       process.send?.(m, () => process.disconnect?.());
     };
     process.on("disconnect", () => {});
     try {
-      process.exitCode = await serve(device, dir, args.o ?? [], () => tell({ ok: true }));
+      process.exitCode = await serve(device, dir, args.o ?? [], (notes) => tell({ ok: true, notes }));
     } catch (err) {
       tell({ ok: false, message: err instanceof Error ? err.message : String(err) });
       process.exitCode = report("mount", err);

@@ -12,6 +12,7 @@ import { Notifier } from "../fuse/notifier.ts";
 import { Session } from "../fuse/session.ts";
 import { fileOps } from "../fuse/vfs_face.ts";
 import { seededRandom, systemRandom } from "../lib/clock.ts";
+import { Errno } from "../lib/errno.ts";
 import { AssertionFailure, FsError } from "../lib/fs_error.ts";
 import { ML, mlog, mlogSet, mlogSink } from "../lib/masklog.ts";
 import { spawn, type Task, wait } from "../lib/task.ts";
@@ -65,6 +66,7 @@ function infoOf(o: Osb): VolumeInfo {
     blocksize: o.geo.blocksize,
     clustersize: o.geo.clustersize,
     slot: o.slot_num,
+    without_cluster: !o.incompat(FEATURE_INCOMPAT.LOCAL_MOUNT) && !o.glue.domain.clustered,
     readonly_reason: o.readonly_reason,
   };
 }
@@ -173,8 +175,14 @@ port.on("message", (message: ToVolume) => {
   }
 });
 
+/** For the user: what was found, where the error says it in words. */
+function plainText(err: unknown): string {
+  const found = err instanceof FsError ? err.details["found"] : undefined;
+  return typeof found === "string" && err instanceof FsError && err.errno === Errno.EINVAL ? found : messageOf(err);
+}
+
 function fail(err: unknown): void {
-  say({ type: "failed", message: messageOf(err), errno: err instanceof FsError ? err.code : null });
+  say({ type: "failed", message: plainText(err), errno: err instanceof FsError ? err.code : null });
   loop.stop();
   loop.close();
   port.close();

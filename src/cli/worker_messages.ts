@@ -14,6 +14,8 @@ export interface VolumeInfo {
   readonly blocksize: number;
   readonly clustersize: number;
   readonly slot: number;
+  /** A clustered volume, mounted without its cluster. */
+  readonly without_cluster: boolean;
   /** Why nothing may be written; null when it may. */
   readonly readonly_reason: string | null;
 }

@@ -1,6 +1,6 @@
 /**
  * IOCTL. A FUSE ioctl is "restricted": its argument is copied by the size and direction in the command's number, and
- * pointers inside of it lead nowhere. So flags and FITRIM come through; what holds pointers cannot (docs/FUSE.md).
+ * pointers inside of it lead nowhere. So flags come through; what holds pointers cannot (docs/FUSE.md).
  *
  * RESVSP, UNRESVSP and their kin never arrive: the VFS turns them into fallocate(2) first. FICLONE neither: it is
  * refused above FUSE, and copy_file_range shares extents instead.
@@ -19,6 +19,7 @@ const GETFLAGS = nr("f", 1);
 const SETFLAGS = nr("f", 2);
 const FSGETXATTR = nr("X", 31);
 const FSSETXATTR = nr("X", 32);
+const FITRIM = nr("X", 121);
 
 /** struct fsxattr: fsx_xflags first, 28 bytes; what behind it has no counterpart in OCFS2. */
 const FSXATTR_BYTES = 28;
@@ -115,7 +116,8 @@ export function ioctl(s: Session): void {
   const { cmd, in_size, out_size } = q;
   const run = commands.get(cmd & 0xffff);
   if (run === undefined) {
-    s.fail(unique, Errno.ENOTTY);
+    // As a file system on a device without discard answers; the clusters that are free would have to stay so meanwhile.
+    s.fail(unique, (cmd & 0xffff) === FITRIM ? Errno.EOPNOTSUPP : Errno.ENOTTY);
     return;
   }
   const at = s.body + FuseIoctlIn.size;
