@@ -13,7 +13,7 @@ import {
   FATTR_UID,
   FuseSetattrIn,
 } from "../format/fuse/index.ts";
-import { type AttrChanges, setattr as setattrOf } from "../vfs/file.ts";
+import { type AttrChanges, setattr as setattrOf, type Timestamp } from "../vfs/file.ts";
 import { type Attr, getattr as getattrOf } from "../volume/dir/attr.ts";
 import { readlink as readlinkOf } from "../volume/dir/symlink.ts";
 import type { Inode } from "../volume/inode.ts";
@@ -79,6 +79,12 @@ export function changeAttr(
   );
 }
 
+/** A time of the request. Seconds beyond what a number holds exactly (in 285 million years) are cut there. */
+const time = (sec: number, nsec: number): Timestamp => ({
+  sec: Math.max(-Number.MAX_SAFE_INTEGER, Math.min(Number.MAX_SAFE_INTEGER, sec)),
+  nsec,
+});
+
 export function setattr(s: Session): void {
   const { unique } = s;
   const inode = s.inode(s.nodeid);
@@ -89,9 +95,9 @@ export function setattr(s: Session): void {
   if (valid & FATTR_UID) changes.uid = q.uid;
   if (valid & FATTR_GID) changes.gid = q.gid;
   if (valid & FATTR_SIZE) changes.size = q.size;
-  if (valid & FATTR_ATIME) changes.atime = valid & FATTR_ATIME_NOW ? "now" : { sec: q.atime, nsec: q.atimensec };
-  if (valid & FATTR_MTIME) changes.mtime = valid & FATTR_MTIME_NOW ? "now" : { sec: q.mtime, nsec: q.mtimensec };
-  if (valid & FATTR_CTIME) changes.ctime = { sec: q.ctime, nsec: q.ctimensec };
+  if (valid & FATTR_ATIME) changes.atime = valid & FATTR_ATIME_NOW ? "now" : time(q.atime, q.atimensec);
+  if (valid & FATTR_MTIME) changes.mtime = valid & FATTR_MTIME_NOW ? "now" : time(q.mtime, q.mtimensec);
+  if (valid & FATTR_CTIME) changes.ctime = time(q.ctime, q.ctimensec);
   changeAttr(
     s,
     inode,
