@@ -7,7 +7,16 @@
  * Options: --size MIB (default 6144), --no-ext4, --keep (leave the image for a look).
  */
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -33,11 +42,22 @@ if (options.help) {
 const is_root = process.getuid?.() === 0;
 const have = (tool) =>
   spawnSync("sh", ["-c", `PATH=$PATH:/usr/sbin:/sbin; command -v ${tool}`], { stdio: "ignore" }).status === 0;
-const work = mkdtempSync(join(tmpdir(), "ocfs2-demo-"));
+const work = realpathSync(mkdtempSync(join(tmpdir(), "ocfs2-demo-")));
 /** What must be undone, last first. */
 const undo = [];
 let child = null;
 let stopped = null;
+
+const isMounted = (dir) =>
+  readFileSync("/proc/self/mounts", "utf8")
+    .split("\n")
+    .some((line) => line.split(" ")[1] === dir);
+
+/** Takes a mount away, gently and then by force. In a process group of its own, which Ctrl-C does not reach. */
+function unmount(dir, argv) {
+  if (isMounted(dir)) spawnSync(argv[0], argv.slice(1), { stdio: "inherit", detached: true });
+  if (isMounted(dir)) spawnSync("umount", ["-l", dir], { stdio: "inherit", detached: true });
+}
 
 function cleanUp() {
   while (undo.length > 0) {
@@ -48,21 +68,28 @@ function cleanUp() {
       console.error(`demo: ${err.message}`);
     }
   }
-  if (!options.keep) rmSync(work, { recursive: true, force: true });
-  else console.log(`kept: ${work}`);
+  if (options.keep) console.log(`kept: ${work}`);
+  else if (readFileSync("/proc/self/mounts", "utf8").includes(`${work}/`))
+    console.error(`demo: ${work} is still in use`);
+  else rmSync(work, { recursive: true, force: true });
 }
 
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
   process.on(signal, () => {
+    // Who asks twice means it.
+    const how = stopped === null ? "SIGTERM" : "SIGKILL";
     stopped = signal;
-    if (child !== null) process.kill(-child.pid, "SIGTERM");
+    if (child !== null && !child.uninterrupted) process.kill(-child.pid, how);
   });
 }
 
 class StepFailed extends Error {}
 
+/** A command that is short, and that must not be left half done: mount and umount. */
+const toItsEnd = { uninterrupted: true };
+
 /** Runs a command in a process group of its own; its output goes to a log that is shown when it fails. */
-function run(argv, cwd, env = {}) {
+function run(argv, cwd, env = {}, how = {}) {
   if (stopped !== null) throw new StepFailed(`stopped by ${stopped}`);
   const log = join(work, "log");
   return new Promise((resolve, reject) => {
@@ -73,6 +100,7 @@ function run(argv, cwd, env = {}) {
       stdio: ["ignore", "pipe", "pipe"],
       env: { ...process.env, ...env },
     });
+    child.uninterrupted = how.uninterrupted === true;
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => output.push(data));
     child.on("error", (err) => reject(new StepFailed(`${argv[0]}: ${err.message}`)));
     child.on("close", (code, signal) => {
@@ -163,12 +191,12 @@ async function onOcfs2() {
   mkdirSync(dir);
   const rows = [];
   rows.push(["mkfs", await timed("mkfs", () => run([...ocfs2, "mkfs", "-q", "-M", "local", image]))]);
-  rows.push(["mount", await timed("mount", () => run([...ocfs2, "mount", image, dir]))]);
-  const umount = () => spawnSync(ocfs2[0], [ocfs2[1], "umount", dir], { stdio: "inherit" });
-  undo.push(umount);
+  undo.push(() => unmount(dir, [...ocfs2, "umount", dir]));
+  const mount = [...ocfs2, "mount", image, dir];
+  rows.push(["mount", await timed("mount", () => run(mount, undefined, {}, toItsEnd))]);
   rows.push(...(await workload(dir)));
-  undo.pop();
-  rows.push(["umount", await timed("umount", () => run([...ocfs2, "umount", dir]))]);
+  const umount = [...ocfs2, "umount", dir];
+  rows.push(["umount", await timed("umount", () => run(umount, undefined, {}, toItsEnd))]);
   if (have("fsck.ocfs2")) {
     const out = await run(["sh", "-c", `PATH=$PATH:/usr/sbin:/sbin; exec fsck.ocfs2 -fn ${image}`]);
     const findings = out.split("\n").filter((line) => /^\[[A-Z0-9_]+\]/.test(line));
@@ -184,12 +212,12 @@ async function onExt4() {
   const dir = join(work, "ext4");
   sparse(image);
   mkdirSync(dir);
-  await run(["mkfs.ext4", "-q", "-F", image]);
-  await run(["mount", "-o", "loop", image, dir]);
-  undo.push(() => spawnSync("umount", [dir], { stdio: "inherit" }));
-  const rows = await workload(dir);
-  undo.pop();
-  await run(["umount", dir]);
+  const rows = [["mkfs", await timed("mkfs", () => run(["mkfs.ext4", "-q", "-F", image]))]];
+  undo.push(() => unmount(dir, ["umount", dir]));
+  const mount = ["mount", "-o", "loop", image, dir];
+  rows.push(["mount", await timed("mount", () => run(mount, undefined, {}, toItsEnd))]);
+  rows.push(...(await workload(dir)));
+  rows.push(["umount", await timed("umount", () => run(["umount", dir], undefined, {}, toItsEnd))]);
   rmSync(image);
   return rows;
 }
