@@ -30,12 +30,12 @@ export function convertInlineToExtents(op: Op, inode: Inode, bh: Bh): void {
   if (size === 0) return;
   const { p_cluster } = claimClusters(op, 1, 1, 0, inode);
   insertExtent(op, dinodeExtentTree(op, inode, bh), 0, osb.clustersToBlocks(p_cluster), 1, 0);
-  // Inline data is less than a block: one page holds it.
-  const page = osb.data.reserve(inode, pnoOf(clusterOffset(osb, p_cluster)));
+  // Inline data is less than a block: one page holds it. Its contents are there at once, for the write that made this necessary
+  // reads it in this run: read from the disk it would make the run wait, be undone, claim another cluster, and so on for ever.
+  const page = osb.data.stage(inode, pnoOf(clusterOffset(osb, p_cluster)));
+  op.onUndo(() => osb.data.unstage(page));
+  u8.set(contents, page.addr);
+  u8.fill(0, page.addr + contents.length, page.addr + PAGE_BYTES);
   op.orderData(inode);
-  op.onSuccess(() => {
-    u8.set(contents, page.addr);
-    u8.fill(0, page.addr + contents.length, page.addr + PAGE_BYTES);
-    osb.data.filled(page);
-  });
+  op.onSuccess(() => osb.data.filled(page));
 }
