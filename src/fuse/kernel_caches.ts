@@ -49,7 +49,14 @@ export class SessionCaches implements KernelCaches {
         const type = inode.ino === inode.osb.geo.root_blkno ? S_IFDIR : this.#s.types.get(inode.ino);
         if (this.#s.ended || (inode.nlookup === 0 && type !== S_IFDIR)) cb(null);
         else if (type !== undefined) this.#dropAttr(inode, to, type === S_IFDIR, cb);
-        else if (to === NL || (held === EX && inode.writer_count > 0)) this.#dropPages(inode, cb);
+        else if (to === NL || (held === EX && inode.writer_count > 0)) {
+          this.#s.notified.add(inode);
+          this.#dropPages(inode, (err) => {
+            // From here on the data is written: nothing more may become dirty.
+            this.#s.notified.delete(inode);
+            cb(err);
+          });
+        }
         // EX to PR, and nobody can have made a page dirty: what is cached stays true.
         else cb(null);
       });

@@ -113,6 +113,8 @@ export class Session {
   readonly types = new Map<number, number>();
   /** Requests that hold pages in the kernel until they are answered; on clustered mounts only. */
   readonly held = new HeldRanges();
+  /** Inodes that a notification is under way for. */
+  readonly notified = new Set<Inode>();
   /** How long the kernel may keep what it is told. */
   timeouts: Timeouts = HELD;
 
@@ -278,12 +280,12 @@ export class Session {
 
   // Running -----------------------------------------------------------------------------------------------------------
   /**
-   * Runs `start`. With `exempt` it may take the inode's lock even while that is being given up: the kernel waits for this
-   * request before it answers the notification that giving up waits for.
+   * Runs `start`. With `exempt` it may take the inode's lock even while that is being given up, as long as a notification is under way:
+   * the kernel may wait for this request before it answers that.
    */
   served(inode: Inode, exempt: boolean, start: () => void): void {
     const res = inode.meta_lockres;
-    if (!exempt || !this.policy.clustered || res === null || !res.gate_shut) {
+    if (!exempt || res === null || !res.gate_shut || !this.notified.has(inode)) {
       start();
       return;
     }
