@@ -6,6 +6,8 @@ const callbacksOf = new WeakMap<DomainLock, LockCallbacks>();
 export class LocalDomain implements LockDomain {
   readonly name = "local";
   readonly clustered = false;
+  readonly node_num = 0;
+  onNodeDown = (): void => {};
 
   newLock(name: string, callbacks: LockCallbacks): DomainLock {
     const lock = { name, lvb: new Uint8Array(0), lvb_valid: false };
@@ -16,6 +18,8 @@ export class LocalDomain implements LockDomain {
   convert(lock: DomainLock, _level: LockLevel): void {
     callbacksOf.get(lock)!.ast(0);
   }
+
+  cancel(_lock: DomainLock): void {}
 
   unlock(_lock: DomainLock, done: (status: number) => void): void {
     done(0);

@@ -27,6 +27,8 @@ export interface RandomBastOptions {
 export class RandomBastDomain implements LockDomain {
   readonly name = "random-bast";
   readonly clustered = true;
+  readonly node_num = 0;
+  onNodeDown = (): void => {};
   readonly #o: RandomBastOptions;
   readonly #locks = new Set<Held>();
   /** Grants that wait for `poke` or the clock. */
@@ -107,6 +109,9 @@ export class RandomBastDomain implements LockDomain {
     grant?.();
     return grant !== undefined;
   }
+
+  /** Too late, always: the grant comes. */
+  cancel(_lock: DomainLock): void {}
 
   unlock(l: DomainLock, done: (status: number) => void): void {
     const lock = l as Held;
