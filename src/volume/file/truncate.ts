@@ -8,7 +8,7 @@ import { PAGE_BYTES } from "../../block/data_cache.ts";
 import type { LockSet } from "../../dlmglue/lock_set.ts";
 import { EXT_FLAGS, FEATURE_INCOMPAT } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
-import { FsError } from "../../lib/fs_error.ts";
+import { assert, FsError } from "../../lib/fs_error.ts";
 import { type Task, wait } from "../../lib/task.ts";
 import { freeClusters } from "../alloc/suballoc.ts";
 import { getClusters, voidExtentMap } from "../extents/extent_map.ts";
@@ -28,17 +28,20 @@ import {
 } from "./file_io.ts";
 import { convertInlineToExtents } from "./inline_data.ts";
 import { cow_hooks } from "./refcount_hooks.ts";
-import { extendNoHoles, type Fill, fillPages, zeroExtend } from "./write.ts";
+import { extendNoHoles, type Fill, fillPages, shortenGap, zeroExtend } from "./write.ts";
 
 /** Records that one operation takes out. */
 const RECORDS_PER_STEP = 8;
 /** Clusters that one operation takes out of one record, so that forgetting their blocks stays short. */
 const CLUSTERS_PER_STEP = 1 << 18;
 
-/** Zeroes bytes [from, to) of the file where they are mapped, page by page through the data cache. */
+/** Zeroes bytes [from, to) of the file where they are mapped, page by page through the data cache; 1 MiB at most. */
 export function zeroRange(op: Op, inode: Inode, bh: Bh, from: number, to: number): void {
   const fills: Fill[] = [];
-  if (!zeroExtend(op, inode, bh, fills, from, to)) return;
+  if (from >= to) return;
+  const reached = zeroExtend(op, inode, bh, fills, from, to);
+  assert(reached === to, `bytes from ${from} to ${to} were zeroed up to ${reached}`);
+  if (fills.length === 0) return;
   op.orderData(inode);
   op.onSuccess(() => fillPages(op.osb, fills));
 }
@@ -93,7 +96,7 @@ export function* removeClusters(osb: Osb, inode: Inode, cpos: number, end: numbe
   }
 }
 
-/** One operation of growing a file that may have no holes; true when it is as long as wanted. */
+/** One operation of growing a file; true when what is left fits one more. A file that may have no holes is then as long as wanted. */
 function growStep(op: Op, inode: Inode, new_size: number): boolean {
   const bh = inodeLock(op, inode, true);
   const di = dinodeOf(op, bh);
@@ -102,6 +105,7 @@ function growStep(op: Op, inode: Inode, new_size: number): boolean {
     throw new FsError(Errno.EFBIG, "file.truncate", { ino: inode.ino, size: new_size });
   if (di.i_size >= new_size) return true;
   waitIoIdle(inode);
+  if (op.osb.incompat(FEATURE_INCOMPAT.SPARSE_ALLOC)) return !shortenGap(op, inode, bh, new_size);
   extendNoHoles(op, inode, bh, new_size);
   return false;
 }
@@ -119,8 +123,7 @@ export function* truncateTask(
   extra: (op: Op, bh: Bh) => void = () => {},
 ): Task<void> {
   const cs = osb.geo.clustersize;
-  if (!osb.incompat(FEATURE_INCOMPAT.SPARSE_ALLOC))
-    while (!(yield* wait(osb.step((op) => growStep(op, inode, new_size), locks))));
+  while (!(yield* wait(osb.step((op) => growStep(op, inode, new_size), locks))));
   try {
     const first = yield* wait(
       osb.step((op) => {

@@ -16,7 +16,7 @@ import {
   S_ISUID,
 } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
-import { FsError } from "../../lib/fs_error.ts";
+import { assert, FsError } from "../../lib/fs_error.ts";
 import type { Callback } from "../../lib/task.ts";
 import { waitOn } from "../../lib/wait.ts";
 import { claimClusters } from "../alloc/suballoc.ts";
@@ -70,6 +70,9 @@ export interface Fill {
   readonly n: number;
   readonly from: number;
 }
+
+/** Mapped bytes that one operation zeroes between the old end of a file and the new one; one piece more may go beyond. */
+const MAX_ZERO_BYTES = 1 << 20;
 
 /** What kind of cluster the write meets. */
 interface Piece {
@@ -191,14 +194,15 @@ function planZero(op: Op, inode: Inode, plan: WritePlan, disk: number, end: numb
 
 /**
  * Zeroes what lies between the old end of the file and `pos` in clusters that are mapped (ocfs2_zero_extend): behind the end of a
- * file its last cluster may hold anything.
+ * file its last cluster may hold anything. Answers how far it came: one operation must never need more pages than the cache
+ * can hold at once, or it waits for them for ever.
  */
-export function zeroExtend(op: Op, inode: Inode, bh: Bh, fills: Fill[], old_size: number, pos: number): boolean {
+export function zeroExtend(op: Op, inode: Inode, bh: Bh, fills: Fill[], old_size: number, pos: number): number {
   const { osb } = op;
   const cs = osb.geo.clustersize;
-  if (pos <= old_size) return false;
-  let dirty = false;
-  for (let at = old_size; at < pos; ) {
+  let mapped_bytes = 0;
+  let at = old_size;
+  while (at < pos && mapped_bytes < MAX_ZERO_BYTES) {
     const cpos = Math.floor(at / cs);
     let ext = getClusters(op, inode, cpos);
     if ((ext.flags & EXT_FLAGS.REFCOUNTED) !== 0) {
@@ -207,21 +211,40 @@ export function zeroExtend(op: Op, inode: Inode, bh: Bh, fills: Fill[], old_size
       voidExtentMap(op, inode);
       ext = { ...getClusters(op, inode, cpos), clusters: 1 };
     }
-    const stop = Math.min(pos, (cpos + ext.clusters) * cs);
+    let stop = Math.min(pos, (cpos + ext.clusters) * cs);
     if (ext.p_cluster !== 0 && (ext.flags & EXT_FLAGS.UNWRITTEN) === 0) {
+      stop = Math.min(stop, (Math.floor(at / PAGE_BYTES) + 1) * PAGE_BYTES + MAX_ZERO_BYTES);
       for (let p = at; p < stop; ) {
         const disk = clusterOffset(osb, ext.p_cluster) + (p - cpos * cs);
         const off = disk % PAGE_BYTES;
         const n = Math.min(PAGE_BYTES - off, stop - p);
         const page = n < PAGE_BYTES ? osb.data.read(inode, pnoOf(disk)) : osb.data.reserve(inode, pnoOf(disk));
         fills.push({ page, at: off, n, from: -1 });
-        dirty = true;
         p += n;
       }
+      mapped_bytes += stop - at;
     }
     at = stop;
   }
-  return dirty;
+  return at;
+}
+
+/**
+ * A long gap behind the end of the file shrinks by what one operation can zero: the file grows to there, as ocfs2_zero_extend lets
+ * it. False when what is left fits the operation that wants it.
+ */
+export function shortenGap(op: Op, inode: Inode, bh: Bh, to: number): boolean {
+  const di = dinodeOf(op, bh);
+  const size = di.i_size;
+  if (to - size <= MAX_ZERO_BYTES || isInline(di)) return false;
+  op.modify(bh);
+  const fills: Fill[] = [];
+  di.i_size = zeroExtend(op, inode, bh, fills, size, to);
+  touch(op, di);
+  inodeChanged(op, inode);
+  if (fills.length > 0) op.orderData(inode);
+  op.onSuccess(() => fillPages(op.osb, fills));
+  return true;
 }
 
 /** Carries the fills out; when the operation has succeeded. */
@@ -246,8 +269,7 @@ export function extendNoHoles(op: Op, inode: Inode, bh: Bh, to: number): void {
   const end = Math.min(to, size + stepBytes(op.osb));
   mapForWrite(op, inode, bh, size, end);
   const fills: Fill[] = [];
-  zeroExtend(op, inode, bh, fills, size, end);
-  di.i_size = end;
+  di.i_size = zeroExtend(op, inode, bh, fills, size, end);
   touch(op, di);
   inodeChanged(op, inode);
   op.orderData(inode);
@@ -275,6 +297,7 @@ function planWrite(
     extendNoHoles(op, inode, bh, pos);
     return { plan: { fills: [], runs: [], allocated: false, gap: true }, pos };
   }
+  if (shortenGap(op, inode, bh, pos)) return { plan: { fills: [], runs: [], allocated: false, gap: true }, pos };
   op.modify(bh);
   const plan: WritePlan = { fills: [], runs: [], allocated: false };
   const addr = req.addr + done_bytes;
@@ -292,7 +315,11 @@ function planWrite(
     convertInlineToExtents(op, inode, bh);
     changed = true;
   }
-  const zeroed = pos > size && zeroExtend(op, inode, bh, plan.fills, size, pos);
+  const zeroed = pos > size;
+  if (zeroed) {
+    const reached = zeroExtend(op, inode, bh, plan.fills, size, pos);
+    assert(reached === pos, `a gap up to ${pos} was zeroed up to ${reached}`);
+  }
   const mapped = mapForWrite(op, inode, bh, pos, end);
   const direct =
     req.direct === true && pos % PAGE_BYTES === 0 && len % PAGE_BYTES === 0 && addr % osb.dev.alignment_bytes === 0;

@@ -15,6 +15,7 @@ import { dinodeExtentTree, extentRecords } from "../extents/extent_tree.ts";
 import { checkChangeable, isInline, maxFileBytes, touch, waitIoIdle } from "../file/file_io.ts";
 import { convertInlineToExtents } from "../file/inline_data.ts";
 import { removeStep, zeroRange } from "../file/truncate.ts";
+import { shortenGap } from "../file/write.ts";
 import { dinodeOf, type Inode, inodeChanged, inodeExclusive, inodeLock, inodeRelease } from "../inode.ts";
 import type { Op } from "../op.ts";
 import type { Osb } from "../osb.ts";
@@ -98,14 +99,16 @@ function* meetInOneTree(osb: Osb, r: SharedRange, locks: LockSet): Task<boolean>
   );
 }
 
-/** The destination as a file with extents, its bytes before the range as they will read. */
-function prepareDst(op: Op, r: SharedRange): void {
+/** The destination as a file with extents, its bytes before the range as they will read; false: call again. */
+function prepareDst(op: Op, r: SharedRange): boolean {
   const { dst } = lockSides(op, r);
   const di = dinodeOf(op, dst.bh);
+  if (shortenGap(op, r.dst, dst.bh, r.dst_offset)) return false;
   op.modify(dst.bh);
   if (isInline(di)) convertInlineToExtents(op, r.dst, dst.bh);
   else if (r.dst_offset > di.i_size) zeroRange(op, r.dst, dst.bh, di.i_size, r.dst_offset);
   inodeChanged(op, r.dst);
+  return true;
 }
 
 /** A shared run of the destination, in clusters of the disk. */
@@ -191,7 +194,7 @@ export function* shareRangeTask(osb: Osb, r: SharedRange): Task<number> {
     if (!(yield* wait(osb.step((op) => begin(op, r, locks), locks)))) return 0;
     if (!(yield* meetInOneTree(osb, r, locks))) return 0;
     yield* flushSource(osb, r.src, (op) => void lockSides(op, r), locks);
-    yield* wait(osb.step((op) => prepareDst(op, r), locks));
+    while (!(yield* wait(osb.step((op) => prepareDst(op, r), locks))));
     const runs = yield* wait(osb.step((op) => sharedRuns(op, r), locks));
     while (done < clusters) {
       const from = done;
