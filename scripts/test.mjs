@@ -20,11 +20,20 @@ const child = spawn(process.execPath, [vitest, ...args, ...process.argv.slice(2)
   cwd: root,
   stdio: "inherit",
   env: { ...process.env, OCFS2_TEST_COUNTS: counts_file },
+  // A group of its own: a worker that turns for ever hears nothing, and must not outlive the run.
+  detached: true,
 });
-// The terminal signals the child too; it cleans up, and the line still closes the run.
-for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => child.kill(signal));
+const signalGroup = (signal) => {
+  try {
+    process.kill(-child.pid, signal);
+  } catch {
+    // All of it has ended.
+  }
+};
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => signalGroup(signal));
 
 child.on("close", (code, signal) => {
+  signalGroup("SIGKILL");
   let counts;
   try {
     counts = JSON.parse(readFileSync(counts_file, "utf8"));

@@ -1,7 +1,38 @@
-/** A vitest reporter that leaves the counts of a run in the file $OCFS2_TEST_COUNTS, for scripts/test.mjs. */
+/**
+ * A vitest reporter for scripts/test.mjs: leaves the counts of a run in the file $OCFS2_TEST_COUNTS, and ends a run in which a test
+ * turns for ever. Vitest's own time limit needs the test's event loop, which such a test never goes back to.
+ */
 import { writeFileSync } from "node:fs";
 
-export default class CountsReporter {
+const STUCK_MS = 8 * 60_000;
+
+export default class Reporter {
+  /** What runs now: module to the test that began last, and when. */
+  #running = new Map();
+
+  onTestRunStart() {
+    setInterval(() => this.#look(), 10_000).unref();
+  }
+
+  onTestModuleStart(module) {
+    this.#running.set(module, { name: module.moduleId, since: Date.now() });
+  }
+
+  onTestCaseReady(test) {
+    this.#running.set(test.module, { name: `${test.module.moduleId}: ${test.fullName}`, since: Date.now() });
+  }
+
+  onTestModuleEnd(module) {
+    this.#running.delete(module);
+  }
+
+  #look() {
+    const stuck = [...this.#running.values()].filter((r) => Date.now() - r.since > STUCK_MS);
+    if (stuck.length === 0) return;
+    for (const r of stuck) console.error(`stuck for ${STUCK_MS / 60_000} minutes: ${r.name}`);
+    process.exit(1);
+  }
+
   onTestRunEnd(modules, unhandled_errors) {
     const counts = { passed: 0, failed: unhandled_errors.length, skipped: 0 };
     for (const module of modules) {

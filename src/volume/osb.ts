@@ -11,7 +11,8 @@ import { type SystemInode, systemInodeName } from "../format/disk/index.ts";
 import type { Journal } from "../journal/journal.ts";
 import type { Arena } from "../lib/arena.ts";
 import type { Clock, Random } from "../lib/clock.ts";
-import { AssertionFailure, assert, Corruption } from "../lib/fs_error.ts";
+import { Errno } from "../lib/errno.ts";
+import { AssertionFailure, assert, Corruption, FsError } from "../lib/fs_error.ts";
 import { type Callback, runTaskSync, type Task, type Thunk } from "../lib/task.ts";
 import { WAIT } from "../lib/wait.ts";
 import type { Kernels } from "../wasm/kernels.ts";
@@ -48,6 +49,9 @@ export interface Geometry {
   readonly xattr_inline_size: number;
   readonly volume_bytes: number;
 }
+
+/** An operation that has been run again so often waits for what it takes away from itself: better an error than a node that turns for ever. */
+const MAX_RUNS = 200_000;
 
 export class Osb {
   readonly arena: Arena;
@@ -142,8 +146,14 @@ export class Osb {
   exec<T>(fn: (op: Op) => T, done: Callback<T>, locks?: LockSet): void {
     const own = locks === undefined ? new LockSet() : null;
     const op = new Op(this, locks ?? own!);
+    let runs = 0;
     const attempt = (): void => {
       let value: T;
+      if (++runs > MAX_RUNS) {
+        own?.releaseAll();
+        done(new FsError(Errno.EIO, "op", { runs, found: "an operation that never gets what it waits for" }));
+        return;
+      }
       assert(!this.#in_op, "an operation inside an operation");
       this.#in_op = true;
       try {

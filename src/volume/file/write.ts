@@ -200,6 +200,7 @@ function planZero(op: Op, inode: Inode, plan: WritePlan, disk: number, end: numb
 export function zeroExtend(op: Op, inode: Inode, bh: Bh, fills: Fill[], old_size: number, pos: number): number {
   const { osb } = op;
   const cs = osb.geo.clustersize;
+  const size = dinodeOf(op, bh).i_size;
   let mapped_bytes = 0;
   let at = old_size;
   while (at < pos && mapped_bytes < MAX_ZERO_BYTES) {
@@ -218,8 +219,11 @@ export function zeroExtend(op: Op, inode: Inode, bh: Bh, fills: Fill[], old_size
         const disk = clusterOffset(osb, ext.p_cluster) + (p - cpos * cs);
         const off = disk % PAGE_BYTES;
         const n = Math.min(PAGE_BYTES - off, stop - p);
-        const page = n < PAGE_BYTES ? osb.data.read(inode, pnoOf(disk)) : osb.data.reserve(inode, pnoOf(disk));
-        fills.push({ page, at: off, n, from: -1 });
+        // A page behind the end of the file is zeroed whole. To read it would be in vain, and for ever where this operation has
+        // just claimed its cluster: undone and run again, it claims another one.
+        const whole = n === PAGE_BYTES || p - off >= size;
+        const page = whole ? osb.data.reserve(inode, pnoOf(disk)) : osb.data.read(inode, pnoOf(disk));
+        fills.push(whole ? { page, at: 0, n: PAGE_BYTES, from: -1 } : { page, at: off, n, from: -1 });
         p += n;
       }
       mapped_bytes += stop - at;
