@@ -10,9 +10,13 @@ export const O2NM_MAX_NODES = 255;
 
 /**
  * Handles one message (o2net_msg_handler_func). `payload` is valid during the call. The returned number goes back as the status;
- * negative ones are -errno. `after` in the answer runs once the status has been sent (o2net_post_msg_handler_func).
+ * negative ones are -errno. `after` in the answer runs once the status has been sent (o2net_post_msg_handler_func). A function is
+ * handed a callback, and the status goes back when that is called: the handler runs on another thread.
  */
-export type MsgHandler = (payload: Uint8Array, from: NodeNum) => number | { status: number; after: () => void };
+export type MsgHandler = (
+  payload: Uint8Array,
+  from: NodeNum,
+) => number | { status: number; after: () => void } | ((answer: (status: number) => void) => void);
 
 export interface O2net {
   readonly node_num: NodeNum;
