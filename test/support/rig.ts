@@ -57,6 +57,24 @@ export function setupRig(): void {
 const COMPLAINT =
   /\bBUG\b|WARNING:|Oops|Call Trace|kernel panic|\(\w+,\d+,\d+\):\w+:\d+ ERROR|OCFS2: ERROR|ocfs2.*(corrupt|error)/i;
 
+/** The place of a kernel node in a cluster (test/support/cluster_rig.ts makes it). */
+export interface RigCluster {
+  /** Path of the network namespace. */
+  readonly netns: string;
+  /** The node's network device there. */
+  readonly tap: string;
+  readonly number: number;
+  /** cluster.conf. */
+  readonly conf: string;
+  /** O2CB_HEARTBEAT_THRESHOLD. */
+  readonly dead_threshold: number;
+}
+
+const clusterArgs = (c: RigCluster): string[] => [
+  `vec0:transport=tap,ifname=${c.tap},depth=64,mac=02:00:00:77:00:${c.number.toString(16).padStart(2, "0")}`,
+  ...[`O2_CONF=${c.conf}`, `O2_NODE=${c.number}`, `O2_DEAD=${c.dead_threshold}`],
+];
+
 export class KernelNode {
   readonly image: string;
   readonly #child: ChildProcess;
@@ -88,17 +106,20 @@ export class KernelNode {
     });
   }
 
-  /** Boots a node with `image` as /dev/ubda. */
-  static async boot(image: string, options: { mem?: string } = {}): Promise<KernelNode> {
+  /** Boots a node with `image` as /dev/ubda, alone or as a node of a cluster. */
+  static async boot(image: string, options: { mem?: string; cluster?: RigCluster } = {}): Promise<KernelNode> {
     setupRig();
     const box = tempDir("ocfs2-kernel");
     const log = openSync(join(box, "console"), "w");
+    const { cluster } = options;
+    const net = cluster === undefined ? ["unshare", "-n"] : ["nsenter", `--net=${cluster.netns}`, "unshare"];
     const argv = [
-      ...["--pdeathsig", "KILL", "unshare", "-n", "-p", "--fork", "--kill-child", kernelPath()],
+      ...["--pdeathsig", "KILL", ...net, "-p", "--fork", "--kill-child", kernelPath()],
       ...[`mem=${options.mem ?? "384M"}`, "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "rw"],
       // c: no lock on the image, r would be read-only. Its own umid folder, or nodes on one machine would meet.
       ...[`ubdac=${resolve(image)}`, `uml_dir=${box}/uml`, "umid=node", `O2_CACHE=${rigCache()}`, `O2_BOX=${box}`],
       ...[`init=${join(rigScripts, "node_init.sh")}`, "con=null", "con0=null,fd:1", "con1=fd:3,fd:4"],
+      ...(cluster === undefined ? [] : clusterArgs(cluster)),
     ];
     const child = spawn("setpriv", argv, { stdio: ["ignore", log, log, "pipe", "pipe"] });
     const node = new KernelNode(resolve(image), child, box);

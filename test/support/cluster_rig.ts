@@ -1,0 +1,96 @@
+/**
+ * A cluster on this machine: kernel nodes (rig.ts) and nodes of ours in one network namespace of its own, on one image file.
+ * Kernel nodes have the numbers 1 to 9 and the addresses 10.77.0.N; ours 11 to 99, on the bridge itself.
+ */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { atExit, tempDir } from "./cleanup.ts";
+import { KernelNode, rigUnavailable } from "./rig.ts";
+import { missing, sh, trySh } from "./sh.ts";
+
+export const CLUSTER = "rig";
+const PORT = 7777;
+
+/** Why there can be no cluster with a kernel node here; undefined when there can. */
+export function clusterUnavailable(): string | undefined {
+  const lacking = missing("ip", "nsenter");
+  if (lacking.length > 0) return `not installed: ${lacking.join(", ")}`;
+  return rigUnavailable();
+}
+
+export const kernelName = (n: number): string => `kernel${n}`;
+export const ourName = (n: number): string => `ours${n}`;
+const nameOf = (n: number): string => (n < 10 ? kernelName(n) : ourName(n));
+export const addressOf = (n: number): string => `10.77.0.${n}`;
+
+/** One file for all nodes, as o2cb writes it. */
+export function clusterConf(numbers: readonly number[]): string {
+  const node = (n: number): string =>
+    `node:\n\tip_port = ${PORT}\n\tip_address = ${addressOf(n)}\n\tnumber = ${n}\n\tname = ${nameOf(n)}\n\tcluster = ${CLUSTER}\n`;
+  return [
+    `cluster:\n\tnode_count = ${numbers.length}\n\theartbeat_mode = local\n\tname = ${CLUSTER}\n`,
+    ...numbers.map(node),
+  ].join("\n");
+}
+
+let next = 0;
+
+export class ClusterRig {
+  /** Path of the network namespace: "nsenter --net=PATH program" runs a program in it. */
+  readonly netns: string;
+  readonly conf: string;
+  readonly image: string;
+  readonly dead_threshold: number;
+  readonly #name: string;
+  readonly #forget: () => void;
+  readonly #taps = new Set<string>();
+
+  /** `numbers`: all nodes that the cluster may have. */
+  constructor(image: string, numbers: readonly number[], dead_threshold = 7) {
+    this.image = image;
+    this.dead_threshold = dead_threshold;
+    this.#name = `ocfs2t${process.pid}n${next++}`;
+    this.netns = `/run/netns/${this.#name}`;
+    this.conf = join(tempDir("ocfs2-cluster"), "cluster.conf");
+    writeFileSync(this.conf, clusterConf(numbers));
+    sh(["ip", "netns", "add", this.#name]);
+    this.#forget = atExit(() => trySh(["ip", "netns", "del", this.#name]));
+    this.#ip("link", "set", "lo", "up");
+    this.#ip("link", "add", "o2rig", "type", "bridge");
+    this.#ip("link", "set", "o2rig", "up");
+    this.#ip("addr", "add", "10.77.0.254/24", "dev", "o2rig");
+    for (const n of numbers) if (n > 9) this.#ip("addr", "add", `${addressOf(n)}/24`, "dev", "o2rig");
+  }
+
+  #ip(...args: string[]): void {
+    sh(["ip", "-n", this.#name, ...args]);
+  }
+
+  /** What goes before a command line, so that it runs in the cluster's network, with its time-outs. */
+  get prefix(): string[] {
+    return ["nsenter", `--net=${this.netns}`, "env", `O2CB_HEARTBEAT_THRESHOLD=${this.dead_threshold}`];
+  }
+
+  /** Boots kernel node `number`; it is not mounted yet. */
+  async kernel(number: number, mem?: string): Promise<KernelNode> {
+    const tap = `o2tap${number}`;
+    if (!this.#taps.has(tap)) {
+      this.#ip("tuntap", "add", "dev", tap, "mode", "tap");
+      this.#ip("link", "set", tap, "master", "o2rig", "up");
+      this.#taps.add(tap);
+    }
+    const { netns, conf, dead_threshold } = this;
+    const cluster = { netns, tap, number, conf, dead_threshold };
+    return KernelNode.boot(this.image, mem === undefined ? { cluster } : { cluster, mem });
+  }
+
+  /** Cuts a node's network (its tap, or its address), both ways, or joins it again. */
+  cut(number: number, off: boolean): void {
+    if (number < 10) this.#ip("link", "set", `o2tap${number}`, off ? "down" : "up");
+    else this.#ip("addr", off ? "del" : "add", `${addressOf(number)}/24`, "dev", "o2rig");
+  }
+
+  close(): void {
+    this.#forget();
+  }
+}
