@@ -4,6 +4,7 @@
 export const Errno = {
   EPERM: 1,
   ENOENT: 2,
+  ESRCH: 3,
   EINTR: 4,
   EIO: 5,
   ENXIO: 6,
@@ -41,7 +42,9 @@ export const Errno = {
   EHOSTDOWN: 112,
   ESHUTDOWN: 108,
   ETIMEDOUT: 110,
+  ECONNREFUSED: 111,
   ESTALE: 116,
+  ENOTCONN: 107,
   EDQUOT: 122,
   ECANCELED: 125,
 } as const;
