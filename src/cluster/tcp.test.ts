@@ -148,6 +148,24 @@ describe("messages", () => {
     expect(order).toEqual(["status", "after"]);
   });
 
+  test("a handler may answer later; what came behind it is answered before, and nothing is said to a connection that is gone", () => {
+    const { w, a, b } = two();
+    const later: ((status: number) => void)[] = [];
+    b.net.register(500, K, 8, () => (answer) => void later.push(answer));
+    b.net.register(501, K, 8, () => 1);
+    const got: string[] = [];
+    a.net.send(500, K, new Uint8Array(1), 2, (err, status) => got.push(`first ${err} ${status}`));
+    a.net.send(501, K, new Uint8Array(1), 2, (err, status) => got.push(`second ${err} ${status}`));
+    a.net.send(500, K, new Uint8Array(1), 2, (err, status) => got.push(`third ${err} ${status}`));
+    w.clock.run(10);
+    later[0]!(-5);
+    w.clock.run(10);
+    b.hb.down(1);
+    later[1]!(6);
+    w.clock.run(10);
+    expect(got).toEqual(["second 0 1", "first 0 -5", `third ${-Errno.EHOSTDOWN} 0`]);
+  });
+
   test("a handler can be registered once, and is gone when its registration ends", () => {
     const { w, a, b } = two();
     const end = b.net.register(500, K, 8, () => 5);

@@ -354,16 +354,22 @@ export class O2netStack implements O2net {
     } else {
       const answer = handler.func(payload, sc.node.num);
       if (typeof answer === "number") status = answer;
-      else {
+      else if (typeof answer === "function") {
+        answer((later) => this.#answer(sc, msg_type, key, msg_num, O2NET_ERR_NONE, later));
+        return;
+      } else {
         status = answer.status;
         after = answer.after;
       }
     }
-    if (!sc.is_shut) {
-      sc.out.status(O2NET_MSG_STATUS_MAGIC, msg_type, key, msg_num, sys, status);
-      this.#flushLater(sc);
-    }
+    this.#answer(sc, msg_type, key, msg_num, sys, status);
     after?.();
+  }
+
+  #answer(sc: SockContainer, msg_type: number, key: number, msg_num: number, sys: number, status: number): void {
+    if (sc.is_shut) return;
+    sc.out.status(O2NET_MSG_STATUS_MAGIC, msg_type, key, msg_num, sys, status);
+    this.#flushLater(sc);
   }
 
   /** o2net_complete_nsw; a number that nobody waits for is dropped. */
