@@ -32,6 +32,8 @@ export interface ConvertOptions {
   trylock?: boolean;
   /** DLM_LKF_VALBLK: up, the LVB comes with the grant; down from EX, `lvb` is handed to the others. */
   lvb?: boolean;
+  /** No other node can know the name yet: master it here without asking (LKM_LOCAL; the rw lock of an inode that is being made). */
+  local?: boolean;
 }
 
 export interface LockDomain {

@@ -1,0 +1,200 @@
+/**
+ * A member died: what this node does by itself, at once, before anybody agrees on anything (dlm_do_local_recovery_cleanup). What the
+ * dead mastered is closed until it is recovered; its own locks go; LVBs that it may have changed are void.
+ */
+import type { NodeNum } from "../cluster/node.ts";
+import { LKM_EXMODE, LKM_PRMODE } from "../format/wire/dlm_constants.ts";
+import { assert } from "../lib/fs_error.ts";
+import { ML, mlog } from "../lib/masklog.ts";
+import { releaseAst } from "./ast.ts";
+import { revertPendingConvert } from "./convert.ts";
+import { type Dlm, NO_NODE, RECO_FINALIZE } from "./dlm.ts";
+import { isRecoveryLock, revertPendingLock } from "./lock.ts";
+import {
+  type DlmLock,
+  type DlmLockRes,
+  LIST_BLOCKED,
+  LIST_CONVERTING,
+  LOCK_AST_LISTED,
+  LOCK_BAST_LISTED,
+  LOCK_CANCEL_PENDING,
+  LOCK_CONVERT_PENDING,
+  LOCK_LOCK_PENDING,
+  LOCK_UNLOCK_PENDING,
+  OWNER_UNKNOWN,
+  RES_DROPPING_REF,
+  RES_RECOVERING,
+  RES_RECOVERY_WAITING,
+} from "./lockres.ts";
+import { lvbDrop, lvbZero } from "./lvb.ts";
+import { detachMle, type Mle, notifyMles, putMle, unlinkMle, wakeMle } from "./mle.ts";
+import { kickRecovery } from "./recovery_wait.ts";
+import { calcUsage, dirtyLockres, doPurgeLockres } from "./thread.ts";
+import { commitPendingCancel, commitPendingUnlock } from "./unlock.ts";
+
+/** __dlm_set_joining_node. */
+export function setJoiningNode(dlm: Dlm, node: NodeNum): void {
+  dlm.joining_node = node;
+  dlm.wake(dlm.join_events);
+}
+
+/** __dlm_reset_recovery. */
+export function resetRecovery(dlm: Dlm): void {
+  dlm.recovery_map.clear(dlm.reco.dead_node);
+  dlm.reco.dead_node = NO_NODE;
+  dlm.reco.new_master = NO_NODE;
+  kickRecovery(dlm);
+}
+
+/** __dlm_hb_node_down. */
+export function nodeDown(dlm: Dlm, node: NodeNum): void {
+  const { reco } = dlm;
+  if (reco.new_master === node && reco.state & RECO_FINALIZE) {
+    // It had all it needed, and had told us so: that recovery is complete.
+    reco.state &= ~RECO_FINALIZE;
+    resetRecovery(dlm);
+  }
+  if (dlm.joining_node === node) setJoiningNode(dlm, OWNER_UNKNOWN);
+  if (!dlm.live_nodes_map.has(node)) return;
+  dlm.live_nodes_map.clear(node);
+  // Not a member: nothing of it is here.
+  if (!dlm.domain_map.has(node)) return;
+  if (!dlm.recovery_map.has(node)) localCleanup(dlm, node);
+  notifyMles(dlm, node, false);
+  dlm.domain_map.clear(node);
+  dlm.exit_domain_map.clear(node);
+  dlm.wake(dlm.migration_wq);
+  dlm.recovery_map.set(node);
+  kickRecovery(dlm);
+}
+
+function localCleanup(dlm: Dlm, dead: NodeNum): void {
+  mlog(ML.DLM_RECOVERY, `${dlm.name}: cleaning up after node ${dead}`);
+  cleanMasterList(dlm, dead);
+  for (const res of dlm.lockres) {
+    if (isRecoveryLock(res.name)) {
+      cleanRecoveryLock(dlm, res, dead);
+      continue;
+    }
+    revalidateLvb(dlm, res, dead);
+    if (res.owner === dead) {
+      if (res.state & RES_DROPPING_REF) doPurgeLockres(dlm, res);
+      else moveToRecoveryList(dlm, res);
+    } else if (res.owner === dlm.node_num) {
+      freeDeadLocks(dlm, res, dead);
+      calcUsage(dlm, res);
+    } else if (res.owner === OWNER_UNKNOWN) res.clearRef(dead);
+  }
+}
+
+function dropLock(dlm: Dlm, res: DlmLockRes, lock: DlmLock): void {
+  res.remove(lock);
+  for (const listed of [LOCK_AST_LISTED, LOCK_BAST_LISTED])
+    if (lock.flags & listed) {
+      lock.flags &= ~listed;
+      releaseAst(dlm, res);
+    }
+  lvbDrop(lock);
+}
+
+/** Recovery needs it: it is never recovered itself. */
+export function cleanRecoveryLock(dlm: Dlm, res: DlmLockRes, dead: NodeNum): void {
+  for (const lock of res.locks()) if (lock.node === dead) dropLock(dlm, res, lock);
+  if (res.owner === dead && res.state & RES_DROPPING_REF) doPurgeLockres(dlm, res);
+  else if (res.owner === dlm.node_num) {
+    res.clearRef(dead);
+    calcUsage(dlm, res);
+  }
+}
+
+/** dlm_revalidate_lvb: void if the dead held EX, or, at another master's, if we do not hold it at PR or EX. */
+function revalidateLvb(dlm: Dlm, res: DlmLockRes, dead: NodeNum): void {
+  const master = res.owner === dlm.node_num;
+  const whose = master ? dead : dlm.node_num;
+  let blank = false;
+  for (let q = 0; q < 2; q++)
+    for (let lock = q === 0 ? res.granted : res.converting; lock !== null; lock = lock.next) {
+      if (lock.node !== whose) continue;
+      if (master ? lock.type !== LKM_EXMODE : lock.type === LKM_EXMODE || lock.type === LKM_PRMODE) continue;
+      blank = true;
+      lvbZero(lock);
+    }
+  if (blank) lvbZero(res);
+}
+
+/** dlm_free_dead_locks: nothing is granted until the dead node is recovered. */
+function freeDeadLocks(dlm: Dlm, res: DlmLockRes, dead: NodeNum): void {
+  let freed = false;
+  for (const lock of res.locks()) {
+    if (lock.node !== dead) continue;
+    dropLock(dlm, res, lock);
+    freed = true;
+  }
+  if (freed) res.state |= RES_RECOVERY_WAITING;
+  res.clearRef(dead);
+  dirtyLockres(dlm, res);
+}
+
+/**
+ * dlm_move_lockres_to_recovery_list. Requests whose answer will not come are put where they belong: a conversion and a new lock are
+ * asked for again, an unlock and a cancel count as done.
+ */
+export function moveToRecoveryList(dlm: Dlm, res: DlmLockRes): void {
+  res.state |= RES_RECOVERING;
+  dlm.reco.resources.delete(res);
+  dlm.reco.resources.add(res);
+  for (const lock of res.locks()) {
+    if (lock.flags & LOCK_CONVERT_PENDING) {
+      revertPendingConvert(res, lock);
+      lock.flags &= ~LOCK_CONVERT_PENDING;
+    } else if (lock.flags & LOCK_LOCK_PENDING) {
+      assert(lock.list === LIST_BLOCKED, `${res.name}: a new lock is pending, and not blocked`);
+      revertPendingLock(res, lock);
+      lock.flags &= ~LOCK_LOCK_PENDING;
+    } else if (lock.flags & LOCK_UNLOCK_PENDING) {
+      commitPendingUnlock(res, lock);
+      lock.flags &= ~LOCK_UNLOCK_PENDING;
+    } else if (lock.flags & LOCK_CANCEL_PENDING) {
+      if (lock.list === LIST_CONVERTING) commitPendingCancel(res, lock);
+      else if (lock.list === LIST_BLOCKED) res.remove(lock);
+      lock.flags &= ~LOCK_CANCEL_PENDING;
+    }
+  }
+}
+
+/** dlm_clean_master_list. */
+function cleanMasterList(dlm: Dlm, dead: NodeNum): void {
+  for (const mle of [...dlm.mles.values()]) {
+    // Whoever asks for the mastery notices that the members changed.
+    if (mle.type === "master") continue;
+    if (mle.type === "block") {
+      // Its assertion will never come.
+      if (mle.maybe_map.first !== dead) continue;
+      wakeMle(dlm, mle);
+      detachIfUnused(dlm, mle);
+      putMle(dlm, mle);
+      continue;
+    }
+    if (mle.master !== dead && mle.new_master !== dead) continue;
+    // The old master looks after it itself.
+    if (mle.new_master === dead && mle.inuse > 0) continue;
+    cleanMigrationMle(dlm, mle);
+  }
+}
+
+/** One that a task waits with must go on hearing of members: it is about to try itself. */
+function detachIfUnused(dlm: Dlm, mle: Mle): void {
+  if (mle.inuse === 0) detachMle(dlm, mle);
+}
+
+/** Either of the two is dead: who masters the resource is found out by the recovery master. */
+function cleanMigrationMle(dlm: Dlm, mle: Mle): void {
+  detachMle(dlm, mle);
+  unlinkMle(dlm, mle);
+  wakeMle(dlm, mle);
+  const res = dlm.lockres.get(mle.name);
+  if (res !== undefined && !(res.state & RES_DROPPING_REF)) {
+    res.owner = OWNER_UNKNOWN;
+    moveToRecoveryList(dlm, res);
+  }
+}

@@ -1,0 +1,329 @@
+/**
+ * Who masters a lock resource (dlmmaster.c): the first node that needs one asks every other member; without an objection it asserts
+ * itself. Of several that ask at the same time the lowest number wins, the others hear its assertion.
+ */
+import type { NodeNum } from "../cluster/node.ts";
+import type { ViewOf } from "../format/struct.ts";
+import { DlmMasterRequery, DlmMasterRequest } from "../format/wire/dlm.ts";
+import {
+  DLM_ASSERT_MASTER_MLE_CLEANUP,
+  DLM_ASSERT_MASTER_REQUERY,
+  DLM_LOCKID_NAME_MAX,
+  DLM_MASTER_RESP_ERROR,
+  DLM_MASTER_RESP_MAYBE,
+  DLM_MASTER_RESP_NO,
+  DLM_MASTER_RESP_YES,
+  DLM_STATUS,
+  LKM_LOCAL,
+} from "../format/wire/dlm_constants.ts";
+import { DLM_MSG } from "../format/wire/dlm_messages.ts";
+import { assert } from "../lib/fs_error.ts";
+import { ML, mlog, mlogOn } from "../lib/masklog.ts";
+import { type Task, wait } from "../lib/task.ts";
+import { assertMaster, dispatchAssertMaster } from "./assert_master.ts";
+import { type Dlm, isHostDown, NO_NODE, nameAt, putName } from "./dlm.ts";
+import { isRecoveryLock } from "./lock.ts";
+import {
+  DlmLockRes,
+  OWNER_UNKNOWN,
+  RES_BUSY,
+  RES_DROPPING_REF,
+  RES_IN_PROGRESS,
+  RES_MIGRATING,
+  RES_RECOVERING,
+} from "./lockres.ts";
+import { detachMle, insertMle, Mle, putMle } from "./mle.ts";
+import { kickRecovery, waitForNodeRecovery, waitForRecovery } from "./recovery_wait.ts";
+import { Waiters } from "./waiters.ts";
+
+const MASTERY_TIMEOUT_MS = 5000;
+
+/** __dlm_wait_on_lockres_flags. */
+export function* waitOnLockres(dlm: Dlm, res: DlmLockRes, flags: number): Task<void> {
+  while (res.state & flags) yield* dlm.sleepOn((res.extra.wq ??= new Waiters()));
+}
+
+export function dropInflightRef(dlm: Dlm, res: DlmLockRes): void {
+  assert(res.inflight_locks > 0, `${res.name}: no request is in flight`);
+  res.inflight_locks--;
+  dlm.wakeRes(res);
+}
+
+/**
+ * The resource of a name, pinned, if no other node has to be heard: it is known here and its master too, or there are no others.
+ * Null: getLockResource.
+ */
+export function tryGetLockResource(dlm: Dlm, name: string, flags: number): DlmLockRes | null {
+  const found = dlm.lockres.get(name);
+  if (found !== undefined) {
+    if (found.owner === OWNER_UNKNOWN || found.state & RES_DROPPING_REF) return null;
+    found.inflight_locks++;
+    return found;
+  }
+  if (!(flags & LKM_LOCAL ? dlm.mles.size === 0 || !dlm.mles.has(name) : dlm.alone)) return null;
+  const res = new DlmLockRes(name, 0);
+  res.owner = dlm.node_num;
+  res.inflight_locks = 1;
+  dlm.lockres.insert(res);
+  return res;
+}
+
+/** dlm_get_lock_resource: the resource of a name, pinned; its master is known. */
+export function* getLockResource(dlm: Dlm, name: string, flags: number): Task<DlmLockRes> {
+  for (;;) {
+    const ready = tryGetLockResource(dlm, name, flags);
+    if (ready !== null) return ready;
+    const found = dlm.lockres.get(name);
+    if (found !== undefined) {
+      // Somebody finds its master, or drops it.
+      assert(found.state & (RES_BUSY | RES_DROPPING_REF), `${name}: no master, and nobody looks for one`);
+      yield* waitOnLockres(dlm, found, found.owner === OWNER_UNKNOWN ? RES_BUSY : RES_DROPPING_REF);
+      continue;
+    }
+    const block = dlm.mles.get(name);
+    if (block !== undefined) {
+      assert(block.type !== "master", `${name}: mastery is asked for, but there is no resource`);
+      if (block.type === "migration" || block.master !== NO_NODE) {
+        // Too late: that master has no reference for us. It will be gone from the list in a moment.
+        yield* dlm.sleep(10);
+        continue;
+      }
+      block.refs++;
+    }
+    return yield* findMaster(dlm, name, block);
+  }
+}
+
+function* findMaster(dlm: Dlm, name: string, block: Mle | undefined): Task<DlmLockRes> {
+  const mle = block ?? new Mle(dlm, "master", name);
+  let wait_on_recovery = false;
+  if (block === undefined) {
+    mle.maybe_map.set(dlm.node_num);
+    insertMle(dlm, mle);
+    // The dead are not asked, but one of them might be the master.
+    wait_on_recovery = !dlm.recovery_map.empty;
+  }
+  const res = new DlmLockRes(name, RES_IN_PROGRESS);
+  res.inflight_locks = 1;
+  dlm.lockres.insert(res);
+  mle.refs++;
+  mle.inuse++;
+  let blocked = block !== undefined;
+  for (;;) {
+    if (wait_on_recovery) yield* waitForTheDead(dlm, res);
+    wait_on_recovery = true;
+    if (!blocked) yield* askAll(dlm, res, mle);
+    const outcome = yield* waitForMastery(dlm, res, mle, blocked);
+    if (outcome === "done") break;
+    blocked = outcome === "blocked";
+  }
+  assert(res.owner !== OWNER_UNKNOWN, `${name}: mastery without a master`);
+  detachMle(dlm, mle);
+  putMle(dlm, mle);
+  mle.inuse--;
+  putMle(dlm, mle);
+  res.state &= ~RES_IN_PROGRESS;
+  dlm.wakeRes(res);
+  return res;
+}
+
+/** Until no node awaits recovery; the recovery lock itself need only be free of the dead. */
+function* waitForTheDead(dlm: Dlm, res: DlmLockRes): Task<void> {
+  if (isRecoveryLock(res.name)) {
+    while (!(yield* preMasterReco(dlm, res))) yield* dlm.sleep(500);
+    return;
+  }
+  while (!dlm.recovery_map.empty) {
+    kickRecovery(dlm);
+    yield* dlm.sleep(50);
+    yield* waitForRecovery(dlm);
+    const dead = dlm.recovery_map.first;
+    if (dead !== NO_NODE) yield* waitForNodeRecovery(dlm, dead, 1000);
+  }
+}
+
+/** One after the other, from the lowest: so all that are blocked by us are, before the master hears of us and clears them. */
+function* askAll(dlm: Dlm, res: DlmLockRes, mle: Mle): Task<void> {
+  for (const node of mle.vote_map.copy()) {
+    yield* askOne(dlm, res, mle, node);
+    if (mle.master !== NO_NODE && mle.master <= node) return;
+  }
+}
+
+/** dlm_do_master_request. False: the node is gone. */
+function* askOne(dlm: Dlm, res: DlmLockRes, mle: Mle, node: NodeNum): Task<boolean> {
+  const m = DlmMasterRequest.alloc();
+  m.node_idx = dlm.node_num;
+  m.namelen = res.name.length;
+  putName(m.name, res.name);
+  for (;;) {
+    const { err, status } = yield* wait(dlm.call(DLM_MSG.MASTER_REQUEST, m.bytes(), node));
+    if (err < 0) {
+      mlog(ML.DLM_MASTER, `${res.name}: MASTER_REQUEST to node ${node}: error ${err}`);
+      if (!isHostDown(err)) dlm.die(`${res.name}: MASTER_REQUEST failed with ${err}`);
+      return false;
+    }
+    switch (status) {
+      case DLM_MASTER_RESP_YES:
+        mle.response_map.set(node);
+        mle.master = node;
+        mle.said_yes = node;
+        return true;
+      case DLM_MASTER_RESP_MAYBE:
+        mle.maybe_map.set(node);
+        mle.response_map.set(node);
+        return true;
+      case DLM_MASTER_RESP_NO:
+        mle.response_map.set(node);
+        return true;
+      case DLM_MASTER_RESP_ERROR:
+        yield* dlm.sleep(50);
+        break;
+      default:
+        dlm.die(`${res.name}: node ${node} answers MASTER_REQUEST with ${status}`);
+    }
+  }
+}
+
+type Outcome = "done" | "blocked" | "again";
+
+/** dlm_wait_for_lock_mastery. */
+function* waitForMastery(dlm: Dlm, res: DlmLockRes, mle: Mle, blocked: boolean): Task<Outcome> {
+  for (;;) {
+    if (res.owner !== OWNER_UNKNOWN) {
+      // Its assertion came first: ask it, so that it asserts again to those that our requests have blocked.
+      if (res.owner !== dlm.node_num && mle.said_yes !== res.owner && !(yield* askOne(dlm, res, mle, res.owner))) {
+        yield* dlm.sleep(500);
+        continue;
+      }
+      return "done";
+    }
+    if (!mle.vote_map.equals(mle.node_map)) {
+      restartMastery(dlm, mle, blocked);
+      return mle.type === "block" ? "blocked" : "again";
+    }
+    if (mle.master === NO_NODE && !blocked && mle.vote_map.equals(mle.response_map)) {
+      if (dlm.node_num <= mle.maybe_map.first) {
+        mle.master = dlm.node_num;
+        // Whoever dies on the way needs no assertion.
+        yield* assertMaster(dlm, res, mle.vote_map, 0);
+        res.owner = dlm.node_num;
+        return "done";
+      }
+    } else if (mle.master !== NO_NODE) {
+      res.owner = mle.master;
+      return "done";
+    }
+    mle.woken = false;
+    yield* dlm.sleepOn(mle.wq, MASTERY_TIMEOUT_MS);
+  }
+}
+
+/** dlm_restart_lock_mastery: members came or went. */
+function restartMastery(dlm: Dlm, mle: Mle, blocked: boolean): void {
+  let died = false;
+  for (const node of mle.node_map) {
+    if (mle.vote_map.has(node)) continue;
+    mle.response_map.clear(node);
+    mle.vote_map.set(node);
+  }
+  for (const node of mle.vote_map.copy()) {
+    if (mle.node_map.has(node)) continue;
+    died = true;
+    if (!blocked) continue;
+    const lowest = mle.maybe_map.first;
+    mle.maybe_map.clear(node);
+    // Nobody is left to wait for: this node tries itself.
+    if (node === lowest && mle.maybe_map.empty) mle.type = "master";
+  }
+  if (!died) return;
+  mle.maybe_map.zero();
+  mle.response_map.zero();
+  mle.vote_map.copyFrom(mle.node_map);
+  if (mle.type !== "block") mle.maybe_map.set(dlm.node_num);
+}
+
+/** dlm_pre_master_reco_lockres: true when nobody takes a dead node for the master of the recovery lock any more. */
+function* preMasterReco(dlm: Dlm, res: DlmLockRes): Task<boolean> {
+  for (const node of dlm.domain_map.copy()) {
+    if (node === dlm.node_num) continue;
+    const master = yield* masterRequery(dlm, res, node);
+    if (master === OWNER_UNKNOWN) continue;
+    if (dlm.recovery_map.has(master)) return false;
+    return true;
+  }
+  return true;
+}
+
+/** dlm_do_master_requery: who masters `res`, as `node` knows it. */
+export function* masterRequery(dlm: Dlm, res: DlmLockRes, node: NodeNum): Task<NodeNum> {
+  const m = DlmMasterRequery.alloc();
+  m.node_idx = dlm.node_num;
+  m.namelen = res.name.length;
+  putName(m.name, res.name);
+  for (;;) {
+    const { err, status } = yield* wait(dlm.call(DLM_MSG.MASTER_REQUERY, m.bytes(), node));
+    if (err < 0) {
+      if (!isHostDown(err)) dlm.die(`${res.name}: MASTER_REQUERY failed with ${err}`);
+      return OWNER_UNKNOWN;
+    }
+    if (status >= 0 && status <= OWNER_UNKNOWN) return status;
+    yield* dlm.sleep(50);
+  }
+}
+
+/** dlm_master_requery_handler. */
+export function masterRequeryHandler(dlm: Dlm, m: ViewOf<typeof DlmMasterRequery>, payload: Uint8Array): number {
+  if (m.namelen > DLM_LOCKID_NAME_MAX) return OWNER_UNKNOWN;
+  const res = dlm.lockres.get(nameAt(payload, DlmMasterRequery.fields.name.off, m.namelen));
+  if (res === undefined || res.state & RES_DROPPING_REF) return OWNER_UNKNOWN;
+  if (res.owner === dlm.node_num) dispatchAssertMaster(dlm, res, DLM_ASSERT_MASTER_REQUERY);
+  return res.owner;
+}
+
+/** dlm_master_request_handler. */
+export function masterRequestHandler(dlm: Dlm, m: ViewOf<typeof DlmMasterRequest>, payload: Uint8Array): number {
+  if (!dlm.fully_joined) return DLM_MASTER_RESP_NO;
+  if (m.namelen > DLM_LOCKID_NAME_MAX) return DLM_STATUS.IVBUFLEN;
+  const name = nameAt(payload, DlmMasterRequest.fields.name.off, m.namelen);
+  const from = m.node_idx;
+  const res = dlm.lockres.get(name);
+  if (res !== undefined && !(res.state & RES_DROPPING_REF)) return answerForResource(dlm, res, from);
+  const mle = dlm.mles.get(name);
+  if (mle === undefined) {
+    const block = new Mle(dlm, "block", name);
+    block.maybe_map.set(from);
+    insertMle(dlm, block);
+    return DLM_MASTER_RESP_NO;
+  }
+  mle.maybe_map.set(from);
+  return mle.type === "master" ? DLM_MASTER_RESP_MAYBE : DLM_MASTER_RESP_NO;
+}
+
+function answerForResource(dlm: Dlm, res: DlmLockRes, from: NodeNum): number {
+  if (res.state & (RES_RECOVERING | RES_MIGRATING)) return DLM_MASTER_RESP_ERROR;
+  if (res.owner === dlm.node_num) return answerYes(dlm, res, from);
+  if (res.owner !== OWNER_UNKNOWN) return DLM_MASTER_RESP_NO;
+  const mle = dlm.mles.get(res.name);
+  if (mle === undefined) {
+    mlog(ML.ERROR, `${res.name}: no master, and nobody looks for one`);
+    return DLM_MASTER_RESP_ERROR;
+  }
+  if (mle.type !== "master") {
+    mle.maybe_map.set(from);
+    return DLM_MASTER_RESP_NO;
+  }
+  if (mle.master === NO_NODE) {
+    mle.maybe_map.set(from);
+    return DLM_MASTER_RESP_MAYBE;
+  }
+  return mle.master === dlm.node_num ? answerYes(dlm, res, from) : DLM_MASTER_RESP_NO;
+}
+
+/** The one who asked has blocked every node below us on its way here: they hear from us. */
+function answerYes(dlm: Dlm, res: DlmLockRes, from: NodeNum): number {
+  if (mlogOn(ML.DLM_MASTER)) mlog(ML.DLM_MASTER, `${res.name}: node ${from} has a reference`);
+  res.setRef(from);
+  dispatchAssertMaster(dlm, res, DLM_ASSERT_MASTER_MLE_CLEANUP, from);
+  return DLM_MASTER_RESP_YES;
+}

@@ -1,0 +1,321 @@
+/**
+ * Recovery of a dead member (dlmrecovery.c), one at a time for the whole domain. Whoever gets the lock `$RECOVERY` becomes the recovery
+ * master: it tells all (BEGIN_RECO), asks each for what it knows of the dead node's resources (LOCK_REQUEST, answered with MIG_LOCKRES for
+ * each, then RECO_DATA_DONE), takes them all over, and says so (FINALIZE_RECO, twice: after the first all have the new master's
+ * name, after the second the next recovery may begin). If it dies itself, the next one starts over.
+ */
+import type { NodeNum } from "../cluster/node.ts";
+import type { ViewOf } from "../format/struct.ts";
+import { DlmBeginReco, DlmFinalizeReco, DlmLockRequest, DlmRecoDataDone } from "../format/wire/dlm.ts";
+import {
+  DLM_FINALIZE_STAGE2,
+  DLM_MRES_RECOVERY,
+  DLM_STATUS,
+  dlmStatusName,
+  LKM_CANCEL,
+  LKM_EXMODE,
+  LKM_NOQUEUE,
+  LKM_RECOVERY,
+} from "../format/wire/dlm_constants.ts";
+import { DLM_MSG } from "../format/wire/dlm_messages.ts";
+import { Errno } from "../lib/errno.ts";
+import { ML, mlog } from "../lib/masklog.ts";
+import { all, asThunk, type Task, type Thunk, wait } from "../lib/task.ts";
+import { cleanRecoveryLock, nodeDown, resetRecovery } from "./cleanup.ts";
+import { type Dlm, isHostDown, NO_NODE, RECO_ACTIVE, RECO_FINALIZE } from "./dlm.ts";
+import { dlmlock, isRecoveryLock, newLock, RECOVERY_LOCK_NAME } from "./lock.ts";
+import { type DlmLockRes, OWNER_UNKNOWN, RES_RECOVERING, RES_RECOVERY_WAITING } from "./lockres.ts";
+import { sendOneLockres } from "./mig_lockres.ts";
+import { isNodeDead, kickRecovery, waitForNodeDeath } from "./recovery_wait.ts";
+import { calcUsage, dirtyLockres } from "./thread.ts";
+import { dlmunlock } from "./unlock.ts";
+
+const THREAD_TIMEOUT_MS = 5000;
+/** MIG_LOCKRES messages under way at a time. */
+const WINDOW = 64;
+
+/** dlm_recovery_thread: runs as long as the domain does. */
+export function* recoveryThread(dlm: Dlm): Task<void> {
+  for (;;) {
+    if (dlm.fully_joined && (yield* doRecovery(dlm))) continue;
+    const idle = dlm.reco.dead_node === NO_NODE && dlm.recovery_map.empty;
+    yield* dlm.sleepOn(dlm.reco_thread_wq, idle ? undefined : THREAD_TIMEOUT_MS);
+  }
+}
+
+/** dlm_do_recovery. True: look again at once. */
+function* doRecovery(dlm: Dlm): Task<boolean> {
+  const { reco } = dlm;
+  if (dlm.migrate_done) return false;
+  if (reco.new_master !== NO_NODE && dlm.recovery_map.has(reco.new_master)) {
+    mlog(ML.NOTICE, `${dlm.name}: recovery master ${reco.new_master} died while recovering node ${reco.dead_node}`);
+    reco.new_master = NO_NODE;
+  }
+  if (reco.dead_node === NO_NODE || !dlm.recovery_map.has(reco.dead_node)) reco.dead_node = dlm.recovery_map.first;
+  if (reco.dead_node === NO_NODE) return false;
+
+  reco.state |= RECO_ACTIVE;
+  if (reco.new_master === NO_NODE && (yield* pickMaster(dlm))) reco.new_master = dlm.node_num;
+  if (reco.new_master !== dlm.node_num) {
+    // All that the dead mastered has been marked: requests may go on.
+    endRecovery(dlm);
+    return false;
+  }
+  mlog(
+    ML.NOTICE,
+    `${dlm.name}: this node, ${dlm.node_num}, is the recovery master for the dead node ${reco.dead_node}`,
+  );
+  yield* remasterLocks(dlm, reco.dead_node);
+  resetRecovery(dlm);
+  reco.state &= ~RECO_FINALIZE;
+  endRecovery(dlm);
+  return true;
+}
+
+function endRecovery(dlm: Dlm): void {
+  dlm.reco.state &= ~RECO_ACTIVE;
+  dlm.wake(dlm.reco.event);
+}
+
+// Who masters the recovery ---------------------------------------------------------------------------------------------
+
+/** dlm_pick_recovery_master: true if this node is to do it; false when another has said that it will. */
+function* pickMaster(dlm: Dlm): Task<boolean> {
+  const { reco } = dlm;
+  for (;;) {
+    const lock = newLock(dlm, RECOVERY_LOCK_NAME, { ast() {}, bast() {} });
+    const status = yield* wait(thunkOf((done) => dlmlock(dlm, lock, LKM_EXMODE, LKM_NOQUEUE | LKM_RECOVERY, done)));
+    if (status === DLM_STATUS.NORMAL) {
+      const mine = reco.new_master === NO_NODE && reco.dead_node !== NO_NODE;
+      if (mine) {
+        yield* sendBeginReco(dlm, reco.dead_node);
+        reco.new_master = dlm.node_num;
+      }
+      yield* dropRecoveryLock(dlm, lock);
+      return mine;
+    }
+    if (status === DLM_STATUS.NOTQUEUED) {
+      yield* dlm.sleepOn(dlm.reco_thread_wq, 1000);
+      if (reco.new_master !== NO_NODE || reco.dead_node === NO_NODE) return false;
+    } else if (status !== DLM_STATUS.RECOVERING) {
+      dlm.die(`the recovery lock is refused with ${dlmStatusName(status)}`);
+    }
+  }
+}
+
+function thunkOf(start: (done: (status: number) => void) => void): Thunk<number> {
+  return (cb) => start((status) => cb(null, status));
+}
+
+function* dropRecoveryLock(dlm: Dlm, lock: ReturnType<typeof newLock>): Task<void> {
+  if (lock.res === null) return;
+  const status = yield* wait(thunkOf((done) => dlmunlock(dlm, lock, 0, done)));
+  if (status === DLM_STATUS.DENIED) yield* wait(thunkOf((done) => dlmunlock(dlm, lock, LKM_CANCEL, done)));
+}
+
+/** dlm_send_begin_reco_message. */
+function* sendBeginReco(dlm: Dlm, dead: NodeNum): Task<void> {
+  const m = DlmBeginReco.alloc();
+  m.node_idx = dlm.node_num;
+  m.dead_node = dead;
+  for (const node of dlm.domain_map.copy()) {
+    if (node === dlm.node_num || node === dead) continue;
+    for (;;) {
+      const { err, status } = yield* wait(dlm.call(DLM_MSG.BEGIN_RECO, m.bytes(), node));
+      const ret = err < 0 ? err : status;
+      // Older kernels answer with EAGAIN and not -EAGAIN. Anything else that is negative is asked again, too.
+      if (isHostDown(ret) || (ret >= 0 && ret !== Errno.EAGAIN)) break;
+      yield* dlm.sleep(100);
+    }
+  }
+}
+
+/** dlm_begin_reco_handler. */
+export function beginRecoHandler(dlm: Dlm, m: ViewOf<typeof DlmBeginReco>): number {
+  const { reco } = dlm;
+  // The last recovery is not quite over.
+  if (reco.state & RECO_FINALIZE) return -Errno.EAGAIN;
+  const { node_idx, dead_node: dead } = m;
+  // The kernel takes these, and forgets itself.
+  if (dead === dlm.node_num || dead >= NO_NODE || node_idx >= NO_NODE) return -Errno.EINVAL;
+  // Who has seen it die has been told.
+  if (!dlm.recovery_map.has(dead)) dlm.onEviction(dead);
+  if (reco.dead_node !== NO_NODE && reco.dead_node !== dead)
+    mlog(ML.NOTICE, `${dlm.name}: node ${node_idx} recovers node ${dead} before node ${reco.dead_node}`);
+  reco.new_master = node_idx;
+  reco.dead_node = dead;
+  if (!dlm.recovery_map.has(dead)) {
+    // Our heartbeat has not noticed yet.
+    dlm.domain_map.set(dead);
+    dlm.live_nodes_map.set(dead);
+    nodeDown(dlm, dead);
+  }
+  kickRecovery(dlm);
+  return 0;
+}
+
+// At the recovery master -----------------------------------------------------------------------------------------------
+
+/** dlm_remaster_locks. */
+function* remasterLocks(dlm: Dlm, dead: NodeNum): Task<void> {
+  const { reco } = dlm;
+  reco.node_data.clear();
+  for (const node of dlm.domain_map) reco.node_data.set(node, "init");
+  for (const node of [...reco.node_data.keys()]) {
+    if (node === dlm.node_num) {
+      reco.node_data.set(node, "done");
+      continue;
+    }
+    reco.node_data.set(node, "requesting");
+    yield* requestAllLocks(dlm, node, dead);
+    if (reco.node_data.get(node) === "requesting") reco.node_data.set(node, "requested");
+  }
+  for (;;) {
+    let done = true;
+    for (const [node, state] of reco.node_data) {
+      // Whoever died meanwhile sends nothing more.
+      if (state !== "dead" && state !== "done" && isNodeDead(dlm, node)) reco.node_data.set(node, "dead");
+      else if (state === "requested" || state === "receiving") done = false;
+    }
+    if (done) break;
+    yield* dlm.sleepOn(dlm.reco_thread_wq, THREAD_TIMEOUT_MS);
+  }
+  // What came is to be worked in before it is opened.
+  yield* dlm.flushWork();
+  reco.state |= RECO_FINALIZE;
+  yield* sendFinalize(dlm, dead);
+  finishLocalRecovery(dlm, dead, dlm.node_num);
+  reco.node_data.clear();
+}
+
+/** dlm_request_all_locks, until the node has taken the request or is gone. */
+function* requestAllLocks(dlm: Dlm, node: NodeNum, dead: NodeNum): Task<void> {
+  const m = DlmLockRequest.alloc();
+  m.node_idx = dlm.node_num;
+  m.dead_node = dead;
+  for (;;) {
+    const { err, status } = yield* wait(dlm.call(DLM_MSG.LOCK_REQUEST, m.bytes(), node));
+    const ret = err < 0 ? err : status;
+    if (ret >= 0) return;
+    if (isHostDown(ret)) {
+      dlm.reco.node_data.set(node, "dead");
+      yield* waitForNodeDeath(dlm, node, 1000);
+      return;
+    }
+    yield* dlm.sleep(100);
+  }
+}
+
+/** dlm_reco_data_done_handler. */
+export function recoDataDoneHandler(dlm: Dlm, m: ViewOf<typeof DlmRecoDataDone>): number {
+  const { reco } = dlm;
+  const state = reco.node_data.get(m.node_idx);
+  // Another recovery than ours: the kernel stops.
+  if (m.dead_node !== reco.dead_node || state === undefined) {
+    mlog(ML.ERROR, `${dlm.name}: node ${m.node_idx} has sent all of node ${m.dead_node}, which nobody asked for`);
+    return -Errno.EINVAL;
+  }
+  if (state !== "dead" && state !== "init") reco.node_data.set(m.node_idx, "done");
+  kickRecovery(dlm);
+  return 0;
+}
+
+/** dlm_send_finalize_reco_message. */
+function* sendFinalize(dlm: Dlm, dead: NodeNum): Task<void> {
+  const nodes = dlm.domain_map.copy();
+  const m = DlmFinalizeReco.alloc();
+  m.node_idx = dlm.node_num;
+  m.dead_node = dead;
+  for (const flags of [0, DLM_FINALIZE_STAGE2]) {
+    m.flags = flags;
+    for (const node of nodes) {
+      if (node === dlm.node_num) continue;
+      const { err, status } = yield* wait(dlm.call(DLM_MSG.FINALIZE_RECO, m.bytes(), node));
+      if (err < 0 || status < 0)
+        mlog(ML.DLM_RECOVERY, `${dlm.name}: FINALIZE_RECO to node ${node}: error ${err}, status ${status}`);
+    }
+  }
+}
+
+// At the others --------------------------------------------------------------------------------------------------------
+
+/** dlm_request_all_locks_handler. */
+export function lockRequestHandler(dlm: Dlm, m: ViewOf<typeof DlmLockRequest>): number {
+  const { node_idx: master, dead_node: dead } = m;
+  // "This is a hack": it will ask again.
+  if (dead !== dlm.reco.dead_node) return -Errno.ENOMEM;
+  if (master >= NO_NODE || master === dlm.node_num) return -Errno.EINVAL;
+  dlm.queueWork(() => sendAllLocks(dlm, master, dead));
+  return 0;
+}
+
+/** dlm_request_all_locks_worker. */
+function* sendAllLocks(dlm: Dlm, master: NodeNum, dead: NodeNum): Task<void> {
+  const { reco } = dlm;
+  if (dead !== reco.dead_node || master !== reco.new_master) return;
+  const send: DlmLockRes[] = [];
+  for (const res of reco.resources) {
+    if (isRecoveryLock(res.name)) cleanRecoveryLock(dlm, res, dead);
+    else if (res.owner === dead || res.owner === OWNER_UNKNOWN) send.push(res);
+  }
+  for (let i = 0; i < send.length; i += WINDOW) {
+    const answers = yield* all(
+      send.slice(i, i + WINDOW).map((res) => asThunk(() => sendOneLockres(dlm, res, master, DLM_MRES_RECOVERY))),
+    );
+    // The recovery master is dead: the next one will ask.
+    if (answers.some((ret) => ret < 0)) return;
+  }
+  const m = DlmRecoDataDone.alloc();
+  m.node_idx = dlm.node_num;
+  m.dead_node = dead;
+  const { err, status } = yield* wait(dlm.call(DLM_MSG.RECO_DATA_DONE, m.bytes(), master));
+  if (err < 0 || status < 0)
+    mlog(ML.DLM_RECOVERY, `${dlm.name}: RECO_DATA_DONE to node ${master}: error ${err}, status ${status}`);
+}
+
+/** dlm_finalize_reco_handler. What the kernel stops for is refused. */
+export function finalizeRecoHandler(dlm: Dlm, m: ViewOf<typeof DlmFinalizeReco>): number {
+  const { reco } = dlm;
+  const { node_idx: master, dead_node: dead } = m;
+  const second = (m.flags & DLM_FINALIZE_STAGE2) !== 0;
+  if (reco.new_master !== master || reco.dead_node !== dead || second !== ((reco.state & RECO_FINALIZE) !== 0)) {
+    mlog(
+      ML.ERROR,
+      `${dlm.name}: node ${master} has recovered node ${dead}, but here node ${reco.new_master} recovers node ${reco.dead_node}`,
+    );
+    return -Errno.EINVAL;
+  }
+  if (!second) {
+    finishLocalRecovery(dlm, dead, master);
+    reco.state |= RECO_FINALIZE;
+  } else {
+    reco.state &= ~RECO_FINALIZE;
+    resetRecovery(dlm);
+  }
+  return 0;
+}
+
+/** dlm_finish_local_lockres_recovery: the resources have a master again. */
+function finishLocalRecovery(dlm: Dlm, dead: NodeNum, new_master: NodeNum): void {
+  mlog(ML.DLM_RECOVERY, `${dlm.name}: node ${new_master} has recovered node ${dead}`);
+  for (const res of dlm.lockres) {
+    let changed = false;
+    if (res.state & RES_RECOVERY_WAITING) {
+      res.state &= ~RES_RECOVERY_WAITING;
+      changed = true;
+    }
+    if (
+      res.state & RES_RECOVERING &&
+      (res.owner === dead || res.owner === dlm.node_num || res.owner === OWNER_UNKNOWN)
+    ) {
+      dlm.reco.resources.delete(res);
+      res.owner = new_master;
+      res.state &= ~RES_RECOVERING;
+      changed = true;
+    }
+    if (!changed) continue;
+    dirtyLockres(dlm, res);
+    calcUsage(dlm, res);
+    dlm.wakeRes(res);
+  }
+}
