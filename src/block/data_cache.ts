@@ -36,6 +36,8 @@ export class Page {
   dirty = false;
   writing = false;
   old = false;
+  /** Its lock went while it was being read: what the read brings counts for nothing. */
+  stale = false;
   /** Errno of a read that failed. */
   failed = 0;
   constructor(pno: number, addr: number, owner: DataOwner) {
@@ -121,11 +123,16 @@ export class DataCache {
   #startRead(page: Page): void {
     page.reading = true;
     this.#dev.read(page.addr, PAGE_BYTES, page.pno * PAGE_BYTES, (res) => {
-      page.reading = false;
-      if (res === PAGE_BYTES) page.uptodate = true;
-      else page.failed = res < 0 ? -res : Errno.EIO;
+      this.#readEnded(page, res === PAGE_BYTES ? 0 : res < 0 ? -res : Errno.EIO);
       this.progress.wakeAll();
     });
+  }
+
+  #readEnded(page: Page, errno: number): void {
+    page.reading = false;
+    if (page.stale) this.#drop(page);
+    else if (errno === 0) page.uptodate = true;
+    else page.failed = errno;
   }
 
   /**
@@ -152,11 +159,8 @@ export class DataCache {
       else iov.push(page.addr, PAGE_BYTES);
     }
     const done = (res: number): void => {
-      for (const page of run) {
-        page.reading = false;
-        if (res === run.length * PAGE_BYTES) page.uptodate = true;
-        else page.failed = res < 0 ? -res : Errno.EIO;
-      }
+      const errno = res === run.length * PAGE_BYTES ? 0 : res < 0 ? -res : Errno.EIO;
+      for (const page of run) this.#readEnded(page, errno);
       this.progress.wakeAll();
     };
     const at = run[0]!.pno * PAGE_BYTES;
@@ -395,8 +399,12 @@ export class DataCache {
   dropOwner(owner: DataOwner): void {
     if (owner.pages === null) return;
     for (const page of [...owner.pages]) {
-      assert(!page.dirty && !page.writing, "dirty data is dropped with its lock");
-      if (!page.reading) this.#drop(page);
+      assert(
+        !page.dirty && !page.writing,
+        `page ${page.pno} is dropped with its lock, ${page.dirty ? "dirty" : "being written"}; ${owner.dirty_pages} dirty, ${owner.pages_in_flight} in flight`,
+      );
+      if (page.reading) page.stale = true;
+      else this.#drop(page);
     }
   }
 

@@ -86,7 +86,10 @@ export class DlmGlue {
       assert(held >= level, `${res.name}: PR to EX inside one operation`);
       return;
     }
-    if (res.level >= level && !res.gate_shut && (res.serving || level <= res.compatibleLevel)) {
+    const let_in = res.serving && locks.exempt;
+    if (res.level >= level && (let_in || (!res.gate_shut && level <= res.compatibleLevel))) {
+      const waits = res.wants.findIndex((w) => w.locks === locks);
+      if (waits >= 0) res.wants.splice(waits, 1);
       res.hold(locks, level);
       return;
     }

@@ -39,7 +39,7 @@ export class LockRes {
   downconverting = false;
   /** From here to the convert nobody may take the lock, whatever its level says. */
   gate_shut = false;
-  /** Within one call: who asks now is let in up to `level`, though others wait for the lock (what a notification waits for). */
+  /** A notification is under way: exempt lock sets are let in up to `level`, whatever the gate and other nodes say. */
   serving = false;
   /** Lock sets that wait; each becomes a holder in the moment the level is granted, so that a BAST cannot starve it. */
   readonly wants: { locks: LockSet; level: LockLevel }[] = [];
@@ -55,7 +55,8 @@ export class LockRes {
 
   /** Counts `locks` as a holder. The caller has checked that the level is held. */
   hold(locks: LockSet, level: LockLevel): void {
-    assert(this.level >= level && !this.gate_shut, `${this.name} held at ${level}, level ${this.level}`);
+    const open = !this.gate_shut || (this.serving && locks.exempt);
+    assert(this.level >= level && open, `${this.name} held at ${level}, level ${this.level}`);
     if (level === EX) this.ex_holders++;
     else this.pr_holders++;
     locks.add(this, level);

@@ -9,6 +9,8 @@ export class LockSet {
   #held: { res: LockRes; level: LockLevel }[] = [];
   /** Inodes that the task with this set keeps for itself (inodeExclusive). */
   exclusives = 0;
+  /** The kernel may wait for this work before it answers a notification: let in while one is under way (LockRes.serving). */
+  exempt = false;
 
   /** The level at which this set holds `res`, undefined when it does not. */
   level(res: LockRes): LockLevel | undefined {

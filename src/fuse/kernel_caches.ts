@@ -4,7 +4,7 @@
  *
  * From the first moment the lock's gate is shut: nothing more is answered under it, so nothing is cached behind the
  * notification's back. Exempt is what the notification itself waits for, the kernel's writing back of dirty pages and
- * truncation (Session.served). A READ or a partial WRITE that waits at the gate holds pages locked in the kernel, and the
+ * truncation (LockSet.exempt). A READ or a partial WRITE that waits at the gate holds pages locked in the kernel, and the
  * notification would wait for it: its pages are left out. They are not uptodate and will be filled under the lock's next
  * grant. A request may come between and lock pages in front of a notification that is under way; then a second
  * one goes around it from another thread, and the first is left waiting.
@@ -50,10 +50,12 @@ export class SessionCaches implements KernelCaches {
         if (this.#s.ended || (inode.nlookup === 0 && type !== S_IFDIR)) cb(null);
         else if (type !== undefined) this.#dropAttr(inode, to, type === S_IFDIR, cb);
         else if (to === NL || (held === EX && inode.writer_count > 0)) {
-          this.#s.notified.add(inode);
+          // What the kernel waits for is let in, and what of it had to wait before this moment looks again.
+          res.serving = true;
+          res.waiters.wakeAll();
           this.#dropPages(inode, (err) => {
             // From here on the data is written: nothing more may become dirty.
-            this.#s.notified.delete(inode);
+            res.serving = false;
             cb(err);
           });
         }

@@ -1,4 +1,5 @@
 /** Attributes: GETATTR, STATX, SETATTR, READLINK. */
+import { LockSet } from "../dlmglue/lock_set.ts";
 import { S_ISGID, S_ISUID } from "../format/disk/index.ts";
 import {
   FATTR_ATIME,
@@ -56,19 +57,20 @@ export function changeAttr(
 ): void {
   const { osb } = s;
   const go = (all: AttrChanges): void =>
-    s.served(inode, all.size !== undefined, () =>
-      setattrOf(osb, inode, all, (err, attr) => {
-        if (err) failed(err);
-        else ok(attr!);
-      }),
-    );
+    setattrOf(osb, inode, all, (err, attr) => {
+      if (err) failed(err);
+      else ok(attr!);
+    });
   if (!kill_suid) {
     go(changes);
     return;
   }
+  const locks = new LockSet();
+  locks.exempt = changes.size !== undefined;
   osb.exec(
     (op) => getattrOf(op, inode).mode,
     (err, was) => {
+      locks.releaseAll();
       if (err) {
         failed(err);
         return;
@@ -76,6 +78,7 @@ export function changeAttr(
       const mode = changes.mode ?? was!;
       go(withoutSuid(mode) === mode ? changes : { ...changes, mode: withoutSuid(mode) });
     },
+    locks,
   );
 }
 

@@ -136,7 +136,8 @@ export function read(s: Session): void {
   }
   const { inode } = handle;
   const fills_pages = s.policy.clustered && !isDirect(flags) && !isDirect(handle.flags);
-  const ex = fills_pages && inode.writer_count > 0;
+  // Asked whenever the read is planned: a writer may come while it waits.
+  const ex = (): boolean => fills_pages && inode.writer_count > 0;
   const release = fills_pages ? s.held.add(inode.ino, offset, size) : nothing;
   const start = (slot: Slot): void => {
     const addr = payloadOf(slot);
@@ -174,6 +175,8 @@ export function write(s: Session): void {
   }
   // Not by the handle: what the kernel writes back later comes with any handle of the file.
   const inode = s.inode(s.nodeid);
+  // What the kernel writes back goes on while the lock is being given up: the notification waits for it.
+  const written_back = (write_flags & FUSE_WRITE_CACHE) !== 0;
   const request = (addr: number): WriteRequest => ({
     offset,
     len: size,
@@ -181,25 +184,22 @@ export function write(s: Session): void {
     append: s.policy.clustered && (flags & O_APPEND) !== 0,
     direct: isDirect(flags),
     kill_suid: (write_flags & FUSE_WRITE_KILL_SUIDGID) !== 0,
+    exempt: written_back,
   });
   if (isDirect(flags))
     s.osb.exec(
       (op) => killCapabilities(op, inode),
       () => {},
     );
-  // What the kernel writes back goes on while the lock is being given up: the notification waits for it.
-  const written_back = (write_flags & FUSE_WRITE_CACHE) !== 0;
   const release =
     s.policy.clustered && !written_back && !isDirect(flags) ? s.held.addPartial(inode.ino, offset, size) : nothing;
   const go = (addr: number, after: () => void): void =>
-    s.served(inode, written_back, () =>
-      writeFile(s.osb, inode, request(addr), (err, n) => {
-        release();
-        if (err) s.error(unique, err);
-        else replyWritten(s, unique, n!);
-        after();
-      }),
-    );
+    writeFile(s.osb, inode, request(addr), (err, n) => {
+      release();
+      if (err) s.error(unique, err);
+      else replyWritten(s, unique, n!);
+      after();
+    });
   if (s.slots.freeLarge > 0) {
     let answered = false;
     let kept: Slot = 0;

@@ -113,8 +113,6 @@ export class Session {
   readonly types = new Map<number, number>();
   /** Requests that hold pages in the kernel until they are answered; on clustered mounts only. */
   readonly held = new HeldRanges();
-  /** Inodes that a notification is under way for. */
-  readonly notified = new Set<Inode>();
   /** How long the kernel may keep what it is told. */
   timeouts: Timeouts = HELD;
 
@@ -279,26 +277,6 @@ export class Session {
   }
 
   // Running -----------------------------------------------------------------------------------------------------------
-  /**
-   * Runs `start`. With `exempt` it may take the inode's lock even while that is being given up, as long as a notification is under way:
-   * the kernel may wait for this request before it answers that.
-   */
-  served(inode: Inode, exempt: boolean, start: () => void): void {
-    const res = inode.meta_lockres;
-    if (!exempt || res === null || !res.gate_shut || !this.notified.has(inode)) {
-      start();
-      return;
-    }
-    res.gate_shut = false;
-    res.serving = true;
-    try {
-      start();
-    } finally {
-      res.serving = false;
-      res.gate_shut = true;
-    }
-  }
-
   /** Runs an operation and hands its value on; a failure is the reply. */
   run<T>(fn: (op: Op) => T, ok: (value: T, unique: number) => void): void {
     const { unique } = this;

@@ -90,6 +90,8 @@ export function setattr(osb: Osb, inode: Inode, changes: AttrChanges, done: Call
 
 function* setattrSize(osb: Osb, inode: Inode, changes: AttrChanges, size: number): Task<Attr> {
   const locks = new LockSet();
+  // The kernel holds back what it has to write until the size is set, and a notification waits for that.
+  locks.exempt = true;
   try {
     yield* truncateTask(osb, inode, size, locks, (op, bh) => {
       const { size: _, ...others } = changes;

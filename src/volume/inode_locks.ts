@@ -30,6 +30,8 @@ export function glueOps(osb: () => Osb): GlueOps {
           yield* wait<void>((cb) => res.whenIdle(to, () => cb(null)));
           res.gate_shut = true;
         }
+        // What goes straight between the disk and a request was planned under the lock, and ends under it.
+        while (inode.io_in_flight > 0) yield* wait<void>((cb) => inode.io_idle.add(() => cb(null)));
         if (res.level === EX) {
           if (inode.dirty_pages > 0 || inode.pages_in_flight > 0) yield* wait(o.data.flushOwner(inode));
           yield* wait(o.journal.flush);

@@ -4,6 +4,7 @@
  * lock, and then all its disk reads at the same time.
  */
 import { PAGE_BYTES } from "../../block/data_cache.ts";
+import { PR } from "../../dlmglue/lock_res.ts";
 import { EXT_FLAGS } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
 import { FsError } from "../../lib/fs_error.ts";
@@ -23,7 +24,7 @@ export interface ReadRequest {
   /** Arena address; a page boundary makes the read go without a copy. */
   readonly addr: number;
   /** Under the lock at EX: pages of a file that is mapped for writing, which become dirty without a request. */
-  readonly ex?: boolean;
+  readonly ex?: () => boolean;
 }
 
 interface ReadPlan {
@@ -37,7 +38,11 @@ const NOTHING: ReadPlan = { bytes: 0, runs: [] };
 function planRead(op: Op, inode: Inode, req: ReadRequest): ReadPlan {
   const { osb } = op;
   const { u8 } = osb.cache;
-  const di = dinodeOf(op, inodeLock(op, inode, req.ex));
+  const ex = req.ex?.() === true;
+  // An earlier run may have got the lock at PR.
+  const meta = osb.glue.metaLock(inode);
+  if (ex && op.locks.level(meta) === PR) op.locks.release(meta);
+  const di = dinodeOf(op, inodeLock(op, inode, ex));
   // What a direct write maps but has not yet written must not be seen.
   if (inode.alloc_ios > 0) waitOn(inode.io_idle);
   const size = di.i_size;
@@ -105,7 +110,12 @@ function planExtent(
 /** Reads up to `len` bytes; answers how many there were (0 at the end of the file). EIO when the device fails. */
 export function readFile(osb: Osb, inode: Inode, req: ReadRequest, done: Callback<number>): void {
   osb.exec(
-    (op) => planRead(op, inode, req),
+    (op) => {
+      const plan = planRead(op, inode, req);
+      // Counted while the lock is held: whoever gives it up right afterwards waits for what is in flight.
+      if (plan.runs.length > 0) op.onSuccess(() => ioStarted(inode));
+      return plan;
+    },
     (err, plan) => {
       if (err) {
         done(err);
@@ -118,7 +128,6 @@ export function readFile(osb: Osb, inode: Inode, req: ReadRequest, done: Callbac
       }
       let left = runs.length;
       let failure = 0;
-      ioStarted(inode);
       for (const run of runs) {
         osb.dev.read(run.addr, run.len, run.offset, (res) => {
           if (res < 0) failure = -res;

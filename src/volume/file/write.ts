@@ -5,6 +5,7 @@
  */
 import type { Bh } from "../../block/buffer_cache.ts";
 import { PAGE_BYTES, type Page } from "../../block/data_cache.ts";
+import { LockSet } from "../../dlmglue/lock_set.ts";
 import {
   type Dinode,
   DYN_FEATURES,
@@ -51,6 +52,8 @@ export interface WriteRequest {
   readonly direct?: boolean;
   /** Clear setuid and setgid as a write by a user without CAP_FSETID must. */
   readonly kill_suid?: boolean;
+  /** The kernel writes back: goes on while the file's lock is being given up (LockSet.exempt). */
+  readonly exempt?: boolean;
 }
 
 /** Pages to fill once the operation has succeeded, and direct runs to send then. */
@@ -408,13 +411,20 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
   const next = (): void => {
     const at = req.offset + written;
     const len = Math.min(req.len - written, step - (at % osb.geo.clustersize));
+    let ended = (): void => {};
+    const locks = new LockSet();
+    locks.exempt = req.exempt === true;
     osb.exec(
       (op) => {
         const r = planWrite(op, inode, req, written, at, len);
-        op.onSuccess(() => fillPages(osb, r.plan.fills));
+        op.onSuccess(() => {
+          fillPages(osb, r.plan.fills);
+          ended = startDirect(osb, inode, r.plan);
+        });
         return r.plan;
       },
       (err, plan) => {
+        locks.releaseAll();
         if (err) failure = err;
         else if (plan!.gap === true) {
           osb.ready(next);
@@ -422,7 +432,8 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
         } else {
           written += len;
           in_flight++;
-          sendDirect(osb, inode, plan!, (errno) => {
+          sendDirect(osb, plan!, (errno) => {
+            ended();
             if (errno !== 0) failure ??= new FsError(errno, "file.write.direct", { ino: inode.ino, offset: at });
             settle();
           });
@@ -430,36 +441,46 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
         if (err || written >= req.len) settle();
         else next();
       },
+      locks,
     );
   };
   if (req.len === 0) done(null, 0);
   else next();
 }
 
+/**
+ * The direct runs of a plan are on their way from here on. Called while the lock is held and the transaction that maps their
+ * clusters runs: whoever gives up the one or commits the other right afterwards waits for them. Call the result when they are done.
+ */
+function startDirect(osb: Osb, inode: Inode, plan: WritePlan): () => void {
+  if (plan.runs.length === 0) return () => {};
+  const data_done = plan.allocated ? osb.journal.dataIoStarted() : null;
+  if (plan.allocated) inode.alloc_ios++;
+  ioStarted(inode);
+  // The cache's copy is void from now on; the plan has seen that it is not under I/O.
+  for (const run of plan.runs) osb.data.invalidate(pnoOf(run.offset), run.len / PAGE_BYTES);
+  return () => {
+    if (plan.allocated) inode.alloc_ios--;
+    ioEnded(inode);
+    if (inode.alloc_ios === 0) inode.io_idle.wakeAll();
+    inode.unflushed_data = true;
+    data_done?.();
+  };
+}
+
 /** Sends the direct runs of a plan; answers an errno, 0 when all is on the device. */
-function sendDirect(osb: Osb, inode: Inode, plan: WritePlan, done: (errno: number) => void): void {
-  if (plan.runs.length === 0) {
+function sendDirect(osb: Osb, plan: WritePlan, done: (errno: number) => void): void {
+  let left = plan.runs.length;
+  if (left === 0) {
     done(0);
     return;
   }
-  const ended = plan.allocated ? osb.journal.dataIoStarted() : null;
-  if (plan.allocated) inode.alloc_ios++;
-  ioStarted(inode);
-  let left = plan.runs.length;
   let failure = 0;
   for (const run of plan.runs) {
-    // The cache's copy is void from now on; the plan has seen that it is not under I/O.
-    osb.data.invalidate(pnoOf(run.offset), run.len / PAGE_BYTES);
     osb.dev.write(run.addr, run.len, run.offset, (res) => {
       if (res < 0) failure = -res;
       else if (res < run.len) failure = Errno.EIO;
-      if (--left > 0) return;
-      if (plan.allocated) inode.alloc_ios--;
-      ioEnded(inode);
-      if (inode.alloc_ios === 0) inode.io_idle.wakeAll();
-      inode.unflushed_data = true;
-      ended?.();
-      done(failure);
+      if (--left === 0) done(failure);
     });
   }
 }

@@ -6,7 +6,7 @@
  * knows: an immutable or append-only inode keeps its attributes.
  */
 import type { Bh } from "../../block/buffer_cache.ts";
-import { DYN_FEATURES, I_ATTR, XATTR_INDEX } from "../../format/disk/index.ts";
+import { DYN_FEATURES, I_ATTR, isDir, isLnk, isReg, XATTR_INDEX } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
 import { einval, FsError } from "../../lib/fs_error.ts";
 import { dinodeOf, type Inode, inodeLock } from "../inode.ts";
@@ -15,6 +15,7 @@ import { type AclType, getAclXattr, setAclXattr } from "./acl.ts";
 import { type Area, countOf, indexOf, nameOf } from "./area.ts";
 import { getNolock, setNolock } from "./change.ts";
 import {
+  hasXattr,
   isAclIndex,
   keyText,
   namespaceEnabled,
@@ -100,10 +101,12 @@ export function keysOf(op: Op, inode: Inode, di_bh: Bh): XattrKey[] {
 
 /** Those that have a namespace and that the mount's options let be seen (ocfs2_xattr_list_entry). */
 function visibleKeys(op: Op, inode: Inode): XattrKey[] {
+  const bh = inodeLock(op, inode);
+  // The kernel lists nothing of devices, FIFOs and sockets (ocfs2_special_file_iops), and so finds nothing to refuse there.
+  const { i_mode } = dinodeOf(op, bh);
+  if (!hasXattr(op.osb) && !isReg(i_mode) && !isDir(i_mode) && !isLnk(i_mode)) return [];
   requireXattr(op.osb);
-  return keysOf(op, inode, inodeLock(op, inode)).filter(
-    ({ index }) => prefixOf(index) !== undefined && namespaceEnabled(op.osb, index),
-  );
+  return keysOf(op, inode, bh).filter(({ index }) => prefixOf(index) !== undefined && namespaceEnabled(op.osb, index));
 }
 
 /** The names of all attributes. Whoever answers a user without CAP_SYS_ADMIN leaves out "trusted.". */
