@@ -7,6 +7,7 @@ use napi_derive::napi;
 use crate::arena::arena;
 use crate::{c_path, neg_errno, rc, rc_size, whole};
 
+const BLKROGET: libc::Ioctl = libc::_IO(0x12, 94);
 const BLKGETSIZE64: libc::Ioctl = libc::_IOR::<usize>(0x12, 114);
 const BLKDISCARD: libc::Ioctl = libc::_IO(0x12, 119);
 const BLKZEROOUT: libc::Ioctl = libc::_IO(0x12, 127);
@@ -129,6 +130,14 @@ pub fn blk_logical_size(fd: i32) -> i32 {
     let mut bytes = 0i32;
     let r = rc(unsafe { libc::ioctl(fd, libc::BLKSSZGET as libc::Ioctl, &mut bytes) });
     if r < 0 { r } else { bytes }
+}
+
+/// 1 when a block device is read-only (BLKROGET), 0 when not, or -errno (-ENOTTY for a file).
+#[napi]
+pub fn blk_readonly(fd: i32) -> i32 {
+    let mut readonly = 0i32;
+    let r = rc(unsafe { libc::ioctl(fd, BLKROGET, &mut readonly) });
+    if r < 0 { r } else { (readonly != 0) as i32 }
 }
 
 fn dio_align(fd: i32) -> std::result::Result<(u32, u32), i32> {

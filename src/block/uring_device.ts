@@ -9,6 +9,7 @@
 import { Errno } from "../lib/errno.ts";
 import { check, FsError } from "../lib/fs_error.ts";
 import {
+  blkReadonly,
   closeFd,
   dioOffsetAlign,
   FALLOC_FL_KEEP_SIZE,
@@ -58,6 +59,8 @@ export function openDevice(path: string, readonly: boolean): OpenedDevice {
     if (!is_block_device && type !== S_IFREG)
       throw new FsError(Errno.EINVAL, "device.open", { device: path, found: "neither a file nor a block device" });
     if (is_block_device && !readonly) {
+      // Root may open a read-only device for writing; it is the writes that fail then.
+      if (blkReadonly(fd) === 1) throw new FsError(Errno.EROFS, "device.open", { device: path });
       // O_EXCL on a block device: refused while the kernel has it mounted or another node of ours holds it.
       const exclusive = openFile(path, mode | (direct ? O.DIRECT : 0) | O.EXCL, 0);
       check(exclusive, "device.open", { device: path });

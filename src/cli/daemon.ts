@@ -2,7 +2,7 @@
  * The process that serves a mount. The volume thread does the work; this thread mounts and unmounts, hears signals and answers on
  * the control socket. It never touches the mounted folder: it would wait for itself.
  */
-import { accessSync, constants, writeFileSync } from "node:fs";
+import { accessSync, constants, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { hostname } from "node:os";
 import { Worker } from "node:worker_threads";
@@ -18,6 +18,7 @@ import {
   mount2,
   umount2,
 } from "../native/index.ts";
+import { Control } from "./control.ts";
 import { mountFailed } from "./errors.ts";
 import { MS, type ParsedOptions } from "./mount_opts.ts";
 import { mountAt } from "./mount_table.ts";
@@ -37,7 +38,7 @@ const LINGER_MS = 10_000;
 const isRoot = (): boolean => process.getuid?.() === 0;
 
 /** What to do about an error of opening the device. */
-function remedy(device: string, errno: string | null, message: string): string {
+function remedy(device: string, ro: boolean, errno: string | null, message: string): string {
   switch (errno) {
     case "EBUSY":
       return `${device} is in use: it is mounted already, or another program has it open for itself; unmount it first`;
@@ -47,7 +48,9 @@ function remedy(device: string, errno: string | null, message: string): string {
     case "EPERM":
       return `${device} may not be opened: run as root, or give yourself access to it`;
     case "EROFS":
-      return `${device} is read-only: mount with -o ro (${message})`;
+      return ro
+        ? `${device}: ${message}: make it writable (a block device with "blockdev --setrw") or mount a copy`
+        : `${device} is read-only: mount with -o ro (${message})`;
     default:
       return `${device}: ${message}`;
   }
@@ -117,7 +120,7 @@ export class Daemon {
         }
         break;
       case "failed":
-        this.#failed(mountFailed(remedy(this.#o.device, m.errno, m.message)));
+        this.#failed(mountFailed(remedy(this.#o.device, this.#o.options.volume.ro, m.errno, m.message)));
         break;
       case "initialized":
         this.#announce();
@@ -300,7 +303,20 @@ export class Daemon {
       socket.on("error", () => {});
       socket.on("close", () => this.#clients.delete(socket));
     });
-    this.#server.on("error", (err) => mlog(ML.ERROR, `control socket ${path}: ${err.message}`));
+    let tried = false;
+    this.#server.on("error", (err: NodeJS.ErrnoException) => {
+      if (err.code !== "EADDRINUSE" || tried) {
+        mlog(ML.ERROR, `control socket ${path}: ${err.message}`);
+        return;
+      }
+      // What a daemon that was killed left behind: nobody answers there.
+      tried = true;
+      void Control.open(this.#o.dir).then((other) => {
+        if (other === undefined) rmSync(path, { force: true });
+        else other.close();
+        this.#server?.listen(path);
+      });
+    });
     this.#server.listen(path);
   }
 

@@ -4,7 +4,7 @@
  */
 import { writeSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
-import { openDevice, UringDevice } from "../block/uring_device.ts";
+import { type OpenedDevice, openDevice, UringDevice } from "../block/uring_device.ts";
 import { FEATURE_INCOMPAT } from "../format/disk/index.ts";
 import { FUSE_OPCODE_NAMES } from "../format/fuse/index.ts";
 import { SessionCaches } from "../fuse/kernel_caches.ts";
@@ -178,7 +178,8 @@ port.on("message", (message: ToVolume) => {
 /** For the user: what was found, where the error says it in words. */
 function plainText(err: unknown): string {
   const found = err instanceof FsError ? err.details["found"] : undefined;
-  return typeof found === "string" && err instanceof FsError && err.errno === Errno.EINVAL ? found : messageOf(err);
+  const in_words = err instanceof FsError && (err.errno === Errno.EINVAL || err.errno === Errno.EROFS);
+  return typeof found === "string" && in_words ? found : messageOf(err);
 }
 
 function fail(err: unknown): void {
@@ -188,9 +189,22 @@ function fail(err: unknown): void {
   port.close();
 }
 
+/**
+ * With -o ro, too, the journal of a volume that was not unmounted is replayed, as by the kernel; so the device is opened for writing
+ * where that may be: not if it is read-only, and not if somebody else has it.
+ */
+function openOurDevice(): { opened: OpenedDevice; readonly: boolean } {
+  try {
+    return { opened: openDevice(data.device, false), readonly: false };
+  } catch (err) {
+    if (!data.options.ro || !(err instanceof FsError)) throw err;
+    return { opened: openDevice(data.device, true), readonly: true };
+  }
+}
+
 function open(): void {
-  const readonly = data.options.ro;
-  const dev = new UringDevice(loop, data.device, openDevice(data.device, readonly), readonly);
+  const { opened, readonly } = openOurDevice();
+  const dev = new UringDevice(loop, data.device, opened, readonly);
   const kernels = createKernels(arena);
   const { clock } = loop;
   const random = systemRandom;
@@ -200,13 +214,13 @@ function open(): void {
       : new RandomBastDomain({ random: seededRandom(data.random_bast_seed), clock });
   const parts = { arena, kernels, dev, clock, random, options: data.options, onProgress: progress };
   loop.start();
-  spawn(openVolume(domain === undefined ? parts : { ...parts, domain }), (err, opened) => {
+  spawn(openVolume(domain === undefined ? parts : { ...parts, domain }), (err, volume) => {
     if (err) {
       dev.close();
       fail(err);
       return;
     }
-    osb = opened!;
+    osb = volume!;
     osb.onAssertion = fatal;
     say({ type: "opened", info: infoOf(osb) });
   });

@@ -50,6 +50,7 @@ interface Addon {
   fdMode(fd: number): number;
   fdSize(fd: number): number;
   blkLogicalSize(fd: number): number;
+  blkReadonly(fd: number): number;
   dioMemAlign(fd: number): number;
   dioOffsetAlign(fd: number): number;
   ofdTryLock(fd: number, exclusive: boolean): number;
@@ -371,6 +372,7 @@ export const fdMode = addon.fdMode;
 export const fdSize = addon.fdSize;
 /** Logical block size of a block device in bytes (BLKSSZGET), or -errno (-ENOTTY for a file). */
 export const blkLogicalSize = addon.blkLogicalSize;
+export const blkReadonly = addon.blkReadonly;
 /** Alignment in bytes that O_DIRECT needs of memory; 0: no O_DIRECT; -EOPNOTSUPP: unknown (before Linux 6.1, or a file system that does not say). */
 export const dioMemAlign = addon.dioMemAlign;
 /** As dioMemAlign, for offsets and lengths. */

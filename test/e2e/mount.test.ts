@@ -11,7 +11,9 @@ import {
   ftruncateSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
+  rmSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -174,6 +176,32 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     expect(isMounted(mnt)).toBe(false);
     expect((await cli("mount", image, mnt)).status).toBe(0);
     expect(readFileSync(join(mnt, "a"), "utf8")).toBe("durable\n");
+    expect((await cli("umount", mnt)).status).toBe(0);
+    expect(fsck(image).findings).toEqual([]);
+  });
+
+  test("-o ro after kill -9: the journal is replayed, and the socket left behind is no hindrance", async () => {
+    const pid = await mounted();
+    await run(["sh", "-c", `echo durable > ${mnt}/a && sync ${mnt}/a`]);
+    process.kill(pid, "SIGKILL");
+    await until("the end of the daemon", () => !alive(pid));
+    await run(["umount", "-l", mnt]);
+    // The record is lost, say with a full /run; the socket is not.
+    for (const name of readdirSync("/run/ocfs2"))
+      if (name.endsWith(".json") && readFileSync(join("/run/ocfs2", name), "utf8").includes(image))
+        rmSync(join("/run/ocfs2", name));
+
+    const loop = sh(["losetup", "--find", "--show", "--read-only", image]).trim();
+    const refused = await cli("mount", "-o", "ro", loop, mnt);
+    sh(["losetup", "--detach", loop]);
+    expect(refused.status).toBe(32);
+    expect(refused.stderr).toContain("must be replayed, but the device is read-only: make it writable");
+
+    expect(await cli("mount", "-o", "ro", image, mnt)).toMatchObject({ status: 0, stderr: "" });
+    expect(readFileSync(join(mnt, "a"), "utf8")).toBe("durable\n");
+    expect(() => writeFileSync(join(mnt, "b"), "")).toThrow("EROFS");
+    // The status comes through the socket.
+    expect((await statusOf(mnt))?.requests).toBeGreaterThan(0);
     expect((await cli("umount", mnt)).status).toBe(0);
     expect(fsck(image).findings).toEqual([]);
   });
