@@ -97,6 +97,7 @@ export class BufferCache {
     this.#dev = dev;
     this.#slots = Math.max(256, Math.floor(cache_bytes / block_bytes));
     this.#low_water = Math.min(1024, Math.max(64, this.#slots >> 3));
+    this.#want = this.#low_water * 2;
     const base = arena.alloc(this.#slots * block_bytes, 4096);
     for (let i = this.#slots - 1; i >= 0; i--) this.#free.push(base + i * block_bytes);
   }
@@ -215,6 +216,13 @@ export class BufferCache {
     for (const bh of this.#blocks.values()) if (bh.ci === ci && !bh.busy) this.#drop(bh);
   }
 
+  /** Somebody found no slot since reclaim last looked. */
+  #failed = false;
+  /** Slots that were free, all told, for the last one who found too few. */
+  #tried_with = 0;
+  /** Slots that reclaim makes free: grows to what the largest operation needs. */
+  #want: number;
+
   get needsReclaim(): boolean {
     return this.#free.length < this.#low_water;
   }
@@ -222,8 +230,15 @@ export class BufferCache {
   /** Frees slots down to the low-water mark by the clock rule. Call only while no operation runs. */
   reclaim(): void {
     if (this.#free.length >= this.#low_water && this.space.length === 0) return;
+    // Somebody waits though this much is free: his operation needs more at once, and its next run would end as this one did.
+    const waited_for = this.space.length > 0;
+    if (this.#failed) {
+      this.#failed = false;
+      this.#tried_with = this.#free.length;
+      if (this.#tried_with >= this.#want) this.#want = Math.min(this.#want * 2, this.slots >> 1);
+    }
     let passes = this.#blocks.size * 2;
-    while (this.#free.length < this.#low_water * 2 && passes-- > 0) {
+    while (this.#free.length < this.#want && passes-- > 0) {
       this.#hand ??= this.#blocks.values();
       const next = this.#hand.next();
       if (next.done === true) {
@@ -235,8 +250,14 @@ export class BufferCache {
       if (bh.old) this.#drop(bh);
       else bh.old = true;
     }
-    if (this.#free.length < this.#low_water) this.onPressure();
-    if (this.#free.length > 0) this.space.wakeAll();
+    if (this.#free.length < this.#low_water || (waited_for && this.#free.length < this.#want)) this.onPressure();
+    // Only when there is more than there was for the last try: who runs again in vain keeps the device from being heard.
+    if (waited_for && this.#free.length > this.#tried_with) this.space.wakeAll();
+  }
+
+  /** A checkpoint has ended: blocks that it held may be dropped. */
+  checkpointed(): void {
+    this.space.wakeAll();
   }
 
   *blocks(): IterableIterator<Bh> {
@@ -245,7 +266,10 @@ export class BufferCache {
 
   #insert(blkno: number): Bh {
     const addr = this.#free.pop();
-    if (addr === undefined) waitOn(this.space);
+    if (addr === undefined) {
+      this.#failed = true;
+      waitOn(this.space);
+    }
     const bh = new Bh(blkno, addr);
     this.#blocks.set(blkno, bh);
     return bh;

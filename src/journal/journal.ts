@@ -397,7 +397,7 @@ export class Journal {
     const oldest = this.#logged[0];
     if (oldest === undefined) yield* log.writeTail(this.#head, (upto.tid + 1) >>> 0);
     else yield* log.writeTail(oldest.start, oldest.tid);
-    cache.space.wakeAll();
+    cache.checkpointed();
   }
 
   // Both ------------------------------------------------------------------------------------------------------------

@@ -30,6 +30,9 @@ export class WaitQueue {
 /** The thrown signal. There is exactly one, so that a throw allocates nothing; `queue` is set by waitOn just before. */
 export class Wait {
   queue: WaitQueue = new WaitQueue();
+  /** While true, each wait leaves its stack in `where`: for an operation that waits far too often. */
+  trace = false;
+  where = "";
 }
 
 export const WAIT = new Wait();
@@ -37,5 +40,6 @@ export const WAIT = new Wait();
 /** Gives the operation up until `queue` is woken. Never returns. */
 export function waitOn(queue: WaitQueue): never {
   WAIT.queue = queue;
+  if (WAIT.trace) WAIT.where = new Error().stack ?? "";
   throw WAIT;
 }

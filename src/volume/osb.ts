@@ -151,9 +151,11 @@ export class Osb {
       let value: T;
       if (++runs > MAX_RUNS) {
         own?.releaseAll();
-        done(new FsError(Errno.EIO, "op", { runs, found: "an operation that never gets what it waits for" }));
+        const waits = WAIT.where.split("\n").slice(2, 6).join(" <");
+        done(new FsError(Errno.EIO, "op", { runs, found: "an operation that never gets what it waits for", waits }));
         return;
       }
+      WAIT.trace = runs === MAX_RUNS;
       assert(!this.#in_op, "an operation inside an operation");
       this.#in_op = true;
       try {
