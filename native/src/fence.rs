@@ -85,6 +85,11 @@ pub fn lease_set(lease: u32, deadline_ms: f64) -> Result<()> {
     Ok(())
 }
 
+/// Moves a lease that exists; of the heartbeat's thread.
+pub fn renew(lease: u32, deadline_ns: i64) {
+    DEADLINE_NS[lease as usize].store(deadline_ns, Ordering::Release);
+}
+
 /// The lease's deadline in milliseconds of CLOCK_BOOTTIME, Infinity when it is always open.
 pub fn lease_get(lease: u32) -> Result<f64> {
     if lease == 0 {

@@ -9,6 +9,7 @@ mod checksum;
 mod fence;
 mod file;
 mod fuse_dev;
+mod heartbeat;
 mod hot;
 mod misc;
 mod mount;

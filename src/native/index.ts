@@ -32,6 +32,16 @@ interface Addon {
   leaseWatchdog(lease: number, grace_ms: number): number;
   killSelf(): void;
 
+  heartbeatStart(options: HeartbeatOptions, onBeat: () => void): number;
+  heartbeatSetSlots(id: number, first: number, last: number): void;
+  heartbeatArm(id: number): boolean;
+  heartbeatExtend(id: number): void;
+  heartbeatShut(id: number): void;
+  heartbeatTake(id: number, bytes: Bytes): boolean;
+  heartbeatAgeMs(id: number): number;
+  heartbeatStop(id: number, leave: boolean): void;
+  heartbeatEnded(id: number): boolean;
+
   ringCreate(entries: number, arena: ArenaHandle, records: Bytes, completions: Int32Array, lease: number): number;
   ringEnter(ring: number, count: number, min: number, timeout_ms: number): number;
   ringReap(ring: number): number;
@@ -147,6 +157,42 @@ export const leaseGet = addon.leaseGet;
 export const leaseWatchdog = addon.leaseWatchdog;
 /** SIGKILL to this process: nothing more is submitted; what the block layer has still completes. */
 export const killSelf = addon.killSelf;
+
+// ---- the disk heartbeat's thread (native/src/heartbeat.rs; native/heartbeat.ts reads its samples) ----
+
+export interface HeartbeatOptions {
+  readonly path: string;
+  readonly offset: number;
+  readonly slotBytes: number;
+  readonly node: number;
+  readonly generationLo: number;
+  readonly generationHi: number;
+  readonly deadMs: number;
+  readonly intervalMs: number;
+  readonly leaseMs: number;
+  readonly fenceMs: number;
+  readonly lease: number;
+  readonly first: number;
+  readonly last: number;
+}
+/** Opens the device with O_DIRECT and starts a region's thread; its number or -errno. `onBeat` runs after each beat, and once it has ended. */
+export const heartbeatStart = addon.heartbeatStart;
+/** Which slots are read. */
+export const heartbeatSetSlots = addon.heartbeatSetSlots;
+/** Deadlines begin; false: no write has completed and been found again yet. */
+export const heartbeatArm = addon.heartbeatArm;
+/** The process does not end before fenceMs from now; the lease stays as it is. */
+export const heartbeatExtend = addon.heartbeatExtend;
+/** Shuts the lease for good, while the heartbeat goes on. */
+export const heartbeatShut = addon.heartbeatShut;
+/** Copies the oldest sample; false when there is none. */
+export const heartbeatTake = addon.heartbeatTake;
+/** Ms since the submission of the last completed write. */
+export const heartbeatAgeMs = addon.heartbeatAgeMs;
+/** Ends the thread; `leave` writes generation 0. */
+export const heartbeatStop = addon.heartbeatStop;
+/** True once the thread has ended; its number is free then. */
+export const heartbeatEnded = addon.heartbeatEnded;
 
 // ---- ring ----
 

@@ -1,0 +1,352 @@
+/** o2hb on samples that the test writes: who lives, who is dead, who came back. Time is virtual. */
+import { describe, expect, test } from "vitest";
+import { O2HB_NEGO_APPROVE_MSG, O2HB_NEGO_TIMEOUT_MSG } from "../format/wire/o2net.ts";
+import { SimClock } from "../lib/sim_clock.ts";
+import type { OwnSlot, SlotSample } from "../native/heartbeat.ts";
+import { type HbRegion, Heartbeat } from "./heartbeat.ts";
+import type { MsgHandler, NodeNum, O2net } from "./node.ts";
+import { NodeManager } from "./nodemanager.ts";
+
+const DEAD_THRESHOLD = 7;
+
+/** The heartbeat file: what each node wrote last. */
+class Disk {
+  readonly blocks = new Map<NodeNum, { seq: number; generation: bigint; crc_ok: boolean; dead_ms: number }>();
+
+  write(node: NodeNum, seq: number, generation = 1n): void {
+    this.blocks.set(node, { seq, generation, crc_ok: true, dead_ms: DEAD_THRESHOLD * 2000 });
+  }
+
+  slots(): SlotSample[] {
+    return [0, 1, 2, 3].map((node) => ({
+      node,
+      ...(this.blocks.get(node) ?? { seq: 0, generation: 0n, crc_ok: true, dead_ms: 0 }),
+    }));
+  }
+}
+
+class Node1 {
+  readonly clock = new SimClock();
+  readonly hb: Heartbeat;
+  readonly events: string[] = [];
+  readonly calls: string[] = [];
+  #n = 0;
+
+  constructor(mode: "local" | "global" = "local") {
+    const nodes = new NodeManager("test", {
+      dead_threshold: DEAD_THRESHOLD,
+      idle_timeout_ms: 10_000,
+      keepalive_delay_ms: 2000,
+      reconnect_delay_ms: 2000,
+    });
+    nodes.heartbeat_mode = mode;
+    for (const n of [1, 2, 3]) nodes.addNode({ name: `n${n}`, num: n, ipv4_address: `10.0.0.${n}`, ipv4_port: 7777 });
+    nodes.setLocal(1);
+    this.hb = new Heartbeat(nodes, this.clock);
+    this.hb.onNodes({
+      priority: 5,
+      up: (n) => this.events.push(`up ${n}`),
+      down: (n) => this.events.push(`down ${n}`),
+    });
+  }
+
+  region(name = "A", arm = true): { region: HbRegion; result: string[] } {
+    const region = this.hb.addRegion(name);
+    const result: string[] = [];
+    const call = (what: string) => (): void => void this.calls.push(`${what} ${name}`);
+    const disk = {
+      setSlots() {},
+      arm: () => this.calls.push(`arm ${name}`) > 0 && arm,
+      extend: call("extend"),
+      shut: call("shut"),
+      stop: (leave: boolean): void => {
+        this.calls.push(`stop ${name} ${leave}`);
+        this.clock.after(0, () => region.ended());
+      },
+    };
+    region.start(disk, (failure) => result.push(failure));
+    return { region, result };
+  }
+
+  /** One beat: this node writes, 2 s pass. */
+  beat(region: HbRegion, disk: Disk, more: { own?: OwnSlot; read_rc?: number; write_rc?: number } = {}): void {
+    const number = this.#n++;
+    disk.write(1, 1000 + number, 11n);
+    const at = this.clock.monotonic_ms();
+    region.beat({
+      number,
+      start_ms: at,
+      submit_ms: at,
+      complete_ms: at + 1,
+      read_rc: 0,
+      write_rc: 0,
+      own: number < 2 ? "unknown" : "ok",
+      first: 0,
+      slots: disk.slots(),
+      lost: 0,
+      ...more,
+    });
+    this.clock.run(2000);
+  }
+}
+
+/** A node that is steady, and sees node 2, which beats with it. */
+function withTwo(): { n: Node1; disk: Disk; region: HbRegion; both(): void } {
+  const n = new Node1();
+  const disk = new Disk();
+  const { region } = n.region();
+  let seq = 0;
+  const both = (): void => {
+    disk.write(2, ++seq, 22n);
+    n.beat(region, disk);
+  };
+  for (let i = 0; i < 8; i++) both();
+  expect(n.events).toEqual(["up 1", "up 2"]);
+  n.events.length = 0;
+  return { n, disk, region, both };
+}
+
+describe("coming and going", () => {
+  test("a region is steady after three calm beats; others have had their chance to be seen before", () => {
+    const n = new Node1();
+    const disk = new Disk();
+    const { region, result } = n.region();
+    let beats = 0;
+    while (result.length === 0 && beats < 20) {
+      disk.write(2, ++beats, 22n);
+      n.beat(region, disk);
+    }
+    expect(result).toEqual([""]);
+    expect([...n.hb.liveNodes()].sort()).toEqual([1, 2]);
+    expect(beats).toBe(6);
+    expect(n.calls).toEqual(["arm A"]);
+  });
+
+  test("a node lives after two changed samples, not after one", () => {
+    const n = new Node1();
+    const disk = new Disk();
+    const { region } = n.region();
+    disk.write(3, 500, 33n);
+    for (let i = 0; i < 6; i++) n.beat(region, disk);
+    disk.write(3, 501, 33n);
+    n.beat(region, disk);
+    expect(n.events).toEqual(["up 1"]);
+    disk.write(3, 502, 33n);
+    n.beat(region, disk);
+    expect(n.events).toEqual(["up 1", "up 3"]);
+  });
+
+  test("a node is dead after the threshold of unchanged samples, not one earlier, and a change in between starts anew", () => {
+    const { n, disk, region, both } = withTwo();
+    for (let i = 0; i < DEAD_THRESHOLD - 1; i++) n.beat(region, disk);
+    both();
+    for (let i = 0; i < DEAD_THRESHOLD - 1; i++) n.beat(region, disk);
+    expect(n.events).toEqual([]);
+    n.beat(region, disk);
+    expect(n.events).toEqual(["down 2"]);
+    expect([...n.hb.liveNodes()]).toEqual([1]);
+  });
+
+  test("a new generation is a death and a return, at once", () => {
+    const { n, disk, region } = withTwo();
+    disk.write(2, 9000, 23n);
+    n.beat(region, disk);
+    expect(n.events).toEqual(["down 2"]);
+    disk.write(2, 9001, 23n);
+    n.beat(region, disk);
+    expect(n.events).toEqual(["down 2", "up 2"]);
+  });
+
+  test("generation 0 is a farewell, at once", () => {
+    const { n, disk, region } = withTwo();
+    disk.write(2, 9000, 0n);
+    n.beat(region, disk);
+    n.beat(region, disk);
+    n.beat(region, disk);
+    expect(n.events).toEqual(["down 2"]);
+  });
+
+  test("a bad checksum of a live node is a missed beat, and one of an unwritten block nothing", () => {
+    const { n, disk, region } = withTwo();
+    for (let i = 0; i < DEAD_THRESHOLD; i++) {
+      expect(n.events).toEqual([]);
+      disk.blocks.set(2, { seq: 5000 + i, generation: 77n, crc_ok: false, dead_ms: 1 });
+      disk.blocks.set(3, { seq: 5000 + i, generation: 77n, crc_ok: false, dead_ms: 1 });
+      n.beat(region, disk);
+    }
+    expect(n.events).toEqual(["down 2"]);
+  });
+
+  test("nodes that are not configured are not seen", () => {
+    const n = new Node1();
+    const disk = new Disk();
+    const { region } = n.region();
+    for (let i = 0; i < 8; i++) {
+      disk.write(0, i + 1);
+      n.beat(region, disk);
+    }
+    expect(n.events).toEqual(["up 1"]);
+  });
+
+  test("a node that is taken out of the configuration still goes down", () => {
+    const { n, disk, region } = withTwo();
+    n.hb.nodes.removeNode(2);
+    for (let i = 0; i < DEAD_THRESHOLD; i++) n.beat(region, disk);
+    expect(n.events).toEqual(["down 2"]);
+  });
+
+  test("listeners run by priority, whatever the order in which they came", () => {
+    const n = new Node1();
+    const order: number[] = [];
+    for (const priority of [16, 1, 32]) n.hb.onNodes({ priority, up: () => order.push(priority), down() {} });
+    const disk = new Disk();
+    const { region } = n.region();
+    for (let i = 0; i < 3; i++) n.beat(region, disk);
+    expect(order).toEqual([1, 16, 32]);
+  });
+});
+
+describe("starting and stopping", () => {
+  test("somebody else in our slot: never steady, given up, and the reason is told", () => {
+    const n = new Node1();
+    const disk = new Disk();
+    const { region, result } = n.region();
+    for (let i = 0; i < 20 && result.length === 0; i++) n.beat(region, disk, i > 1 ? { own: "generation" } : {});
+    expect(result[0]).toContain("is another machine running as this node?");
+    expect(n.calls).toEqual(["stop A false"]);
+    n.clock.run(10);
+    expect(n.hb.region("A")).toBeUndefined();
+  });
+
+  test("an area that cannot be read is told at once", () => {
+    const n = new Node1();
+    const { region, result } = n.region();
+    n.beat(region, new Disk(), { read_rc: -5 });
+    expect(result[0]).toContain("cannot be read");
+  });
+
+  test("the last region's end takes all nodes down, this one too; with a farewell", () => {
+    const { n, region } = withTwo();
+    let stopped = 0;
+    region.stop(true, () => stopped++);
+    n.clock.run(1);
+    expect(stopped).toBe(1);
+    expect(n.calls.at(-1)).toBe("stop A true");
+    expect(n.events).toEqual(["down 1", "down 2"]);
+    expect(n.hb.regions()).toEqual([]);
+  });
+
+  test("a node that two regions see lives until neither does", () => {
+    const n = new Node1();
+    const [a, b] = [new Disk(), new Disk()];
+    const ra = n.region("A").region;
+    const rb = n.region("B").region;
+    for (let i = 1; i < 9; i++) {
+      for (const disk of [a, b]) disk.write(2, i, 2n);
+      n.beat(ra, a);
+      n.beat(rb, b);
+    }
+    n.events.length = 0;
+    a.write(2, 1, 0n);
+    n.beat(ra, a);
+    n.beat(ra, a);
+    expect(n.events).toEqual([]);
+    b.write(2, 1, 0n);
+    n.beat(rb, b);
+    expect(n.events).toEqual(["down 2"]);
+  });
+
+  test("in global mode a region counts when all live nodes are seen in it, and the first waits longer", () => {
+    const n = new Node1("global");
+    const [a, b] = [new Disk(), new Disk()];
+    const ra = n.region("A");
+    let beats = 0;
+    while (ra.result.length === 0 && beats < 20) {
+      a.write(2, ++beats, 2n);
+      n.beat(ra.region, a);
+    }
+    expect(beats).toBe(8);
+    const rb = n.region("B");
+    expect(rb.region.num).toBe(1);
+    for (let i = 0; i < 8; i++) n.beat(rb.region, b);
+    expect([ra.region.is_quorum, rb.region.is_quorum, rb.region.isSteady]).toEqual([true, false, true]);
+    for (let i = 1; i < 4; i++) {
+      b.write(2, i, 2n);
+      n.beat(rb.region, b);
+    }
+    expect(rb.region.is_quorum).toBe(true);
+    expect(n.calls).toEqual(["arm A", "arm B"]);
+  });
+
+  test("the same region twice, and more than 32 in global mode, are refused", () => {
+    const n = new Node1("global");
+    n.hb.addRegion("A");
+    expect(() => n.hb.addRegion("A")).toThrow("EEXIST");
+    for (let i = 1; i < 32; i++) n.hb.addRegion(`R${i}`);
+    expect(() => n.hb.addRegion("R32")).toThrow("EFBIG");
+  });
+});
+
+/** Keeps what is sent, and what is registered. */
+class FakeNet implements O2net {
+  readonly node_num = 1;
+  readonly sent: string[] = [];
+  readonly handlers = new Map<string, MsgHandler>();
+
+  send(type: number, key: number, payload: Uint8Array, to: NodeNum, done: (err: number, status: number) => void): void {
+    this.sent.push(`${type} ${key.toString(16)} to ${to}: ${payload[0]}`);
+    done(0, 0);
+  }
+
+  register(type: number, key: number, _max_len: number, handler: MsgHandler): () => void {
+    this.handlers.set(`${type} ${key.toString(16)}`, handler);
+    return () => void this.handlers.delete(`${type} ${key.toString(16)}`);
+  }
+}
+
+describe("late writes", () => {
+  test("the lowest node grants time when all live nodes ask, and tells them", () => {
+    const { n, region, both } = withTwo();
+    const net = new FakeNet();
+    n.hb.connect(net);
+    both();
+    const key = region.key.toString(16);
+    expect([...net.handlers.keys()]).toEqual([`${O2HB_NEGO_TIMEOUT_MSG} ${key}`, `${O2HB_NEGO_APPROVE_MSG} ${key}`]);
+    n.clock.run(5000);
+    expect(n.calls).toEqual(["arm A"]);
+    net.handlers.get(`${O2HB_NEGO_TIMEOUT_MSG} ${key}`)!(new Uint8Array([2]), 2);
+    n.clock.run(1500);
+    expect(n.calls).toEqual(["arm A", "extend A"]);
+    expect(net.sent).toEqual([`${O2HB_NEGO_APPROVE_MSG} ${key} to 2: 1`]);
+  });
+
+  test("nobody is granted anything while one node writes on", () => {
+    const { n, both } = withTwo();
+    n.hb.connect(new FakeNet());
+    both();
+    n.clock.run(60_000);
+    expect(n.calls).toEqual(["arm A"]);
+  });
+
+  test("an approval puts the end off", () => {
+    const { n, region } = withTwo();
+    const net = new FakeNet();
+    n.hb.connect(net);
+    net.handlers.get(`${O2HB_NEGO_APPROVE_MSG} ${region.key.toString(16)}`)!(new Uint8Array([0]), 0);
+    expect(n.calls).toEqual(["arm A", "extend A"]);
+    region.stop(true, () => {});
+    n.clock.run(1);
+    expect(net.handlers.size).toBe(0);
+  });
+
+  test("the key is the kernel's: crc32_le(32 + number, name)", () => {
+    const n = new Node1();
+    // Bit by bit, as lib/crc32.c says it.
+    let crc = 32;
+    for (const c of Buffer.from("0AD1B7A93F2A4B8196090CA8716C204B")) {
+      crc ^= c;
+      for (let i = 0; i < 8; i++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+    }
+    expect(n.hb.addRegion("0AD1B7A93F2A4B8196090CA8716C204B").key).toBe(crc >>> 0);
+  });
+});

@@ -1,0 +1,12 @@
+/** A process that heartbeats, for the tests that stop it: its last argument has the options. Says "armed" once it has deadlines. */
+import { DiskHeartbeat } from "./heartbeat.ts";
+
+const options = JSON.parse(process.argv.at(-1)!, (key, v) => (key === "generation" ? BigInt(v) : v));
+let beats = 0;
+const hb = new DiskHeartbeat(
+  options,
+  () => {
+    if (++beats === 4) process.stdout.write(hb.arm() ? "armed\n" : "not armed\n");
+  },
+  () => {},
+);
