@@ -1,4 +1,6 @@
 /** Directories: OPENDIR, READDIR, READDIRPLUS. */
+
+import { PR } from "../dlmglue/lock_res.ts";
 import {
   FUSE_NO_OPENDIR_SUPPORT,
   FuseDirent,
@@ -91,11 +93,16 @@ interface PlusEntry {
   readonly dots: boolean;
 }
 
-/** True when the inode can be locked and read without asking another node or the disk. */
+/**
+ * True when the inode can be locked and read without asking another node or the disk, and without waiting: a listing that
+ * waited for one would keep the locks of those before it from nodes that want them.
+ */
 function isCached(op: Op, ino: number): boolean {
   const { osb } = op;
   const inode = osb.inodes.peek(ino);
-  if (inode === undefined || (inode.meta_lockres?.level ?? 0) === 0) return false;
+  const res = inode?.meta_lockres;
+  if (inode === undefined || res === undefined || res === null) return false;
+  if (inode.exclusive !== null || res.gate_shut || Math.min(res.level, res.compatibleLevel) < PR) return false;
   return osb.cache.peek(inode, ino) !== undefined;
 }
 

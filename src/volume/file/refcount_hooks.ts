@@ -28,10 +28,17 @@ export interface CowHooks {
   refcountedRun(op: Op, inode: Inode, di_bh: Bh, p_cluster: number, clusters: number): number;
   /** Frees clusters that may be shared: counts down, and frees those that nobody else has. */
   freeRefcounted(op: Op, inode: Inode, di_bh: Bh, p_cluster: number, clusters: number): void;
+  /** A file that has nothing left that could be shared leaves its tree, and so may join another one. */
+  tryLeave(op: Op, inode: Inode, di_bh: Bh): void;
 }
 
 const missing = (): never => {
   throw new FsError(Errno.EOPNOTSUPP, "refcount", { found: "refcount trees are not loaded" });
 };
 
-export const cow_hooks: CowHooks = { refcountCow: missing, refcountedRun: missing, freeRefcounted: missing };
+export const cow_hooks: CowHooks = {
+  refcountCow: missing,
+  refcountedRun: missing,
+  freeRefcounted: missing,
+  tryLeave: () => {},
+};

@@ -7,7 +7,7 @@
  */
 import type { Bh } from "../../block/buffer_cache.ts";
 import { PAGE_BYTES, type Page } from "../../block/data_cache.ts";
-import { type Dinode, DYN_FEATURES, EXT_FLAGS } from "../../format/disk/index.ts";
+import { EXT_FLAGS } from "../../format/disk/index.ts";
 import { Corruption } from "../../lib/fs_error.ts";
 import { claimClusters } from "../alloc/suballoc.ts";
 import {
@@ -21,6 +21,8 @@ import { clusterOffset, pnoOf } from "../file/file_io.ts";
 import { dinodeOf, type Inode, inodeChanged } from "../inode.ts";
 import type { Op } from "../op.ts";
 import type { Osb } from "../osb.ts";
+import { countOf, isLocal } from "../xattr/area.ts";
+import { inlinePlace } from "../xattr/place.ts";
 import { boundedRun, decreaseRefcount, refcountOf } from "./counts.ts";
 import { type LockedTree, leaveRefcountTree, lockRefcountTree, refcountLoc } from "./tree.ts";
 
@@ -181,16 +183,23 @@ export function refcountedRun(op: Op, _inode: Inode, di_bh: Bh, p_cluster: numbe
   return boundedRun(op, lockRefcountTree(op, refcountLoc(op, di_bh)), p_cluster, clusters, RECS_PER_STEP);
 }
 
-const hasXattrs = (di: Dinode): boolean =>
-  (di.i_dyn_features & (DYN_FEATURES.HAS_XATTR | DYN_FEATURES.INLINE_XATTR)) !== 0;
+/** True while an attribute's value may lie in clusters: in the inode's own area, or somewhere behind its xattr block. */
+function hasOutsideValues(op: Op, di_bh: Bh): boolean {
+  if (dinodeOf(op, di_bh).i_xattr_loc !== 0) return true;
+  const area = inlinePlace(op, di_bh)?.area;
+  if (area === undefined) return false;
+  for (let i = 0; i < countOf(area); i++) if (!isLocal(area, i)) return true;
+  return false;
+}
 
-/**
- * CowHooks.freeRefcounted. A file that has nothing left to share leaves its tree, and so may join another one
- * (ocfs2_try_remove_refcount_tree).
- */
+/** CowHooks.tryLeave (ocfs2_try_remove_refcount_tree). */
+export function tryLeave(op: Op, inode: Inode, di_bh: Bh): void {
+  if (dinodeOf(op, di_bh).i_clusters === 0 && !hasOutsideValues(op, di_bh)) leaveRefcountTree(op, inode, di_bh);
+}
+
+/** CowHooks.freeRefcounted. */
 export function freeRefcounted(op: Op, inode: Inode, di_bh: Bh, p_cluster: number, clusters: number): void {
   const t = lockRefcountTree(op, refcountLoc(op, di_bh));
   decreaseRefcount(op, t, p_cluster, clusters, true);
-  const di = dinodeOf(op, di_bh);
-  if (di.i_clusters === 0 && !hasXattrs(di)) leaveRefcountTree(op, inode, di_bh);
+  tryLeave(op, inode, di_bh);
 }

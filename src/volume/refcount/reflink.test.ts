@@ -14,7 +14,8 @@ import { setattr, writeFile } from "../../vfs/file.ts";
 import { getattr, lookup } from "../../vfs/namespace.ts";
 import * as namei from "../dir/namei.ts";
 import { wipeInode } from "../dir/wipe.ts";
-import { getxattr, listxattr, setxattr } from "../xattr/index.ts";
+import { dinodeOf, inodeLock } from "../inode.ts";
+import { getxattr, listxattr, removexattr, setxattr } from "../xattr/index.ts";
 import { cowRange } from "./cow.ts";
 import { reflinkTask, shareRangeTask } from "./index.ts";
 import { clearOf } from "./range.ts";
@@ -350,6 +351,26 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("reflinks", () => {
       const judged = fsck(left);
       expect(judged.clean, judged.output).toBe(true);
     }
+  });
+
+  test("a file without clusters whose last long attribute is removed leaves its tree", () => {
+    const image = small();
+    const b = new Bench(openImage(image));
+    const { osb } = b.v;
+    const a = b.create();
+    osb.runSync((op) => setxattr(op, b.inode(a), "user.long", pattern(5000, 1)));
+    osb.runSync((op) => setxattr(op, b.inode(a), "user.short", pattern(5, 2)));
+    b.write(a, 0, pattern(10_000, 3));
+    const c = b.reflink(a, true);
+    b.setSize(a, 0);
+    const tree = (f: File): number => osb.runSync((op) => dinodeOf(op, inodeLock(op, b.inode(f))).i_refcount_loc);
+    expect(tree(a)).not.toBe(0);
+    osb.runSync((op) => removexattr(op, b.inode(a), "user.short"));
+    expect(tree(a)).toBe(tree(c));
+    osb.runSync((op) => removexattr(op, b.inode(a), "user.long"));
+    expect([tree(a), tree(c) !== 0]).toEqual([0, true]);
+    expect(osb.runSync((op) => getxattr(op, b.inode(c), "user.long"))).toEqual(pattern(5000, 1));
+    clean(b, image);
   });
 
   test("a full volume: ENOSPC, and no file has changed", () => {

@@ -6,6 +6,7 @@ import type { Bh } from "../../block/buffer_cache.ts";
 import { DYN_FEATURES } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
 import { FsError } from "../../lib/fs_error.ts";
+import { cow_hooks } from "../file/refcount_hooks.ts";
 import { dinodeOf, type Inode, inodeChanged } from "../inode.ts";
 import type { Op } from "../op.ts";
 import {
@@ -205,6 +206,7 @@ export function setNolock(op: Op, inode: Inode, di_bh: Bh, key: XattrKey, value:
   } else if ((flags & XATTR_CREATE) !== 0) throw new FsError(Errno.EEXIST, "xattr.set", { ino: inode.ino });
   op.modify(di_bh);
   changeXattr(op, inode, di_bh, key, found, value);
+  if (value === null) cow_hooks.tryLeave(op, inode, di_bh);
   const di = dinodeOf(op, di_bh);
   di.i_ctime = op.now.sec;
   di.i_ctime_nsec = op.now.nsec;
