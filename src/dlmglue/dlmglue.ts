@@ -4,48 +4,75 @@
  * A lock that was granted stays with the node until another node asks for it (a BAST). Then: holders that stand in its
  * way finish, new ones that would stand in its way wait, the lock type's `downconvert` makes the disk true and drops the
  * caches, and the lock is converted. Each lock resource has its own downconvert task; none waits behind another.
+ *
+ * Two nodes that both hold PR and both ask for EX would wait for each other for ever. As in the kernel, whoever gets a BAST
+ * while its own conversion is under way calls that off, gives the lock up, and asks anew (ocfs2_unblock_lock).
  */
+import { Errno } from "../lib/errno.ts";
 import { assert } from "../lib/fs_error.ts";
 import { ML, mlog, mlogOn } from "../lib/masklog.ts";
-import { spawn, type Task, wait } from "../lib/task.ts";
+import { all, asThunk, spawn, type Task, wait } from "../lib/task.ts";
 import { WaitQueue, waitOn } from "../lib/wait.ts";
-import type { LockDomain } from "../stackglue/lock_domain.ts";
+import type { ConvertOptions, LockDomain } from "../stackglue/lock_domain.ts";
 import type { Inode } from "../volume/inode.ts";
-import { EX, type LockLevel, LockRes, type LockResOps, lockName, NL, PR } from "./lock_res.ts";
+import { EX, LOCK_TYPES, type LockLevel, LockRes, type LockResOps, lockName, NL, PR } from "./lock_res.ts";
 import type { LockSet } from "./lock_set.ts";
+import type { LockType } from "./lock_types.ts";
 
 /** One record a lock type, handed in by the layers above (inode, file, dir). */
 export interface GlueOps {
   readonly meta: LockResOps;
   readonly rw: LockResOps;
   readonly open: LockResOps;
-  readonly rename: LockResOps;
-  readonly super: LockResOps;
 }
+
+const SUPER_BLOCK_BLKNO = 2;
+const DROPS_AT_A_TIME = 1000;
 
 export class DlmGlue {
   readonly domain: LockDomain;
   readonly #ops: GlueOps;
   readonly #failed: (err: unknown) => void;
+  readonly #sabotage: ReadonlySet<string>;
   /** Downconverts that run now. */
   active = 0;
   readonly quiet = new WaitQueue();
   readonly rename_lockres: LockRes;
   readonly super_lockres: LockRes;
+  readonly nfs_sync_lockres: LockRes;
+  readonly orphan_scan_lockres: LockRes;
+  readonly trim_fs_lockres: LockRes;
+  /** Every lock resource that the domain knows of. */
+  readonly #attached = new Set<LockRes>();
   bast_count = 0;
+  /** Nodes that died and whose journals are not replayed yet, by number (osb->recovery_map). */
+  readonly recovery_map = new Set<number>();
+  /** Woken when the recovery map became empty. */
+  readonly recovery_done = new WaitQueue();
 
   /** `failed` hears of a downconvert that could not be done: the node cannot keep its promise to the cluster. */
-  constructor(domain: LockDomain, ops: GlueOps, failed: (err: unknown) => void) {
+  constructor(
+    domain: LockDomain,
+    ops: GlueOps,
+    failed: (err: unknown) => void,
+    sabotage: ReadonlySet<string> = new Set(),
+  ) {
     this.domain = domain;
+    this.#sabotage = sabotage;
     this.#ops = ops;
     this.#failed = failed;
-    this.rename_lockres = this.newLockRes(lockName("R", 0, 0), ops.rename, null);
-    this.super_lockres = this.newLockRes(lockName("S", 2, 0), ops.super, null);
+    const volumeLock = (type: LockType, blkno = 0): LockRes =>
+      this.newLockRes(lockName(type.letter, blkno, 0), type, null);
+    this.rename_lockres = volumeLock(LOCK_TYPES.rename);
+    this.super_lockres = volumeLock(LOCK_TYPES.super, SUPER_BLOCK_BLKNO);
+    this.nfs_sync_lockres = volumeLock(LOCK_TYPES.nfs_sync);
+    this.orphan_scan_lockres = volumeLock(LOCK_TYPES.orphan_scan);
+    this.trim_fs_lockres = volumeLock(LOCK_TYPES.trim_fs);
   }
 
   newLockRes(name: string, ops: LockResOps, data: unknown): LockRes {
     const res = new LockRes(name, ops, data);
-    res.onIdle = (r) => void this.#startDownconvert(r);
+    res.onIdle = (r) => this.#idled(r);
     // Without other nodes every lock is ours from the start, and the domain never hears of it.
     if (!this.domain.clustered) res.level = EX;
     return res;
@@ -76,63 +103,128 @@ export class DlmGlue {
     ));
   }
 
+  // Taking ------------------------------------------------------------------------------------------------------------
   /**
    * Makes `locks` a holder of `res` at `level`; throws Wait until the cluster grants it (ocfs2_cluster_lock).
    * A lock held at PR cannot be taken at EX by the same set: two nodes doing so would wait for each other for ever.
    */
   lock(locks: LockSet, res: LockRes, level: LockLevel): void {
+    if (res.ops.waits_for_recovery === true && this.recovery_map.size > 0 && !locks.for_recovery)
+      waitOn(this.recovery_done);
     const held = locks.level(res);
     if (held !== undefined) {
       assert(held >= level, `${res.name}: PR to EX inside one operation`);
       return;
     }
-    const let_in = res.serving && locks.exempt;
-    if (res.level >= level && (let_in || (!res.gate_shut && level <= res.compatibleLevel))) {
-      const waits = res.wants.findIndex((w) => w.locks === locks);
-      if (waits >= 0) res.wants.splice(waits, 1);
+    if (this.#mayHold(locks, res, level)) {
       res.hold(locks, level);
       return;
     }
-    if (!res.wants.some((w) => w.locks === locks)) res.wants.push({ locks, level });
+    assert(!res.freeing, `${res.name} is asked for while it is dropped`);
+    locks.want(res);
+    if (!res.wants.some((w) => w.locks === locks)) res.wants.push({ locks, level, trylock: false });
     this.#request(res);
     if (locks.level(res) !== undefined) return;
     waitOn(res.waiters);
   }
 
-  /** Asks the domain for the highest level wanted, if nothing is under way. */
+  /**
+   * As `lock`, but false when another node stands against it (DLM_LKF_NOQUEUE): nobody is waited for. A level that the node
+   * has stays with it when that fails.
+   */
+  tryLock(locks: LockSet, res: LockRes, level: LockLevel): boolean {
+    if (res.ops.waits_for_recovery === true && this.recovery_map.size > 0 && !locks.for_recovery)
+      waitOn(this.recovery_done);
+    const held = locks.level(res);
+    if (held !== undefined) {
+      assert(held >= level, `${res.name}: PR to EX inside one operation`);
+      return true;
+    }
+    if (res.refused.delete(locks)) return false;
+    if (this.#mayHold(locks, res, level)) {
+      res.hold(locks, level);
+      return true;
+    }
+    assert(!res.freeing, `${res.name} is asked for while it is dropped`);
+    locks.want(res);
+    if (!res.wants.some((w) => w.locks === locks)) res.wants.push({ locks, level, trylock: true });
+    this.#request(res);
+    if (locks.level(res) !== undefined) return true;
+    if (res.refused.delete(locks)) return false;
+    waitOn(res.waiters);
+  }
+
+  #mayHold(locks: LockSet, res: LockRes, level: LockLevel): boolean {
+    if (res.level < level || res.freeing) return false;
+    return (res.serving && locks.exempt) || (!res.gate_shut && level <= res.compatibleLevel);
+  }
+
+  /** Asks the domain for the highest level wanted, if nothing is under way. Who only tries comes after those who wait. */
   #request(res: LockRes): void {
-    if (res.requested !== null || res.downconverting || res.wants.length === 0) return;
+    if (res.requested !== null || res.downconverting || res.freeing || res.wants.length === 0) return;
     if (res.blocking !== NL && !this.#startDownconvert(res)) return;
     let level: LockLevel = NL;
-    for (const w of res.wants) if (w.level > level) level = w.level;
+    for (const w of res.wants) if (!w.trylock && w.level > level) level = w.level;
+    const trylock = level === NL;
+    for (const w of res.wants) if (w.trylock === trylock && w.level > level) level = w.level;
     if (res.level >= level) {
       this.#grantWants(res);
+      if (res.wants.length > 0) this.#request(res);
       return;
     }
-    res.dl ??= this.domain.newLock(res.name, {
-      ast: (status) => this.#ast(res, status),
-      bast: (blocking) => this.#bast(res, blocking),
-    });
+    if (res.dl === null) {
+      res.dl = this.domain.newLock(res.name, {
+        ast: (status) => this.#ast(res, status),
+        bast: (blocking) => this.#bast(res, blocking),
+      });
+      this.#attached.add(res);
+    }
     res.requested = level;
-    this.domain.convert(res.dl, level);
+    res.trying = trylock;
+    this.domain.convert(res.dl, level, options(res, trylock));
   }
 
   #ast(res: LockRes, status: number): void {
-    assert(status === 0 && res.requested !== null, `${res.name}: AST with status ${status}`);
-    const up = res.requested > res.level;
-    res.level = res.requested;
+    const { requested } = res;
+    assert(requested !== null, `${res.name}: AST with status ${status} for no request`);
     res.requested = null;
-    if (!up) {
-      const settled = this.#settling.get(res);
+    res.cancelling = false;
+    const settled = this.#settling.get(res);
+    if (settled !== undefined) {
+      assert(status === 0, `${res.name}: AST with status ${status} for a downconvert`);
       this.#settling.delete(res);
-      settled?.(null);
+      res.level = requested;
+      settled(null);
       return;
     }
-    this.#grantWants(res);
+    if (status === 0) {
+      const from = res.level;
+      res.level = requested;
+      if (from === NL) res.ops.granted?.(res);
+      this.#grantWants(res);
+    } else if (status === -Errno.EAGAIN && res.trying) this.#refuse(res);
+    else if (status !== -Errno.ECANCELED) {
+      this.#failed(new Error(`${res.name}: the lock manager answers ${status}`));
+      return;
+    }
+    res.trying = false;
     if (res.blocking !== NL) this.#startDownconvert(res);
+    else this.#request(res);
+    if (res.isFree) this.#idled(res);
+    res.changed.wakeAll();
+  }
+
+  /** Those who only tried hear that another node holds it. */
+  #refuse(res: LockRes): void {
+    const left = res.wants.filter((w) => !w.trylock || w.level <= res.level);
+    for (const w of res.wants) if (!left.includes(w)) res.refused.add(w.locks);
+    res.wants.length = 0;
+    res.wants.push(...left);
+    res.waiters.wakeAll();
   }
 
   #grantWants(res: LockRes): void {
+    if (res.gate_shut) return;
     const granted = res.wants.filter((w) => w.level <= res.level);
     if (granted.length === 0) return;
     const left = res.wants.filter((w) => w.level > res.level);
@@ -142,23 +234,49 @@ export class DlmGlue {
     res.waiters.wakeAll();
   }
 
+  // Giving up -----------------------------------------------------------------------------------------------------------
   #bast(res: LockRes, blocking: LockLevel): void {
     this.bast_count++;
     if (mlogOn(ML.BASTS)) mlog(ML.BASTS, `BAST ${res.name} level ${res.level} blocking ${blocking}`);
     if (blocking > res.blocking) res.blocking = blocking;
+    if (res.requested !== null && res.requested > res.level && res.level > res.compatibleLevel && !res.cancelling) {
+      if (this.#sabotage.has("cancel_convert")) return;
+      // Somebody else's conversion came first, and waits for what we hold: ours would wait for theirs.
+      res.cancelling = true;
+      this.domain.cancel(res.dl!);
+    }
     this.#startDownconvert(res);
+  }
+
+  /** A `mayDownconvert` that said no may say yes now. */
+  retry(res: LockRes | null): void {
+    if (res !== null && res.blocking !== NL) this.#startDownconvert(res);
+  }
+
+  /** Gives the lock up though nobody has asked for it, unless it is held or wanted here (ocfs2_open_unlock's fake BAST). */
+  *giveUpTask(res: LockRes | null): Task<void> {
+    if (res === null || res.level === NL || res.dl === null || !res.isFree || res.freeing) return;
+    res.blocking = EX;
+    this.#startDownconvert(res);
+    while (res.requested !== null || res.downconverting) yield* wait<void>((cb) => res.changed.add(() => cb(null)));
+  }
+
+  #idled(res: LockRes): void {
+    if (res.ops.nocache === true && res.level > NL && res.isFree && !res.freeing && res.dl !== null) res.blocking = EX;
+    if (res.blocking !== NL) this.#startDownconvert(res);
   }
 
   /** Gives `res` up as far as others want it, as soon as nobody here holds it in conflict. True: nothing need be given up. */
   #startDownconvert(res: LockRes): boolean {
-    if (res.downconverting || res.requested !== null || res.blocking === NL) return false;
+    if (res.downconverting || res.requested !== null || res.blocking === NL || res.freeing) return false;
     const to = res.compatibleLevel;
     if (res.level <= to) {
       res.blocking = NL;
       this.#request(res);
       return true;
     }
-    if (res.ex_holders > 0 || (to !== PR && res.pr_holders > 0)) return false;
+    if (!res.idleFor(to)) return false;
+    if (res.ops.mayDownconvert !== undefined && !res.ops.mayDownconvert(res, to)) return false;
     res.downconverting = true;
     this.active++;
     spawn(this.#downconvert(res, to), (err) => {
@@ -169,8 +287,9 @@ export class DlmGlue {
         this.#failed(err);
         return;
       }
-      this.#request(res);
+      res.changed.wakeAll();
       if (res.blocking !== NL) this.#startDownconvert(res);
+      else this.#request(res);
       if (this.active === 0) this.quiet.wakeAll();
     });
     return false;
@@ -182,26 +301,68 @@ export class DlmGlue {
     res.gate_shut = true;
     if (res.ops.downconvert !== undefined) yield* res.ops.downconvert(res, to);
     res.gate_shut = true;
-    assert(res.ex_holders === 0 && (to !== NL || res.pr_holders === 0), `${res.name} is held while it is given up`);
-    res.blocking = NL;
+    assert(res.idleFor(to), `${res.name} is held while it is given up`);
+    // What another node asked for meanwhile may be more than `to` allows: that is the next round's.
+    if (res.compatibleLevel >= to) res.blocking = NL;
+    const hand_on = res.ops.uses_lvb === true && res.level === EX;
     res.requested = to;
     const dl = res.dl!;
     yield* wait<void>((cb) => {
       this.#settling.set(res, cb);
-      this.domain.convert(dl, to);
+      this.domain.convert(dl, to, hand_on ? { lvb: true } : {});
     });
   }
   /** Downconverts whose AST is still to come. */
   readonly #settling = new Map<LockRes, (err: unknown) => void>();
 
-  /** The lock goes with its inode: unlocked in the domain if it ever was known there. */
-  drop(res: LockRes | null, done: () => void): void {
-    if (res === null || res.dl === null) {
-      done();
-      return;
+  // The end -------------------------------------------------------------------------------------------------------------
+  /**
+   * The lock goes with what it covers: given up as if another node wanted it at EX, then unlocked in the domain
+   * (ocfs2_mark_lockres_freeing, ocfs2_drop_lock). Nobody may hold it or ask for it any more.
+   */
+  *dropTask(res: LockRes | null): Task<void> {
+    if (res === null || res.dl === null || res.freeing) return;
+    res.freeing = true;
+    while (res.requested !== null || res.downconverting) yield* wait<void>((cb) => res.changed.add(() => cb(null)));
+    assert(res.isFree, `${res.name} is dropped while held or wanted`);
+    if (res.level > NL && res.ops.downconvert !== undefined) {
+      res.downconverting = true;
+      this.active++;
+      try {
+        yield* res.ops.downconvert(res, NL);
+      } finally {
+        res.downconverting = false;
+        if (--this.active === 0) this.quiet.wakeAll();
+      }
     }
-    assert(res.ex_holders + res.pr_holders === 0, `${res.name} is dropped while held`);
-    this.domain.unlock(res.dl, () => done());
+    const hand_on = res.ops.uses_lvb === true && res.level === EX;
+    const { dl } = res;
+    yield* wait<void>((cb) => this.domain.unlock(dl, () => cb(null), hand_on ? { lvb: true } : {}));
+    this.#attached.delete(res);
+    res.dl = null;
+    res.level = NL;
+    res.blocking = NL;
+    res.gate_shut = false;
+    res.freeing = false;
+    res.changed.wakeAll();
+  }
+
+  /** Every lock that the domain knows of is dropped, at the end of the mount (ocfs2_drop_osb_locks and all inodes'). */
+  *dropAll(): Task<void> {
+    while (this.#attached.size > 0) {
+      const some = [...this.#attached].slice(0, DROPS_AT_A_TIME);
+      yield* all(some.map((res) => asThunk(() => this.#dropOrWait(res))));
+    }
+  }
+
+  *#dropOrWait(res: LockRes): Task<void> {
+    if (res.freeing) yield* wait<void>((cb) => res.changed.add(() => cb(null)));
+    else yield* this.dropTask(res);
+  }
+
+  /** For reports and tests. */
+  get attached(): ReadonlySet<LockRes> {
+    return this.#attached;
   }
 
   /** True while nothing is being given up. */
@@ -211,6 +372,9 @@ export class DlmGlue {
 
   /** For tests: highest level held on `res` by anybody. */
   static heldLevel(res: LockRes): LockLevel {
-    return res.ex_holders > 0 ? EX : res.pr_holders > 0 ? 3 : NL;
+    return res.ex_holders > 0 ? EX : res.pr_holders > 0 ? PR : NL;
   }
 }
+
+const options = (res: LockRes, trylock: boolean): ConvertOptions =>
+  res.ops.uses_lvb === true ? { trylock, lvb: true } : { trylock };

@@ -7,18 +7,30 @@ import type { Task } from "../lib/task.ts";
 import { WaitQueue } from "../lib/wait.ts";
 import { type DomainLock, EX, type LockLevel, NL, PR } from "../stackglue/lock_domain.ts";
 import type { LockSet } from "./lock_set.ts";
+import type { LockType } from "./lock_types.ts";
 
+export { LOCK_TYPES, lockName } from "./lock_types.ts";
 export { EX, type LockLevel, NL, PR };
 
-/** What differs between lock types (struct ocfs2_lock_res_ops). */
-export interface LockResOps {
-  /** First letter of the lock's name (ocfs2_lockid.h). */
-  readonly letter: string;
+/** What a lock type does beyond the generic engine (struct ocfs2_lock_res_ops). */
+export interface LockResOps extends LockType {
+  /** False: nothing may be given up now, though nobody holds the lock; `glue.retry` asks again (check_downconvert). */
+  mayDownconvert?(res: LockRes, to: LockLevel): boolean;
   /**
-   * Makes it safe to give the lock up to `to`: kernel caches dropped, data written, log emptied, LVB set, in that order.
-   * Runs while nobody holds the lock in conflict. Its end is the moment after which nothing may use the old level.
+   * Makes it safe to give the lock up to `to`: kernel caches dropped, data written, log emptied, `res.lvb` filled for the next
+   * holder, caches dropped, in that order. Runs while nobody holds the lock in conflict. Its end is the moment after which nothing may use the old level.
    */
   downconvert?(res: LockRes, to: LockLevel): Task<void>;
+  /** The lock came up from NL: what was known under it before is old (OCFS2_LOCK_NEEDS_REFRESH). */
+  granted?(res: LockRes): void;
+}
+
+/** Somebody here who waits for a level. */
+export interface Want {
+  readonly locks: LockSet;
+  readonly level: LockLevel;
+  /** -EAGAIN rather than waiting for another node. */
+  readonly trylock: boolean;
 }
 
 export class LockRes {
@@ -31,6 +43,10 @@ export class LockRes {
   level: LockLevel = NL;
   /** Level asked for and not yet answered. */
   requested: LockLevel | null = null;
+  /** The request in flight is a trylock. */
+  trying = false;
+  /** The conversion in flight was called off; its AST is still to come. */
+  cancelling = false;
   /** Strongest level that another node waits for; NL: nobody does. */
   blocking: LockLevel = NL;
   pr_holders = 0;
@@ -41,9 +57,15 @@ export class LockRes {
   gate_shut = false;
   /** A notification is under way: exempt lock sets are let in up to `level`, whatever the gate and other nodes say. */
   serving = false;
+  /** The lock is about to be unlocked for good (OCFS2_LOCK_FREEING). */
+  freeing = false;
   /** Lock sets that wait; each becomes a holder in the moment the level is granted, so that a BAST cannot starve it. */
-  readonly wants: { locks: LockSet; level: LockLevel }[] = [];
+  readonly wants: Want[] = [];
+  /** Lock sets whose trylock was refused, until they have heard of it. */
+  readonly refused = new Set<LockSet>();
   readonly waiters = new WaitQueue();
+  /** Woken whenever a request was answered or a downconvert ended. */
+  readonly changed = new WaitQueue();
   /** Called when a holder left and another node waits. Set by dlmglue. */
   onIdle: (res: LockRes) => void = () => {};
 
@@ -51,6 +73,11 @@ export class LockRes {
     this.name = name;
     this.ops = ops;
     this.data = data;
+  }
+
+  /** The value that came with the last grant, and that goes with the lock when it leaves EX. */
+  get lvb(): Uint8Array {
+    return this.dl!.lvb;
   }
 
   /** Counts `locks` as a holder. The caller has checked that the level is held. */
@@ -67,32 +94,46 @@ export class LockRes {
     if (level === EX) this.ex_holders--;
     else this.pr_holders--;
     assert(this.ex_holders >= 0 && this.pr_holders >= 0, `${this.name} released too often`);
-    if (this.blocking !== NL) this.onIdle(this);
+    if (this.blocking !== NL || this.ops.nocache === true) this.onIdle(this);
     if (this.#idle_waits.length > 0) {
-      const run = this.#idle_waits.filter((w) => this.#idleFor(w.to));
+      const run = this.#idle_waits.filter((w) => this.idleFor(w.to));
       this.#idle_waits = this.#idle_waits.filter((w) => !run.includes(w));
       for (const w of run) w.cb();
     }
   }
   #idle_waits: { to: LockLevel; cb: () => void }[] = [];
 
-  #idleFor(to: LockLevel): boolean {
+  /** True when no holder stands against a downconvert to `to`. */
+  idleFor(to: LockLevel): boolean {
     return this.ex_holders === 0 && (to === PR || this.pr_holders === 0);
   }
 
   /** Calls when no holder stands against a downconvert to `to`; at once if so already. */
   whenIdle(to: LockLevel, cb: () => void): void {
-    if (this.#idleFor(to)) cb();
+    if (this.idleFor(to)) cb();
     else this.#idle_waits.push({ to, cb });
+  }
+
+  /** Called by LockSet: it does not wait for this any more. */
+  withdraw(locks: LockSet): void {
+    this.refused.delete(locks);
+    const i = this.wants.findIndex((w) => w.locks === locks);
+    if (i >= 0) this.wants.splice(i, 1);
+  }
+
+  /** Nobody holds it, waits for it, or is about to change its level. */
+  get isFree(): boolean {
+    return (
+      this.ex_holders === 0 &&
+      this.pr_holders === 0 &&
+      this.wants.length === 0 &&
+      this.requested === null &&
+      !this.downconverting
+    );
   }
 
   /** Highest level that is compatible with what the others want (ocfs2_highest_compat_lock_level). */
   get compatibleLevel(): LockLevel {
     return this.blocking === EX ? NL : this.blocking === PR ? PR : EX;
   }
-}
-
-/** "M" + "000000" + block number (16 hex digits) + generation (8 hex digits): ocfs2_build_lock_name. */
-export function lockName(letter: string, blkno: number, generation: number): string {
-  return `${letter}000000${blkno.toString(16).padStart(16, "0")}${(generation >>> 0).toString(16).padStart(8, "0")}`;
 }

@@ -7,10 +7,18 @@ import type { LockLevel, LockRes } from "./lock_res.ts";
 
 export class LockSet {
   #held: { res: LockRes; level: LockLevel }[] = [];
+  /** The one lock that is waited for: an operation that comes by another way next time must not get it any more. */
+  #wants: LockRes | null = null;
   /** Inodes that the task with this set keeps for itself (inodeExclusive). */
   exclusives = 0;
   /** The kernel may wait for this work before it answers a notification: let in while one is under way (LockRes.serving). */
   exempt = false;
+  /** The recovery of a dead node waits for no recovery (OCFS2_META_LOCK_RECOVERY). */
+  readonly for_recovery: boolean;
+
+  constructor(options: { for_recovery?: boolean } = {}) {
+    this.for_recovery = options.for_recovery ?? false;
+  }
 
   /** The level at which this set holds `res`, undefined when it does not. */
   level(res: LockRes): LockLevel | undefined {
@@ -22,10 +30,33 @@ export class LockSet {
   add(res: LockRes, level: LockLevel): void {
     assert(this.level(res) === undefined, `${res.name} is held already`);
     this.#held.push({ res, level });
+    if (this.#wants !== res) return;
+    this.#wants = null;
+    res.withdraw(this);
+  }
+
+  /** Called by dlmglue: this set waits for `res` from now on, and for nothing else. */
+  want(res: LockRes): void {
+    if (this.#wants === res) return;
+    this.withdraw();
+    this.#wants = res;
+  }
+
+  /** Whatever was waited for is not wanted any more. */
+  withdraw(): void {
+    const res = this.#wants;
+    if (res === null) return;
+    this.#wants = null;
+    res.withdraw(this);
   }
 
   get size(): number {
     return this.#held.length;
+  }
+
+  /** What is held, for reports and for drops in order. */
+  held(): readonly { readonly res: LockRes; readonly level: LockLevel }[] {
+    return this.#held;
   }
 
   release(res: LockRes): void {
@@ -36,6 +67,7 @@ export class LockSet {
   }
 
   releaseAll(): void {
+    this.withdraw();
     if (this.#held.length === 0) return;
     const held = this.#held;
     this.#held = [];

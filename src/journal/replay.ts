@@ -35,10 +35,10 @@ class Window {
   #from = -1;
   #have = 0;
 
-  constructor(arena: Arena, log: Log, bytes: number) {
+  constructor(log: Log, addr: number, bytes: number) {
     this.#log = log;
     this.#blocks = Math.floor(bytes / log.blocksize);
-    this.#addr = arena.alloc(this.#blocks * log.blocksize, 4096);
+    this.#addr = addr;
   }
 
   /** The arena address of log block `n`; good until the next call. */
@@ -75,13 +75,25 @@ function readTags(arena: Arena, log: Log, addr: number): Tag[] | undefined {
   return tags;
 }
 
+const WINDOW_BYTES = 1 << 20;
+
+/** Memory for replays, one at a time in an arena: a node that lives long recovers others many times. */
+const scratches = new WeakMap<Arena, number>();
+
+function scratchOf(arena: Arena): number {
+  let addr = scratches.get(arena);
+  if (addr === undefined) scratches.set(arena, (addr = arena.alloc(WINDOW_BYTES + 4096, 4096)));
+  return addr;
+}
+
 /** Replays what the log holds, if anything. The journal's superblock is not changed: the caller does, once all is durable. */
 export function* replay(arena: Arena, dev: BlockDevice, log: Log, volume_blocks: number): Task<ReplayResult> {
   const sb = log.superblock;
   const start = sb.s_start;
   const first_sequence = sb.s_sequence;
   if (start === 0) return { transactions: 0, blocks: 0, revoked: 0, next_sequence: (first_sequence + 1) >>> 0 };
-  const window = new Window(arena, log, 1 << 20);
+  const scratch = scratchOf(arena);
+  const window = new Window(log, scratch, WINDOW_BYTES);
   const bytes = log.blocksize;
   const dv = arena.dv;
 
@@ -147,7 +159,7 @@ export function* replay(arena: Arena, dev: BlockDevice, log: Log, volume_blocks:
   });
   let blocks = 0;
   let skipped = 0;
-  const copy = arena.alloc(bytes, 4096);
+  const copy = scratch + WINDOW_BYTES;
   yield* walk(end, {
     *block(tag, n, sequence) {
       const rev = revoked.get(tag.blkno);

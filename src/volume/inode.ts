@@ -42,6 +42,10 @@ export class Inode implements CachingInfo, DataOwner {
   datasync_tid = 0;
   /** Set when nlink fell to 0 here; the inode is wiped when the last user is gone. */
   orphaned = false;
+  /** Another node may have taken the last name away: whoever uses it last looks (OCFS2_INODE_MAYBE_ORPHANED). */
+  maybe_orphaned = false;
+  /** The meta lock's LVB says what the dinode says: nothing was changed here since it came. */
+  lvb_fresh = false;
   meta_lockres: LockRes | null = null;
   rw_lockres: LockRes | null = null;
   open_lockres: LockRes | null = null;
@@ -71,11 +75,15 @@ export class Inode implements CachingInfo, DataOwner {
   /** Held by name for the whole mount. */
   is_system = false;
 
+  /** Programs know it or have it open: no node may delete it (what the open lock says to the others). */
+  get inUse(): boolean {
+    return this.nlookup > 0 || this.open_count > 0;
+  }
+
   /** Nobody knows of it, works on it, holds its locks or has data of it in memory. */
   get isIdle(): boolean {
     return (
-      this.nlookup === 0 &&
-      this.open_count === 0 &&
+      !this.inUse &&
       this.task_count === 0 &&
       this.pages === null &&
       this.io_in_flight === 0 &&
@@ -96,8 +104,7 @@ export class Inode implements CachingInfo, DataOwner {
   }
 }
 
-const isFree = (res: LockRes | null): boolean =>
-  res === null || (res.ex_holders === 0 && res.pr_holders === 0 && res.wants.length === 0 && !res.downconverting);
+const isFree = (res: LockRes | null): boolean => res === null || res.isFree;
 
 /** The dinode's block, under whatever lock the caller holds (system files under their allocator's lock, mount code). */
 export function readDinode(op: Op, inode: Inode): Bh {
@@ -114,17 +121,38 @@ export function dinodeOf(op: Op, bh: Bh): Dinode {
  * Held until the operation ends. Throws Wait until granted and read, ESTALE when the block is another file by now.
  */
 export function inodeLock(op: Op, inode: Inode, ex = false): Bh {
+  inodeLockOnly(op, inode, ex);
+  if (ex) inode.lvb_fresh = false;
+  const bh = readDinode(op, inode);
+  const di = dinodeOf(op, bh);
+  if ((di.i_flags & I_FLAGS.VALID) === 0 || (inode.generation !== 0 && di.i_generation !== inode.generation))
+    throw estale("inode.lock", { ino: inode.ino, generation: di.i_generation });
+  return bh;
+}
+
+/** The cluster lock alone, nothing read: for what the lock's value block may answer. */
+export function inodeLockOnly(op: Op, inode: Inode, ex = false): void {
   if (inode.exclusive !== null && inode.exclusive !== op.locks) {
     // An earlier run may have got locks that come after this inode's, and that the task needs to come to its end.
     if (op.locks.exclusives === 0) op.onUndo(() => op.locks.releaseAll());
     waitOn(inode.exclusive_free);
   }
   op.osb.glue.lock(op.locks, op.osb.glue.metaLock(inode), ex ? EX : PR);
-  const bh = readDinode(op, inode);
-  const di = dinodeOf(op, bh);
-  if ((di.i_flags & I_FLAGS.VALID) === 0 || (inode.generation !== 0 && di.i_generation !== inode.generation))
-    throw estale("inode.lock", { ino: inode.ino, generation: di.i_generation });
-  return bh;
+}
+
+/**
+ * The order of writes and direct I/O to a file in the cluster (ocfs2_rw_lock): before the meta lock, and at EX for whatever changes
+ * data or size. Held until the operation ends.
+ */
+export function rwLock(op: Op, inode: Inode, ex: boolean): void {
+  const { glue } = op.osb;
+  if (glue.domain.clustered) glue.lock(op.locks, glue.rwLock(inode), ex ? EX : PR);
+}
+
+/** Other nodes must not delete the inode while the operation, or a use that begins in it, lasts (ocfs2_open_lock). Before the meta lock. */
+export function openLock(op: Op, inode: Inode): void {
+  const { glue } = op.osb;
+  if (glue.domain.clustered && !inode.is_system) glue.lock(op.locks, glue.openLock(inode), PR);
 }
 
 /** As inodeLock at EX, and joins the dinode's block to the operation, about to be changed. */

@@ -1,11 +1,12 @@
 /**
  * What each cluster lock of an inode does when it is given up (dlmglue.c: ocfs2_inode_lops, ocfs2_data_convert_worker;
- * docs/LOCKING.md). The order is the rule: kernel caches, data, journal, log emptied, then the convert.
+ * docs/LOCKING.md). The order is the rule: kernel caches, data, journal, log emptied, LVB, then the convert.
  */
 import type { GlueOps } from "../dlmglue/dlmglue.ts";
-import { EX, type LockLevel, type LockRes, PR } from "../dlmglue/lock_res.ts";
+import { EX, LOCK_TYPES, type LockLevel, type LockRes, PR } from "../dlmglue/lock_res.ts";
 import { type Task, type Thunk, wait } from "../lib/task.ts";
 import type { Inode } from "./inode.ts";
+import { stuffMetaLvb } from "./meta_lvb.ts";
 import type { Osb } from "./osb.ts";
 
 /** Set by the mount: the kernel's caches behind FUSE. */
@@ -15,38 +16,60 @@ export interface KernelCaches {
    * notification has returned. The gate is shut meanwhile, but for what the notifications wait for.
    */
   invalidate(inode: Inode, to: LockLevel): Thunk<void>;
+  /**
+   * Another node is about to change the name that leads to `ino` in directory `parent`: the kernel must forget it. Waits for
+   * nothing (docs/LOCKING.md, "Names").
+   */
+  invalidateEntry?(parent: number, ino: number): void;
+}
+
+/** I/O that goes past the caches has ended: what comes later waits at the gate. */
+function* ioIdle(osb: Osb, inode: Inode): Task<void> {
+  if (osb.sabotage.has("io_drain")) return;
+  while (inode.io_in_flight > 0) yield* wait<void>((cb) => inode.io_idle.add(() => osb.ready(() => cb(null))));
+}
+
+function* metaDownconvert(o: Osb, res: LockRes, to: LockLevel): Task<void> {
+  const inode = res.data as Inode;
+  yield* ioIdle(o, inode);
+  if (o.kernel_caches !== null) {
+    // Rule 4: what the notifications wait for is served until the last of them has returned.
+    yield* wait(o.kernel_caches.invalidate(inode, to));
+    yield* wait<void>((cb) => res.whenIdle(to, () => cb(null)));
+    res.gate_shut = true;
+    yield* ioIdle(o, inode);
+  }
+  if (res.level === EX && o.journal !== undefined) {
+    if (inode.dirty_pages > 0 || inode.pages_in_flight > 0) yield* wait(o.data.flushOwner(inode));
+    yield* wait(o.journal.flush);
+    stuffMetaLvb(o, inode, res);
+  }
+  if (to >= PR) return;
+  if (inode.inUse) inode.maybe_orphaned = true;
+  // Without a user nobody here keeps others from deleting it. Before the convert: who deletes tries the open lock next.
+  else if (!inode.is_system) yield* o.glue.giveUpTask(inode.open_lockres);
+  inode.lvb_fresh = false;
+  if (o.sabotage.has("epoch")) return;
+  inode.epoch++;
+  inode.dropCaches();
+  o.cache.purge(inode);
+  o.data.dropOwner(inode);
 }
 
 export function glueOps(osb: () => Osb): GlueOps {
   return {
     meta: {
-      letter: "M",
-      *downconvert(res: LockRes, to: LockLevel): Task<void> {
-        const o = osb();
-        const inode = res.data as Inode;
-        if (o.kernel_caches !== null) {
-          // Rule 4: what the notifications wait for is served until the last of them has returned.
-          yield* wait(o.kernel_caches.invalidate(inode, to));
-          yield* wait<void>((cb) => res.whenIdle(to, () => cb(null)));
-          res.gate_shut = true;
-        }
-        // What goes straight between the disk and a request was planned under the lock, and ends under it.
-        while (inode.io_in_flight > 0) yield* wait<void>((cb) => inode.io_idle.add(() => cb(null)));
-        if (res.level === EX) {
-          if (inode.dirty_pages > 0 || inode.pages_in_flight > 0) yield* wait(o.data.flushOwner(inode));
-          yield* wait(o.journal.flush);
-        }
-        if (to < PR) {
-          inode.epoch++;
-          inode.dropCaches();
-          o.cache.purge(inode);
-          o.data.dropOwner(inode);
-        }
+      ...LOCK_TYPES.meta,
+      downconvert: (res, to) => metaDownconvert(osb(), res, to),
+      granted(res) {
+        (res.data as Inode).lvb_fresh = true;
       },
     },
-    rw: { letter: "W" },
-    open: { letter: "O" },
-    rename: { letter: "R" },
-    super: { letter: "S" },
+    rw: LOCK_TYPES.rw,
+    open: {
+      ...LOCK_TYPES.open,
+      // Kept for as long as the inode is in use: others only ever try for it.
+      mayDownconvert: (res) => !(res.data as Inode).inUse,
+    },
   };
 }

@@ -22,6 +22,7 @@ import type { KernelCaches } from "./inode_locks.ts";
 import type { BlockKinds } from "./kinds.ts";
 import type { MountOptions } from "./mount_options.ts";
 import { Op } from "./op.ts";
+import type { Recovery } from "./recovery.ts";
 
 /** Geometry and identity, from the superblock; constant while mounted. */
 export interface Geometry {
@@ -53,6 +54,17 @@ export interface Geometry {
 /** An operation that has been run again so often waits for what it takes away from itself: better an error than a node that turns for ever. */
 const MAX_RUNS = 200_000;
 
+/** Rules that a test switches off to see that somebody notices (docs/LOCKING.md names each). */
+export type Sabotage =
+  | "log_first"
+  | "io_drain"
+  | "epoch"
+  | "recovery_wait"
+  | "cancel_convert"
+  | "open_lock"
+  | "journal_lock"
+  | "truncate_log";
+
 export class Osb {
   readonly arena: Arena;
   readonly k: Kernels;
@@ -71,6 +83,12 @@ export class Osb {
   readonly system_inodes = new Map<string, Inode>();
   /** The kernel's caches behind FUSE; null for the library and tools. */
   kernel_caches: KernelCaches | null = null;
+  /** Recovery of other nodes; null until the volume is being mounted. */
+  recovery: Recovery | null = null;
+  /** The lock on our journal's inode, held at EX for the whole mount: others see by it that we live. */
+  readonly journal_locks = new LockSet({ for_recovery: true });
+  /** Empty, but for tests. */
+  readonly sabotage: Set<Sabotage> = new Set();
   /** Our slot, -1 while none is taken (read-only mounts of clean volumes). */
   slot_num = -1;
   /** Why nothing may be written, null when it may: "-o ro", "errors=remount-ro after …", an ro_compat feature. */
@@ -169,6 +187,7 @@ export class Osb {
           if (!this.#draining) this.wakeLoop();
           return;
         }
+        op.locks.withdraw();
         own?.releaseAll();
         if (err instanceof AssertionFailure) this.onAssertion(err);
         done(err);
@@ -176,6 +195,7 @@ export class Osb {
       }
       this.#in_op = false;
       op.commit();
+      op.locks.withdraw();
       own?.releaseAll();
       done(null, value);
     };

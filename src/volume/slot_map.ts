@@ -37,6 +37,17 @@ export function slotNode(op: Op, slot: number): number | undefined {
   return node === OCFS2_INVALID_SLOT ? undefined : node;
 }
 
+/** The slot that a node holds, undefined when it has none (ocfs2_node_num_to_slot). */
+export function nodeSlot(op: Op, node: number): number | undefined {
+  for (let slot = 0; slot < op.osb.geo.max_slots; slot++) if (slotNode(op, slot) === node) return slot;
+  return undefined;
+}
+
+/** Others write the map under the super lock: once we have that, what we knew of it is void (ocfs2_refresh_slot_info). */
+export function refreshSlotMap(osb: Osb): void {
+  osb.sysfile(SYSTEM_INODE.SLOT_MAP).epoch++;
+}
+
 /** Takes a slot for `node`: the one that it held when it died, `preferred`, or the first that is free. Throws EINVAL when all are taken. */
 export function findSlot(op: Op, node: number, preferred: number): number {
   const max = op.osb.geo.max_slots;

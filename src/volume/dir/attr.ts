@@ -17,7 +17,8 @@ import {
 } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
 import { Corruption, FsError } from "../../lib/fs_error.ts";
-import { dinodeOf, type Inode, inodeLock } from "../inode.ts";
+import { dinodeOf, type Inode, inodeLock, inodeLockOnly } from "../inode.ts";
+import { attrFromLvb } from "../meta_lvb.ts";
 import type { Op } from "../op.ts";
 import type { Osb } from "../osb.ts";
 
@@ -45,13 +46,21 @@ export interface Attr {
 
 const SECTOR_BITS = 9;
 
+/** What st_blocks and st_blksize say (ocfs2_inode_sector_count). */
+function spaceOf(
+  osb: Osb,
+  f: { mode: number; size: number; clusters: number; dyn_features: number },
+): Pick<Attr, "blocks" | "blksize"> {
+  const inline = (f.dyn_features & DYN_FEATURES.INLINE_DATA) !== 0;
+  let blocks = f.clusters * (osb.geo.clustersize >> SECTOR_BITS);
+  // Data in the inode takes no cluster; tools take a file without blocks for a hole.
+  if (inline) blocks += Math.ceil(f.size / 512);
+  return { blocks: isLnk(f.mode) && f.clusters === 0 ? 0 : blocks, blksize: osb.geo.clustersize };
+}
+
 /** Reads the attributes out of a dinode whose lock is held. */
 export function attrOf(osb: Osb, di: Dinode): Attr {
-  const { i_mode: mode, i_size: size, i_clusters } = di;
-  const inline = (di.i_dyn_features & DYN_FEATURES.INLINE_DATA) !== 0;
-  let blocks = i_clusters * (osb.geo.clustersize >> SECTOR_BITS);
-  // Data in the inode takes no cluster; tools take a file without blocks for a hole.
-  if (inline) blocks += Math.ceil(size / 512);
+  const { i_mode: mode, i_size: size, i_clusters: clusters, i_dyn_features: dyn_features } = di;
   return {
     ino: di.i_blkno,
     generation: di.i_generation,
@@ -61,8 +70,7 @@ export function attrOf(osb: Osb, di: Dinode): Attr {
     gid: di.i_gid,
     rdev: isChr(mode) || isBlk(mode) ? di.i_rdev : 0,
     size,
-    blocks: isLnk(mode) && i_clusters === 0 ? 0 : blocks,
-    blksize: osb.geo.clustersize,
+    ...spaceOf(osb, { mode, size, clusters, dyn_features }),
     atime: di.i_atime,
     atime_nsec: di.i_atime_nsec,
     mtime: di.i_mtime,
@@ -75,6 +83,12 @@ export function attrOf(osb: Osb, di: Dinode): Attr {
 
 /** The attributes of an inode, under its lock at PR (ocfs2_getattr). Throws Wait, ESTALE. */
 export function getattr(op: Op, inode: Inode): Attr {
+  const { osb } = op;
+  if (osb.glue.domain.clustered) {
+    inodeLockOnly(op, inode);
+    const attr = attrFromLvb(osb, inode, (f) => spaceOf(osb, f), OCFS2_FL_VISIBLE);
+    if (attr !== undefined) return attr;
+  }
   return attrOf(op.osb, dinodeOf(op, inodeLock(op, inode)));
 }
 

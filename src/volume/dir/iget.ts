@@ -19,8 +19,9 @@ import {
 } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
 import { Corruption, FsError } from "../../lib/fs_error.ts";
+import { spawn } from "../../lib/task.ts";
 import { claimInode } from "../alloc/suballoc.ts";
-import { dinodeOf, type Inode, inodeChanged, inodeLock } from "../inode.ts";
+import { dinodeOf, type Inode, inodeChanged, inodeLock, openLock } from "../inode.ts";
 import type { Op } from "../op.ts";
 import type { Osb } from "../osb.ts";
 import { linksOf, setLinks } from "./attr.ts";
@@ -39,7 +40,7 @@ export interface Locked {
   readonly di: Dinode;
 }
 
-const inUse = (inode: Inode): boolean => inode.nlookup > 0 || inode.open_count > 0 || inode.task_count > 0;
+const inUse = (inode: Inode): boolean => inode.inUse || inode.task_count > 0;
 
 /**
  * The inode that an entry of a locked directory leads to, locked. An inode that we knew under another generation was
@@ -51,6 +52,7 @@ export function iget(op: Op, ino: number, ex = false): Locked {
   let di_bh: Bh;
   try {
     if (!inUse(inode)) inode.generation = 0;
+    openLock(op, inode);
     di_bh = inodeLock(op, inode, ex);
   } finally {
     inode.generation = was;
@@ -66,8 +68,15 @@ export function iget(op: Op, ino: number, ex = false): Locked {
 
 /** The object stands for another file now. Of its locks only the rw lock has the generation in its name. */
 function becomeAnother(op: Op, inode: Inode): void {
-  op.osb.glue.drop(inode.rw_lockres, () => {});
+  const { osb } = op;
+  const rw = inode.rw_lockres;
   inode.rw_lockres = null;
+  if (rw !== null && rw.dl !== null && rw.isFree)
+    osb.ready(() =>
+      spawn(osb.glue.dropTask(rw), (err) => {
+        if (err) osb.journal.abort(err);
+      }),
+    );
   inode.orphaned = false;
 }
 

@@ -7,6 +7,7 @@
  * stays valid; so every step must leave a dinode that says no more than is there.
  */
 import type { Bh } from "../../block/buffer_cache.ts";
+import { PR } from "../../dlmglue/lock_res.ts";
 import { LockSet } from "../../dlmglue/lock_set.ts";
 import { DYN_FEATURES, I_FLAGS, isDir, SYSTEM_INODE } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
@@ -83,7 +84,9 @@ interface WipePlan {
 /** Whether the inode is to be wiped, and by us, now (ocfs2_query_inode_wipe). Keeps others off it if so. */
 function mayWipe(op: Op, inode: Inode): WipePlan | undefined {
   if (inode.nlookup > 0 || inode.open_count > 0) return undefined;
-  // ocfs2_nfs_sync_lock at PR belongs here, once inodes can be found by file handle across the cluster.
+  const { glue } = op.osb;
+  // Nobody looks inodes up by file handle meanwhile (ocfs2_nfs_sync_lock).
+  if (glue.domain.clustered) glue.lock(op.locks, glue.nfs_sync_lockres, PR);
   const { di } = lockInode(op, inode, true);
   if (linksOf(di) !== 0 || (di.i_flags & I_FLAGS.ORPHANED) === 0 || di.i_dtime !== 0) return undefined;
   // The direct write that extends it, or the recovery of that, comes first.
@@ -124,12 +127,11 @@ function removeInode(op: Op, inode: Inode): void {
 /** The cluster forgets the locks of an inode that is no more, once nothing is on its way for them. */
 function* dropLocks(osb: Osb, inode: Inode): Task<void> {
   const { glue } = osb;
-  for (const res of [inode.open_lockres, inode.rw_lockres, inode.meta_lockres]) {
+  for (const res of [inode.open_lockres, inode.meta_lockres, inode.rw_lockres]) {
     if (res === null) continue;
-    while (res.downconverting) yield* wait<void>((cb) => glue.quiet.add(() => cb(null)));
-    // Somebody still asks for it and will be told ESTALE; the lock stays until the inode object goes.
-    if (res.requested !== null || res.wants.length > 0 || res.ex_holders + res.pr_holders > 0) continue;
-    yield* wait<void>((cb) => glue.drop(res, () => cb(null)));
+    while (res.downconverting) yield* wait<void>((cb) => res.changed.add(() => cb(null)));
+    // Somebody still asks for it and will be told ESTALE; the lock stays with the domain.
+    if (res.isFree) yield* glue.dropTask(res);
   }
   inode.open_lockres = inode.rw_lockres = inode.meta_lockres = null;
 }
@@ -239,6 +241,8 @@ export function* recoverOrphans(osb: Osb, slot: number): Task<number> {
         if (yield* wipeInode(osb, inode)) gone++;
       }
     } catch (err) {
+      // Another node has just wiped it.
+      if (err instanceof FsError && err.errno === Errno.ESTALE) continue;
       mlog(ML.ERROR, `orphan ${ino} of slot ${slot}:`, err instanceof Error ? err.message : String(err));
     }
   }

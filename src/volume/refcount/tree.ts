@@ -7,7 +7,7 @@
  * Lock order: the inodes' meta locks, the tree's, then the allocators'.
  */
 import type { Bh, CachingInfo } from "../../block/buffer_cache.ts";
-import { EX, type LockLevel, type LockRes, lockName, NL, PR } from "../../dlmglue/lock_res.ts";
+import { EX, LOCK_TYPES, type LockLevel, type LockRes, lockName, NL, PR } from "../../dlmglue/lock_res.ts";
 import {
   DYN_FEATURES,
   FEATURE_INCOMPAT,
@@ -40,7 +40,7 @@ export class RefcountTree implements CachingInfo {
     this.ci_blkno = blkno;
     this.generation = generation;
     const ops = {
-      letter: "T",
+      ...LOCK_TYPES.refcount,
       downconvert: (res: LockRes, to: LockLevel): Task<void> => downconvert(osb, this, res, to),
     };
     this.lockres = osb.glue.newLockRes(lockName("T", blkno, generation), ops, this);
@@ -85,7 +85,8 @@ export function checkRefcountFeature(osb: Osb): void {
 /** The lock's name needs the tree's generation, which is read without the lock: it stays for the tree's life. */
 function learn(op: Op, blkno: number): RefcountTree {
   const { osb } = op;
-  const bh = op.read({ epoch: 0, ci_blkno: blkno }, blkno, osb.kinds.refcount_block);
+  // Under an owner of its own: whoever has the lock must not take what was read without it for its own.
+  const bh = op.read({ epoch: 0, ci_blkno: -1 }, blkno, osb.kinds.refcount_block);
   const tree = new RefcountTree(osb, blkno, rbOf(op, bh).rf_generation);
   treesOf(osb).set(blkno, tree);
   return tree;
@@ -100,11 +101,9 @@ function forget(osb: Osb, tree: RefcountTree): void {
 
 /** The cluster forgets the lock of a tree that is no more, once nothing is on its way for it. */
 function* dropLock(osb: Osb, res: LockRes): Task<void> {
-  const { glue } = osb;
-  while (res.downconverting) yield* wait<void>((cb) => glue.quiet.add(() => cb(null)));
+  while (res.downconverting) yield* wait<void>((cb) => res.changed.add(() => cb(null)));
   // Somebody still asks for it and will find another tree, or none: the lock stays with the domain.
-  if (res.requested !== null || res.wants.length > 0 || res.ex_holders + res.pr_holders > 0) return;
-  yield* wait<void>((cb) => glue.drop(res, () => cb(null)));
+  if (res.isFree) yield* osb.glue.dropTask(res);
 }
 
 function lockTree(op: Op, tree: RefcountTree): void {

@@ -1,0 +1,230 @@
+/**
+ * Recovery of nodes that died (journal.c: ocfs2_recovery_thread, ocfs2_recover_node, ocfs2_replay_journal,
+ * ocfs2_mark_dead_nodes). Whoever comes first under the super lock replays the dead node's journal; until that is done,
+ * nobody in the cluster may read a block that it could change: locks that cover blocks wait (DlmGlue.recovery_map).
+ *
+ * A slot's journal inode is held at EX by its owner for the whole mount: who gets that lock knows that the owner is dead.
+ * The one who recovers keeps it until the slot's local alloc and truncate log are returned to the bitmap, and only then
+ * gives the slot free. The kernel stamps both clean at once and loses what was in them if it dies in between; here the
+ * next one finds them. Returning them takes the bitmap's lock, whose holders may wait for another recovery: so it happens after the
+ * locks go on.
+ */
+import { EX, NL } from "../dlmglue/lock_res.ts";
+import { LockSet } from "../dlmglue/lock_set.ts";
+import { I_FLAGS, JOURNAL_FLAGS, SYSTEM_INODE } from "../format/disk/index.ts";
+import { Corruption } from "../lib/fs_error.ts";
+import { ML, mlog } from "../lib/masklog.ts";
+import { spawn, type Task, wait } from "../lib/task.ts";
+import { WaitQueue } from "../lib/wait.ts";
+import { allocRecoverSlot } from "./alloc/suballoc.ts";
+import { recoverOrphans } from "./dir/wipe.ts";
+import { dinodeOf, type Inode, readDinode } from "./inode.ts";
+import { replaySlot } from "./mount_journal.ts";
+import type { Osb } from "./osb.ts";
+import { nodeSlot, refreshSlotMap, slotNode, writeSlot } from "./slot_map.ts";
+import { writeBlockInPlace } from "./write_in_place.ts";
+
+/** A slot whose journal was replayed, with the lock on its journal: what is left to do before it is free. */
+export interface ReplayedSlot {
+  readonly slot: number;
+  readonly node: number;
+  readonly locks: LockSet;
+}
+
+/** What is cached of a system file that another node may have written under a lock which is not ours to take. */
+export function forgetSystemInode(inode: Inode): void {
+  inode.epoch++;
+  inode.dropCaches();
+}
+
+/** Takes the volume's super lock at EX: slots, mounts and recoveries one at a time in the cluster (ocfs2_super_lock). */
+export function* superLock(osb: Osb, locks: LockSet): Task<void> {
+  yield* wait(osb.step((op) => osb.glue.lock(op.locks, osb.glue.super_lockres, EX), locks));
+  refreshSlotMap(osb);
+}
+
+/** Tries the lock on a slot's journal (ocfs2_trylock_journal). False: its owner, or who recovers it, lives. */
+export function* tryLockJournal(osb: Osb, slot: number, locks: LockSet): Task<boolean> {
+  const inode = osb.sysfile(SYSTEM_INODE.JOURNAL, slot);
+  const got = yield* wait(osb.step((op) => osb.glue.tryLock(op.locks, osb.glue.metaLock(inode), EX), locks));
+  if (got) forgetSystemInode(inode);
+  return got;
+}
+
+/** Releases a journal's lock and leaves nothing of it in the domain: others try for it to see who lives. */
+export function* dropJournalLock(osb: Osb, slot: number, locks: LockSet): Task<void> {
+  const res = osb.glue.metaLock(osb.sysfile(SYSTEM_INODE.JOURNAL, slot));
+  if (locks.level(res) !== undefined) locks.release(res);
+  if (res.isFree && res.level !== NL) yield* osb.glue.giveUpTask(res);
+}
+
+export function* isJournalDirty(osb: Osb, slot: number): Task<boolean> {
+  return yield* wait(
+    osb.step((op) => {
+      const di = dinodeOf(op, readDinode(op, osb.sysfile(SYSTEM_INODE.JOURNAL, slot)));
+      if ((di.i_flags & I_FLAGS.JOURNAL) === 0) throw new Corruption("journal", { slot, found: "not a journal inode" });
+      return (di.ij_flags & JOURNAL_FLAGS.DIRTY) !== 0;
+    }),
+  );
+}
+
+/**
+ * Sets or clears the journal inode's dirty flag, durably (ocfs2_journal_toggle_dirty). After a replay the recovery generation moves: a
+ * kernel node that was about to replay the same journal sees that it was done.
+ */
+export function* journalToggleDirty(osb: Osb, slot: number, dirty: boolean, replayed: boolean): Task<void> {
+  const bh = yield* wait(
+    osb.step((op) => {
+      const bh = readDinode(op, osb.sysfile(SYSTEM_INODE.JOURNAL, slot));
+      const di = dinodeOf(op, bh);
+      di.ij_flags = dirty ? di.ij_flags | JOURNAL_FLAGS.DIRTY : di.ij_flags & ~JOURNAL_FLAGS.DIRTY;
+      if (replayed) di.ij_recovery_generation = (di.ij_recovery_generation + 1) >>> 0;
+      return bh;
+    }),
+  );
+  yield* writeBlockInPlace(osb, bh);
+}
+
+/**
+ * The part that others wait for, under the super lock: the journal of a slot whose owner is dead is replayed. Undefined when
+ * the owner lives after all, or another node is at it (ocfs2_recover_node, ocfs2_replay_journal).
+ */
+export function* replayDead(osb: Osb, slot: number, node: number): Task<ReplayedSlot | undefined> {
+  const locks = new LockSet({ for_recovery: true });
+  if (!(yield* tryLockJournal(osb, slot, locks))) return undefined;
+  try {
+    if (yield* isJournalDirty(osb, slot)) {
+      mlog(ML.NOTICE, `replaying the journal of node ${node}, slot ${slot}`);
+      yield* replaySlot(osb, slot);
+      yield* journalToggleDirty(osb, slot, false, true);
+    }
+  } catch (err) {
+    yield* dropJournalLock(osb, slot, locks);
+    throw err;
+  }
+  return { slot, node, locks };
+}
+
+/** The rest, beside normal work: what the dead node had set aside returns to the bitmap, its slot is free, its orphans go. */
+export function* finishSlot(osb: Osb, dead: ReplayedSlot): Task<void> {
+  const { slot, node, locks } = dead;
+  for (const type of [SYSTEM_INODE.LOCAL_ALLOC, SYSTEM_INODE.TRUNCATE_LOG]) forgetSystemInode(osb.sysfile(type, slot));
+  try {
+    yield* allocRecoverSlot(osb, slot);
+    yield* wait(osb.journal.flush);
+    const super_locks = new LockSet({ for_recovery: true });
+    try {
+      yield* superLock(osb, super_locks);
+      if ((yield* wait(osb.step((op) => slotNode(op, slot)))) === node) yield* writeSlot(osb, slot, undefined);
+    } finally {
+      super_locks.releaseAll();
+    }
+  } finally {
+    yield* dropJournalLock(osb, slot, locks);
+  }
+  const gone = yield* recoverOrphans(osb, slot);
+  if (gone > 0) mlog(ML.NOTICE, `${gone} orphans of slot ${slot} deleted`);
+}
+
+/** The recovery of one mount: what is to be done, and what is under way. */
+export class Recovery {
+  readonly #osb: Osb;
+  #enabled = false;
+  #running = false;
+  /** Slots that are being finished. */
+  #finishing = 0;
+  readonly #idle = new WaitQueue();
+  /** Nodes whose slots somebody else was recovering when we looked: looked at again when that one dies. */
+  readonly #others = new Set<number>();
+  recovered = 0;
+
+  constructor(osb: Osb) {
+    this.#osb = osb;
+  }
+
+  /** A member of the domain died. Called before any of its locks is granted anew. */
+  nodeDown(node: number): void {
+    const { glue } = this.#osb;
+    mlog(ML.NOTICE, `node ${node} died`);
+    if (!this.#osb.sabotage.has("recovery_wait")) glue.recovery_map.add(node);
+    else this.#others.add(node);
+    this.#start();
+  }
+
+  /** From now on recoveries run: the journal is there. Those that were asked for before begin. */
+  enable(): void {
+    this.#enabled = true;
+    if (this.#osb.glue.recovery_map.size > 0) this.#start();
+  }
+
+  get busy(): boolean {
+    return this.#running || this.#finishing > 0;
+  }
+
+  /** No new recovery begins; answers when those under way have ended (ocfs2_recovery_exit). */
+  *stop(): Task<void> {
+    this.#enabled = false;
+    while (this.busy) yield* wait<void>((cb) => this.#idle.add(() => cb(null)));
+  }
+
+  #start(): void {
+    if (!this.#enabled || this.#running) return;
+    this.#running = true;
+    spawn(this.#thread(), (err) => {
+      this.#running = false;
+      this.#idle.wakeAll();
+      if (err) {
+        // Others may do it: but we do not know what is true on the disk any more.
+        mlog(ML.ERROR, `recovery: ${err instanceof Error ? err.message : String(err)}; unmount the volume`);
+        return;
+      }
+      if (this.#osb.glue.recovery_map.size > 0) this.#start();
+    });
+  }
+
+  *#thread(): Task<void> {
+    const osb = this.#osb;
+    const { recovery_map, recovery_done } = osb.glue;
+    const locks = new LockSet({ for_recovery: true });
+    try {
+      yield* superLock(osb, locks);
+      do {
+        const nodes = [...new Set([...recovery_map, ...this.#others])];
+        this.#others.clear();
+        for (const node of nodes) {
+          yield* this.#recoverNode(node);
+          recovery_map.delete(node);
+        }
+      } while (recovery_map.size > 0);
+      recovery_done.wakeAll();
+    } finally {
+      locks.releaseAll();
+    }
+  }
+
+  *#recoverNode(node: number): Task<void> {
+    const osb = this.#osb;
+    const slot = yield* wait(osb.step((op) => nodeSlot(op, node)));
+    if (slot === undefined || slot === osb.slot_num) return;
+    const dead = yield* replayDead(osb, slot, node);
+    if (dead === undefined) {
+      this.#others.add(node);
+      return;
+    }
+    this.recovered++;
+    this.finish(dead);
+  }
+
+  /** Starts the second part of a slot's recovery. */
+  finish(dead: ReplayedSlot): void {
+    const osb = this.#osb;
+    this.#finishing++;
+    osb.ready(() =>
+      spawn(finishSlot(osb, dead), (err) => {
+        if (err) mlog(ML.ERROR, `recovery of slot ${dead.slot}:`, err instanceof Error ? err.message : String(err));
+        this.#finishing--;
+        this.#idle.wakeAll();
+      }),
+    );
+  }
+}
