@@ -120,7 +120,8 @@ export class DlmGlue {
       res.hold(locks, level);
       return;
     }
-    assert(!res.freeing, `${res.name} is asked for while it is dropped`);
+    // What it covers went; who finds it again all the same asks for it anew.
+    if (res.freeing) waitOn(res.changed);
     locks.want(res);
     if (!res.wants.some((w) => w.locks === locks)) res.wants.push({ locks, level, trylock: false });
     this.#request(res);
@@ -145,7 +146,8 @@ export class DlmGlue {
       res.hold(locks, level);
       return true;
     }
-    assert(!res.freeing, `${res.name} is asked for while it is dropped`);
+    // What it covers went; who finds it again all the same asks for it anew.
+    if (res.freeing) waitOn(res.changed);
     locks.want(res);
     if (!res.wants.some((w) => w.locks === locks)) res.wants.push({ locks, level, trylock: true });
     this.#request(res);

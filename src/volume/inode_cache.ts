@@ -2,6 +2,7 @@
  * The inodes that this node knows, by block number (ocfs2_iget). An inode that nobody uses any more stays until `trim`:
  * its locks and blocks are worth keeping.
  */
+import { spawn, type Task } from "../lib/task.ts";
 import { Inode } from "./inode.ts";
 import type { Osb } from "./osb.ts";
 
@@ -61,14 +62,17 @@ export class InodeCache {
   }
 
   #forget(inode: Inode): void {
+    this.#inodes.delete(inode.ino);
     const { glue } = this.#osb;
-    if (glue.domain.clustered) {
-      // Its locks go back to the cluster, and with them the right to what is cached.
-      for (const res of [inode.meta_lockres, inode.rw_lockres, inode.open_lockres])
-        if (res !== null && res.dl !== null) return;
+    if (!glue.domain.clustered) return;
+    // Its locks go back to the cluster, and with them the right to what is cached: in the order of ocfs2_clear_inode.
+    function* drop(): Task<void> {
+      for (const res of [inode.open_lockres, inode.meta_lockres, inode.rw_lockres]) yield* glue.dropTask(res);
       inode.epoch++;
     }
-    this.#inodes.delete(inode.ino);
+    spawn(drop(), (err) => {
+      if (err) this.#osb.journal.abort(err);
+    });
   }
 
   get size(): number {

@@ -11,7 +11,7 @@ import { type Task, wait } from "../../lib/task.ts";
 import { claimClusters } from "../alloc/suballoc.ts";
 import { getClusters, voidExtentMap } from "../extents/extent_map.ts";
 import { dinodeExtentTree, insertExtent } from "../extents/extent_tree.ts";
-import { dinodeOf, type Inode, inodeChanged, inodeExclusive, inodeLock, inodeRelease } from "../inode.ts";
+import { dinodeOf, type Inode, inodeChanged, inodeExclusive, inodeLock, inodeRelease, rwLock } from "../inode.ts";
 import type { Op } from "../op.ts";
 import type { Osb } from "../osb.ts";
 import { checkChangeable, inlineRoom, isInline, maxFileBytes, touch, waitIoIdle } from "./file_io.ts";
@@ -72,6 +72,7 @@ function* allocate(
   const end = offset + len;
   const inline = yield* wait(
     osb.step((op) => {
+      rwLock(op, inode, true);
       const bh = inodeLock(op, inode, true);
       const di = dinodeOf(op, bh);
       checkChangeable(inode, di);
@@ -102,6 +103,7 @@ function* allocate(
   }
   yield* wait(
     osb.step((op) => {
+      rwLock(op, inode, true);
       const bh = inodeLock(op, inode, true);
       op.modify(bh);
       const di = dinodeOf(op, bh);
@@ -120,6 +122,7 @@ function* punch(osb: Osb, inode: Inode, offset: number, len: number, locks: Lock
   const cs = osb.geo.clustersize;
   const end = yield* wait(
     osb.step((op) => {
+      rwLock(op, inode, true);
       const bh = inodeLock(op, inode, true);
       const di = dinodeOf(op, bh);
       checkChangeable(inode, di);
@@ -154,6 +157,7 @@ function* punch(osb: Osb, inode: Inode, offset: number, len: number, locks: Lock
       const to = Math.min(b, at + ZERO_STEP_BYTES);
       yield* wait(
         osb.step((op) => {
+          rwLock(op, inode, true);
           const bh = inodeLock(op, inode, true);
           op.modify(bh);
           zeroRange(op, inode, bh, from, to);

@@ -13,7 +13,7 @@ import { type Task, wait } from "../../lib/task.ts";
 import { freeClusters } from "../alloc/suballoc.ts";
 import { getClusters, voidExtentMap } from "../extents/extent_map.ts";
 import { dinodeExtentTree, removeExtent } from "../extents/extent_tree.ts";
-import { dinodeOf, type Inode, inodeChanged, inodeExclusive, inodeLock, inodeRelease } from "../inode.ts";
+import { dinodeOf, type Inode, inodeChanged, inodeExclusive, inodeLock, inodeRelease, rwLock } from "../inode.ts";
 import type { Op } from "../op.ts";
 import type { Osb } from "../osb.ts";
 import {
@@ -98,6 +98,7 @@ export function* removeClusters(osb: Osb, inode: Inode, cpos: number, end: numbe
 
 /** One operation of growing a file; true when what is left fits one more. A file that may have no holes is then as long as wanted. */
 function growStep(op: Op, inode: Inode, new_size: number): boolean {
+  rwLock(op, inode, true);
   const bh = inodeLock(op, inode, true);
   const di = dinodeOf(op, bh);
   checkChangeable(inode, di);
@@ -127,6 +128,7 @@ export function* truncateTask(
   try {
     const first = yield* wait(
       osb.step((op) => {
+        rwLock(op, inode, true);
         const bh = inodeLock(op, inode, true);
         const di = dinodeOf(op, bh);
         checkChangeable(inode, di);

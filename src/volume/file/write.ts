@@ -23,7 +23,7 @@ import { waitOn } from "../../lib/wait.ts";
 import { claimClusters } from "../alloc/suballoc.ts";
 import { getClusters, voidExtentMap } from "../extents/extent_map.ts";
 import { changeExtentFlag, dinodeExtentTree, insertExtent } from "../extents/extent_tree.ts";
-import { dinodeOf, type Inode, inodeChanged, inodeLock } from "../inode.ts";
+import { dinodeOf, type Inode, inodeChanged, inodeLock, rwLock } from "../inode.ts";
 import type { Op } from "../op.ts";
 import type { Osb } from "../osb.ts";
 import {
@@ -292,6 +292,8 @@ function planWrite(
   len: number,
 ): { plan: WritePlan; pos: number } {
   const { osb } = op;
+  // Direct writes that change no size may pass each other where the mount says so.
+  rwLock(op, inode, req.direct !== true || req.append === true || osb.options.coherency === "full");
   const bh = inodeLock(op, inode, true);
   if (inode.alloc_ios > 0 && !(req.direct ?? false)) waitOn(inode.io_idle);
   const di = dinodeOf(op, bh);

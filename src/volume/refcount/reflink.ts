@@ -30,7 +30,7 @@ import { orphanAdd, orphanDelete } from "../dir/orphan.ts";
 import { wipeInode } from "../dir/wipe.ts";
 import { getClusters } from "../extents/extent_map.ts";
 import { inlineRoom, isInline, waitIoIdle } from "../file/file_io.ts";
-import { type Inode, inodeChanged, inodeExclusive, inodeRelease } from "../inode.ts";
+import { type Inode, inodeChanged, inodeExclusive, inodeRelease, rwLock } from "../inode.ts";
 import type { Op } from "../op.ts";
 import type { Osb } from "../osb.ts";
 import { boundedRun } from "./counts.ts";
@@ -164,6 +164,7 @@ function* fill(osb: Osb, src: Inode, dst: Inode, preserve: boolean): Task<void> 
   const locks = new LockSet();
   try {
     const check = (op: Op): void => {
+      rwLock(op, src, true);
       checkSource(src, lockInode(op, src, true).di);
       inodeExclusive(src, locks);
       waitIoIdle(src);
