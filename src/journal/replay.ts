@@ -77,12 +77,12 @@ function readTags(arena: Arena, log: Log, addr: number): Tag[] | undefined {
 
 const WINDOW_BYTES = 1 << 20;
 
-/** Memory for replays, one at a time in an arena: a node that lives long recovers others many times. */
-const scratches = new WeakMap<Arena, number>();
+/** Memory for replays, one at a time on a device: a node that lives long recovers others many times. */
+const scratches = new WeakMap<BlockDevice, number>();
 
-function scratchOf(arena: Arena): number {
-  let addr = scratches.get(arena);
-  if (addr === undefined) scratches.set(arena, (addr = arena.alloc(WINDOW_BYTES + 4096, 4096)));
+function scratchOf(arena: Arena, dev: BlockDevice): number {
+  let addr = scratches.get(dev);
+  if (addr === undefined) scratches.set(dev, (addr = arena.alloc(WINDOW_BYTES + 4096, 4096)));
   return addr;
 }
 
@@ -92,7 +92,7 @@ export function* replay(arena: Arena, dev: BlockDevice, log: Log, volume_blocks:
   const start = sb.s_start;
   const first_sequence = sb.s_sequence;
   if (start === 0) return { transactions: 0, blocks: 0, revoked: 0, next_sequence: (first_sequence + 1) >>> 0 };
-  const scratch = scratchOf(arena);
+  const scratch = scratchOf(arena, dev);
   const window = new Window(log, scratch, WINDOW_BYTES);
   const bytes = log.blocksize;
   const dv = arena.dv;

@@ -169,8 +169,17 @@ export class SimNode {
 /** Longer than anything that works takes in virtual time. */
 const STANDSTILL_MS = 900_000;
 const ARENA_MIB = 40;
-/** Arenas are large; those of nodes that are gone serve the next ones. */
-const spare_arenas: { arena: Arena }[] = [];
+/** Arenas are large and are not given back at once: those of clusters that are gone serve the next ones. */
+const spare_arenas: Arena[] = [];
+
+function takeArena(): Arena {
+  const arena = spare_arenas.pop();
+  if (arena === undefined) return createArena(ARENA_MIB);
+  const used = arena as unknown as { next: number };
+  arena.u8.fill(0, arena.heapBase, used.next);
+  used.next = arena.heapBase;
+  return arena;
+}
 
 export class SimCluster {
   readonly clock = new SimClock();
@@ -181,6 +190,7 @@ export class SimCluster {
   readonly options: ClusterOptions;
   events = 0;
   #hash = 0x811c9dc5;
+  readonly #arenas: Arena[] = [];
   /** What went wrong outside of any operation. */
   readonly failures: string[] = [];
   /** Last events, for a report. */
@@ -229,7 +239,8 @@ export class SimCluster {
   }
 
   startMount(num: number, options: Partial<MountOptions>, done: (err: unknown, node?: SimNode) => void): SimNode {
-    const { arena } = spare_arenas.pop() ?? { arena: createArena(ARENA_MIB) };
+    const arena = takeArena();
+    this.#arenas.push(arena);
     const seed = this.random.u32();
     const dev = new SharedDevice(arena, this.disk, this.clock, seededRandom(seed), this.options.io_ms ?? 4);
     const domain = this.dlm.join(num);
@@ -373,6 +384,11 @@ export class SimCluster {
     const { osb } = node;
     if (osb.journal?.aborted) throw new Error(`node ${node.num}: journal aborted: ${String(osb.journal.aborted)}`);
     if (osb.readonly_reason !== null) throw new Error(`node ${node.num} is read-only: ${osb.readonly_reason}`);
+  }
+
+  /** The cluster is not used any more: its memory serves the next one. */
+  dispose(): void {
+    spare_arenas.push(...this.#arenas.splice(0));
   }
 
   /** What waits for what. */

@@ -1,0 +1,287 @@
+/**
+ * The model of the simulation: one tree of names with the bytes of its files, which every node must see alike after each
+ * operation, whichever node did it. Operations run one at a time, each on some node, beside the noise of others.
+ */
+import { Errno, errnoName } from "../../src/lib/errno.ts";
+import { FsError } from "../../src/lib/fs_error.ts";
+import { wait } from "../../src/lib/task.ts";
+import { readFile, setattr, writeFile } from "../../src/vfs/file.ts";
+import * as ns from "../../src/vfs/namespace.ts";
+import { openDir } from "../../src/volume/dir/dir.ts";
+import { lockDir } from "../../src/volume/dir/iget.ts";
+import { nameOf, nameText } from "../../src/volume/dir/name.ts";
+import { readAll } from "../../src/volume/dir/readdir.ts";
+import type { Op } from "../../src/volume/op.ts";
+import type { Osb } from "../../src/volume/osb.ts";
+import type { SimCluster, SimNode } from "../support/cluster.ts";
+
+export const CRED = { uid: 0, gid: 0, umask: 0o22 };
+const MAX_FILE = 40_000;
+
+export interface Item {
+  readonly ino: number;
+  readonly is_dir: boolean;
+  nlink: number;
+  parent: Item | null;
+  readonly entries: Map<string, Item>;
+  data: Uint8Array;
+}
+
+const newItem = (ino: number, is_dir: boolean, parent: Item | null): Item => ({
+  ino,
+  is_dir,
+  nlink: is_dir ? 2 : 1,
+  parent,
+  entries: new Map(),
+  data: new Uint8Array(0),
+});
+
+const holds = (item: Item, below: Item): boolean => {
+  for (let at: Item | null = below; at !== null; at = at.parent) if (at === item) return true;
+  return false;
+};
+
+/** Errors that say what the model says. Everything else is thrown on. */
+function expectError(err: unknown, allowed: readonly number[], what: string): void {
+  if (!(err instanceof FsError)) throw err;
+  if (!allowed.includes(err.errno))
+    throw new Error(`${what}: ${err.message}, where the model allows [${allowed.map(errnoName).join(" ")}]`);
+}
+
+/** Memory of a node that a request reads into or writes from: behind what operations keep for themselves. */
+const buffers = new WeakMap<Osb, number>();
+export function bufferOf(osb: Osb): number {
+  let addr = buffers.get(osb);
+  if (addr === undefined) buffers.set(osb, (addr = osb.arena.alloc(1 << 18, 4096)));
+  return addr;
+}
+
+export class Model {
+  readonly c: SimCluster;
+  readonly root: Item;
+  readonly dirs: Item[];
+  readonly files: Item[] = [];
+  ops = 0;
+  /** Operations that did what they should, and failed as they should. */
+  made = 0;
+
+  /** `top`: the directory that is the model's alone. */
+  constructor(c: SimCluster, node: SimNode, name: string) {
+    this.c = c;
+    const { ino } = c.op(node, (op) => ns.mkdir(op, node.osb.geo.root_blkno, nameOf(name), 0o755, CRED));
+    this.root = newItem(ino, true, null);
+    this.dirs = [this.root];
+  }
+
+  #below(n: number): number {
+    return this.c.below(n);
+  }
+
+  #dir(): Item {
+    return this.dirs[this.#below(this.dirs.length)]!;
+  }
+
+  #name(): string {
+    return `n${this.#below(14)}`;
+  }
+
+  /** Runs an operation; undefined when it failed as the model says it must. */
+  #try<T>(node: SimNode, what: string, allowed: readonly number[], fn: (op: Op) => T): T | undefined {
+    this.ops++;
+    let value: T;
+    try {
+      value = this.c.op(node, fn);
+    } catch (err) {
+      expectError(err, allowed, `node ${node.num}: ${what}`);
+      return undefined;
+    }
+    if (allowed.length > 0)
+      throw new Error(`node ${node.num}: ${what} succeeded, the model says ${allowed.map(errnoName)}`);
+    this.made++;
+    return value;
+  }
+
+  /** One operation on `node`. */
+  step(node: SimNode): void {
+    const kind = this.#below(20);
+    if (kind < 4) this.#make(node);
+    else if (kind < 6) this.#remove(node);
+    else if (kind < 7) this.#link(node);
+    else if (kind < 10) this.#rename(node);
+    else if (this.files.length > 0) {
+      const file = this.files[this.#below(this.files.length)]!;
+      if (kind < 14) this.#write(node, file);
+      else if (kind < 15) this.#truncate(node, file);
+      else if (kind < 18) this.checkFile(node, file);
+      else this.checkAttr(node, file);
+    }
+  }
+
+  #make(node: SimNode): void {
+    const dir = this.#dir();
+    const name = this.#name();
+    const as_dir = this.dirs.length < 4 || this.#below(4) === 0;
+    const attr = this.#try(node, `create ${name}`, dir.entries.has(name) ? [Errno.EEXIST] : [], (op) =>
+      as_dir ? ns.mkdir(op, dir.ino, nameOf(name), 0o755, CRED) : ns.create(op, dir.ino, nameOf(name), 0o644, CRED),
+    );
+    if (attr === undefined) return;
+    const item = newItem(attr.ino, as_dir, as_dir ? dir : null);
+    dir.entries.set(name, item);
+    if (as_dir) {
+      dir.nlink++;
+      this.dirs.push(item);
+    } else this.files.push(item);
+  }
+
+  #drop(item: Item): void {
+    item.nlink = item.is_dir ? 0 : item.nlink - 1;
+    if (item.is_dir) this.dirs.splice(this.dirs.indexOf(item), 1);
+    else if (item.nlink === 0) this.files.splice(this.files.indexOf(item), 1);
+  }
+
+  #remove(node: SimNode): void {
+    const dir = this.#dir();
+    const name = this.#name();
+    const item = dir.entries.get(name);
+    const allowed: number[] = [];
+    if (item === undefined) allowed.push(Errno.ENOENT);
+    else if (item.is_dir && item.entries.size > 0) allowed.push(Errno.ENOTEMPTY);
+    const gone = this.#try(node, `remove ${name}`, allowed, (op) =>
+      item?.is_dir === true ? ns.rmdir(op, dir.ino, nameOf(name)) : ns.unlink(op, dir.ino, nameOf(name)),
+    );
+    if (gone === undefined || item === undefined) return;
+    dir.entries.delete(name);
+    if (item.is_dir) dir.nlink--;
+    this.#drop(item);
+  }
+
+  #link(node: SimNode): void {
+    if (this.files.length === 0) return;
+    const file = this.files[this.#below(this.files.length)]!;
+    const dir = this.#dir();
+    const name = this.#name();
+    const allowed = dir.entries.has(name) ? [Errno.EEXIST] : [];
+    if (this.#try(node, `link ${name}`, allowed, (op) => ns.link(op, file.ino, dir.ino, nameOf(name))) === undefined)
+      return;
+    dir.entries.set(name, file);
+    file.nlink++;
+  }
+
+  #rename(node: SimNode): void {
+    const [from, to] = [this.#dir(), this.#dir()];
+    const [a, b] = [this.#name(), this.#name()];
+    const src = from.entries.get(a);
+    const dst = to.entries.get(b);
+    const allowed: number[] = [];
+    if (src === undefined) allowed.push(Errno.ENOENT);
+    else {
+      if (src.is_dir && holds(src, to)) allowed.push(Errno.EINVAL);
+      if (dst !== undefined && dst !== src) {
+        if (src.is_dir && !dst.is_dir) allowed.push(Errno.ENOTDIR);
+        if (!src.is_dir && dst.is_dir) allowed.push(Errno.EISDIR);
+        if (dst.is_dir && dst.entries.size > 0) allowed.push(Errno.ENOTEMPTY);
+      }
+    }
+    const before = this.made;
+    this.#try(node, `rename ${a} ${b}`, allowed, (op) => ns.rename(op, from.ino, nameOf(a), to.ino, nameOf(b)) ?? true);
+    if (this.made === before || src === undefined || src === dst) return;
+    from.entries.delete(a);
+    to.entries.set(b, src);
+    if (dst !== undefined) {
+      if (dst.is_dir) to.nlink--;
+      this.#drop(dst);
+    }
+    if (src.is_dir) {
+      from.nlink--;
+      to.nlink++;
+      src.parent = to;
+    }
+  }
+
+  #write(node: SimNode, file: Item): void {
+    const { osb } = node;
+    const direct = this.#below(4) === 0;
+    const offset = direct ? 4096 * this.#below(6) : this.#below(24_000);
+    const len = direct ? 4096 * (1 + this.#below(3)) : 1 + this.#below(9000);
+    const addr = bufferOf(osb);
+    const fill = 1 + this.#below(255);
+    osb.arena.u8.fill(fill, addr, addr + len);
+    this.ops++;
+    const inode = osb.inodes.get(file.ino);
+    const n = this.c.task(
+      node,
+      wait<number>((cb) => writeFile(osb, inode, { offset, len, addr, direct }, cb)),
+    );
+    if (n !== len) throw new Error(`node ${node.num}: a write of ${len} bytes wrote ${n}`);
+    if (offset + len > file.data.length) {
+      const longer = new Uint8Array(offset + len);
+      longer.set(file.data);
+      file.data = longer;
+    }
+    file.data.fill(fill, offset, offset + len);
+    this.made++;
+  }
+
+  #truncate(node: SimNode, file: Item): void {
+    const size = this.#below(MAX_FILE);
+    const { osb } = node;
+    this.ops++;
+    this.c.task(
+      node,
+      wait((cb) => setattr(osb, osb.inodes.get(file.ino), { size }, cb)),
+    );
+    const data = new Uint8Array(size);
+    data.set(file.data.subarray(0, size));
+    file.data = data;
+    this.made++;
+  }
+
+  // What is seen -------------------------------------------------------------------------------------------------------
+  checkAttr(node: SimNode, item: Item): void {
+    const attr = this.c.op(node, (op) => ns.getattr(op, item.ino));
+    if (attr.nlink !== item.nlink || (!item.is_dir && attr.size !== item.data.length))
+      throw new Error(
+        `node ${node.num}: inode ${item.ino} has ${attr.nlink} links, ${attr.size} bytes; the model ${item.nlink}, ${item.data.length}`,
+      );
+  }
+
+  checkFile(node: SimNode, file: Item): void {
+    const { osb } = node;
+    const addr = bufferOf(osb);
+    const len = 1 << 16;
+    osb.arena.u8.fill(0xee, addr, addr + len);
+    const inode = osb.inodes.get(file.ino);
+    const n = this.c.task(
+      node,
+      wait<number>((cb) => readFile(osb, inode, { offset: 0, len, addr }, cb)),
+    );
+    if (n !== file.data.length)
+      throw new Error(`node ${node.num}: file ${file.ino} has ${n} bytes, the model ${file.data.length}`);
+    const got = osb.arena.u8.subarray(addr, addr + n);
+    for (let i = 0; i < n; i++)
+      if (got[i] !== file.data[i])
+        throw new Error(`node ${node.num}: file ${file.ino} has ${got[i]} at ${i} of ${n}, the model ${file.data[i]}`);
+  }
+
+  /** The whole tree as `node` sees it. */
+  check(node: SimNode): void {
+    const { osb } = node;
+    for (const dir of this.dirs) {
+      const listed = this.c.op(node, (op) => {
+        const d = lockDir(op, osb.inodes.get(dir.ino));
+        return readAll(openDir(op, d.inode, d.di_bh)).map((r): [string, number] => [nameText(r.name), r.ino]);
+      });
+      const names = listed.filter(([n]) => n !== "." && n !== "..").sort();
+      const want = [...dir.entries].map(([n, item]): [string, number] => [n, item.ino]).sort();
+      if (JSON.stringify(names) !== JSON.stringify(want))
+        throw new Error(
+          `node ${node.num}: directory ${dir.ino} has ${JSON.stringify(names)}, the model ${JSON.stringify(want)}`,
+        );
+      this.checkAttr(node, dir);
+    }
+    for (const file of this.files) {
+      this.checkFile(node, file);
+      this.checkAttr(node, file);
+    }
+  }
+}

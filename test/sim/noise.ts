@@ -1,0 +1,222 @@
+/**
+ * What goes on beside the model: on every node several operations at a time, on the same few names. Nobody says what their
+ * results must be, but every answer must be one that a file system gives, every page that is read belongs to its
+ * file, records that were appended are whole, and at the end the volume is sound.
+ */
+import { FsError } from "../../src/lib/fs_error.ts";
+import { asThunk, type Callback, type Task, type Thunk, wait } from "../../src/lib/task.ts";
+import { fsync, readFile, setattr, writeFile } from "../../src/vfs/file.ts";
+import * as ns from "../../src/vfs/namespace.ts";
+import { nameOf } from "../../src/volume/dir/name.ts";
+import type { Inode } from "../../src/volume/inode.ts";
+import type { Op } from "../../src/volume/op.ts";
+import type { SimCluster, SimNode } from "../support/cluster.ts";
+import { CRED } from "./model.ts";
+
+const EXPECTED = /^(EEXIST|ENOENT|EISDIR|ENOTDIR|ENOTEMPTY|EINVAL|ESTALE|EPERM)$/;
+const PAGE = 4096;
+const SLOT_BYTES = 8 * PAGE;
+const SLOTS = 12;
+export const RECORD_BYTES = 64;
+
+interface NodeNoise {
+  readonly buffer: number;
+  readonly free: number[];
+  running: number;
+  records: number;
+}
+
+export class Noise {
+  readonly #c: SimCluster;
+  readonly #of = new Map<SimNode, NodeNoise>();
+  readonly #dirs: number[] = [];
+  #log = 0;
+  /** Records whose append was answered, by the node that appended them. */
+  readonly appended: { readonly node: SimNode; readonly record: string }[] = [];
+  readonly answers = new Map<string, number>();
+  problem: string | null = null;
+
+  constructor(c: SimCluster, node: SimNode) {
+    this.#c = c;
+    const root = node.osb.geo.root_blkno;
+    for (let i = 0; i < 3; i++)
+      this.#dirs.push(
+        c.op(node, (op) => ns.mkdir(op, i === 2 ? this.#dirs[0]! : root, nameOf(`noise${i}`), 0o755, CRED)).ino,
+      );
+    this.#log = c.op(node, (op) => ns.create(op, root, nameOf("log"), 0o644, CRED)).ino;
+  }
+
+  #noiseOf(node: SimNode): NodeNoise {
+    let n = this.#of.get(node);
+    if (n === undefined) {
+      const buffer = node.osb.arena.alloc(SLOTS * SLOT_BYTES, PAGE);
+      n = { buffer, free: Array.from({ length: SLOTS }, (_, i) => buffer + i * SLOT_BYTES), running: 0, records: 0 };
+      this.#of.set(node, n);
+    }
+    return n;
+  }
+
+  running(node: SimNode): number {
+    return this.#of.get(node)?.running ?? 0;
+  }
+
+  get busy(): boolean {
+    return [...this.#of].some(([node, n]) => node.alive && n.running > 0);
+  }
+
+  #below(n: number): number {
+    return this.#c.below(n);
+  }
+
+  /** Starts one operation on `node`, unless enough are under way there. */
+  start(node: SimNode): void {
+    const noise = this.#noiseOf(node);
+    const addr = noise.free.pop();
+    if (addr === undefined) return;
+    noise.running++;
+    this.#pick(
+      node,
+      noise,
+      addr,
+    )((err) => {
+      noise.running--;
+      noise.free.push(addr);
+      if (!err) return this.#answer("ok");
+      if (err instanceof FsError && EXPECTED.test(err.code)) return this.#answer(err.code);
+      this.problem ??= `node ${node.num}: ${err instanceof Error ? (err.stack ?? err.message) : String(err)}`;
+    });
+  }
+
+  #answer(what: string): void {
+    this.answers.set(what, (this.answers.get(what) ?? 0) + 1);
+  }
+
+  #pick(node: SimNode, noise: NodeNoise, addr: number): Thunk<unknown> {
+    const { osb } = node;
+    const any = (): number => this.#dirs[this.#below(this.#dirs.length)]!;
+    const [d1, d2] = [any(), any()];
+    const [n1, n2] = [nameOf(`x${this.#below(10)}`), nameOf(`x${this.#below(10)}`)];
+    const kind = this.#below(20);
+    const run = <T>(fn: (op: Op) => T): Thunk<T> => osb.step(fn);
+    if (kind < 4) return run((op) => ns.create(op, d1, n1, 0o644, CRED));
+    if (kind < 5) return run((op) => ns.mkdir(op, d1, n1, 0o755, CRED));
+    if (kind < 7) return run((op) => ns.unlink(op, d1, n1));
+    if (kind < 8) return run((op) => ns.rmdir(op, d1, n1));
+    if (kind < 10) return run((op) => ns.rename(op, d1, n1, d2, n2, this.#flags()));
+    if (kind < 12) return this.#append(node, noise, addr);
+    if (kind < 16) return this.#use(node, d1, n1, (inode) => this.#write(node, inode, addr));
+    if (kind < 18) return this.#use(node, d1, n1, (inode) => this.#read(node, inode, addr));
+    if (kind < 19)
+      return this.#use(
+        node,
+        d1,
+        n1,
+        (inode) => (cb) => setattr(osb, inode, { size: this.#below(30_000) }, cb as Callback<unknown>),
+      );
+    return this.#use(node, d1, n1, (inode) => (cb) => fsync(osb, inode, false, cb as Callback<unknown>));
+  }
+
+  #flag_turn = 0;
+  #flags(): number {
+    return this.#flag_turn++ % 5 === 0 ? ns.RENAME_EXCHANGE : 0;
+  }
+
+  /** Looks a file up and uses it as a program that has it open. */
+  #use(node: SimNode, dir: number, name: Uint8Array, fn: (inode: Inode) => Thunk<unknown>): Thunk<unknown> {
+    const { osb } = node;
+    function* open(): Task<void> {
+      const inode = yield* wait(
+        osb.step((op): Inode | undefined => {
+          const attr = ns.lookup(op, dir, name);
+          if (attr === undefined || (attr.mode & 0o170000) !== 0o100000) return undefined;
+          const inode = osb.inodes.get(attr.ino);
+          op.onSuccess(() => {
+            inode.open_count++;
+          });
+          return inode;
+        }),
+      );
+      if (inode === undefined) return;
+      try {
+        yield* wait(fn(inode));
+      } finally {
+        inode.open_count--;
+        ns.reap(osb, inode);
+      }
+    }
+    return asThunk(open);
+  }
+
+  /** Whole pages, each with the number of its file. */
+  #write(node: SimNode, inode: Inode, addr: number): Thunk<unknown> {
+    const { osb } = node;
+    const pages = 1 + this.#below(3);
+    const offset = PAGE * this.#below(6);
+    const direct = this.#below(3) === 0;
+    for (let at = addr; at < addr + pages * PAGE; at += 8) {
+      osb.arena.dv.setUint32(at, inode.ino, true);
+      osb.arena.dv.setUint32(at + 4, 0x5a5a5a5a, true);
+    }
+    return (cb) => writeFile(osb, inode, { offset, len: pages * PAGE, addr, direct }, cb);
+  }
+
+  /** Every page is its file's, or zero from some point on (truncated and grown). */
+  #read(node: SimNode, inode: Inode, addr: number): Thunk<unknown> {
+    const { osb } = node;
+    const offset = PAGE * this.#below(6);
+    const len = PAGE * (1 + this.#below(3));
+    const { dv } = osb.arena;
+    return (cb) =>
+      readFile(osb, inode, { offset, len, addr }, (err, n) => {
+        if (!err)
+          for (let at = addr; at + 8 <= addr + n!; at += 8) {
+            const [a, b] = [dv.getUint32(at, true), dv.getUint32(at + 4, true)];
+            if (!(a === inode.ino && b === 0x5a5a5a5a) && !(a === 0 && b === 0)) {
+              this.problem ??= `node ${node.num}: file ${inode.ino} has ${a.toString(16)} ${b.toString(16)} at ${offset + at - addr}`;
+              break;
+            }
+          }
+        cb(err, n);
+      });
+  }
+
+  /** A record at the end of a file to which all nodes append. */
+  #append(node: SimNode, noise: NodeNoise, addr: number): Thunk<unknown> {
+    const { osb } = node;
+    const record =
+      `${node.num}.${osb.slot_num}.${this.appended.length}.${noise.records++}`.padEnd(RECORD_BYTES - 1, "-") + "\n";
+    osb.arena.u8.set(Buffer.from(record), addr);
+    return (cb) =>
+      writeFile(osb, osb.inodes.get(this.#log), { offset: 0, len: RECORD_BYTES, addr, append: true }, (err, n) => {
+        if (!err) this.appended.push({ node, record });
+        cb(err, n);
+      });
+  }
+
+  /** The log has whole records, none twice, and each node's that has lived to the end. */
+  *checkLog(node: SimNode, survived: (node: SimNode) => boolean): Task<void> {
+    const { osb } = node;
+    const { buffer } = this.#noiseOf(node);
+    const inode = osb.inodes.get(this.#log);
+    const { size } = yield* wait(osb.step((op) => ns.getattr(op, this.#log)));
+    let text = "";
+    while (text.length < size) {
+      const offset = text.length;
+      const n = yield* wait<number>((cb) =>
+        readFile(osb, inode, { offset, len: SLOTS * SLOT_BYTES, addr: buffer }, cb),
+      );
+      text += Buffer.from(osb.arena.u8.slice(buffer, buffer + n)).toString("latin1");
+    }
+    const found = new Set<string>();
+    for (let at = 0; at < text.length; at += RECORD_BYTES) {
+      const record = text.slice(at, at + RECORD_BYTES);
+      if (!/^[\d.]+-+\n$/.test(record))
+        throw new Error(`node ${node.num}: no record in the log at ${at}: ${JSON.stringify(record)}`);
+      if (found.has(record)) throw new Error(`node ${node.num}: a record twice in the log: ${record.trim()}`);
+      found.add(record);
+    }
+    for (const { node: by, record } of this.appended)
+      if (survived(by) && !found.has(record))
+        throw new Error(`node ${node.num}: the log has lost ${record.trim()} of node ${by.num}`);
+  }
+}
