@@ -41,10 +41,10 @@ export interface OpenedDevice {
 }
 
 /**
- * Opens `path` for a volume and locks it against a second mount on this machine. FsError: EBUSY when somebody else has it,
- * EINVAL for what is neither a file nor a block device, else what open(2) says.
+ * Opens `path` for a volume and locks it against a second mount on this machine; `shared`: only against one that is not of the
+ * cluster. FsError: EBUSY when somebody else has it, EINVAL for what is neither a file nor a block device, else what open(2) says.
  */
-export function openDevice(path: string, readonly: boolean): OpenedDevice {
+export function openDevice(path: string, readonly: boolean, shared = false): OpenedDevice {
   const mode = readonly ? O.RDONLY : O.RDWR;
   let direct = true;
   let fd = openFile(path, mode | O.DIRECT, 0);
@@ -58,7 +58,7 @@ export function openDevice(path: string, readonly: boolean): OpenedDevice {
     const is_block_device = type === S_IFBLK;
     if (!is_block_device && type !== S_IFREG)
       throw new FsError(Errno.EINVAL, "device.open", { device: path, found: "neither a file nor a block device" });
-    if (is_block_device && !readonly) {
+    if (is_block_device && !readonly && !shared) {
       // Root may open a read-only device for writing; it is the writes that fail then.
       if (blkReadonly(fd) === 1) throw new FsError(Errno.EROFS, "device.open", { device: path });
       // O_EXCL on a block device: refused while the kernel has it mounted or another node of ours holds it.
@@ -67,7 +67,7 @@ export function openDevice(path: string, readonly: boolean): OpenedDevice {
       closeFd(fd);
       fd = exclusive;
     }
-    const locked = ofdTryLock(fd, !readonly);
+    const locked = ofdTryLock(fd, !readonly && !shared);
     if (locked === -Errno.EAGAIN || locked === -Errno.EACCES)
       throw new FsError(Errno.EBUSY, "device.lock", { device: path });
     check(locked, "device.lock", { device: path });

@@ -1,6 +1,6 @@
 /** Talking to the daemon of a mount over its socket. */
 import { connect, type Socket } from "node:net";
-import { socketPath } from "./run_dir.ts";
+import { nodeSocketPath, socketPath } from "./run_dir.ts";
 
 export interface Answer {
   readonly type: string;
@@ -36,8 +36,17 @@ export class Control {
 
   /** Undefined when nobody listens. */
   static open(dir: string): Promise<Control | undefined> {
+    return Control.#openPath(socketPath(dir));
+  }
+
+  /** To the process of a cluster's node. */
+  static openNode(node: string): Promise<Control | undefined> {
+    return Control.#openPath(nodeSocketPath(node));
+  }
+
+  static #openPath(path: string): Promise<Control | undefined> {
     return new Promise((ok) => {
-      const socket = connect(socketPath(dir));
+      const socket = connect(path);
       socket.once("connect", () => ok(new Control(socket)));
       socket.once("error", () => ok(undefined));
     });

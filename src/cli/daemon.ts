@@ -5,7 +5,8 @@
 import { accessSync, constants, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { hostname } from "node:os";
-import { Worker } from "node:worker_threads";
+import { MessageChannel, Worker } from "node:worker_threads";
+import type { ClusterServer } from "../cluster/proxy.ts";
 import { Errno, errnoName } from "../lib/errno.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import {
@@ -18,6 +19,8 @@ import {
   mount2,
   umount2,
 } from "../native/index.ts";
+import type { ExistingVolume } from "../tools/mkfs/existing.ts";
+import type { ClusterNode } from "./cluster_node.ts";
 import { Control } from "./control.ts";
 import { mountFailed } from "./errors.ts";
 import { MS, type ParsedOptions } from "./mount_opts.ts";
@@ -29,6 +32,8 @@ export interface DaemonOptions {
   readonly device: string;
   readonly dir: string;
   readonly options: ParsedOptions;
+  /** For a clustered volume, whose heartbeat region must be steady. */
+  readonly cluster?: { readonly node: ClusterNode; readonly volume: ExistingVolume };
 }
 
 const READ_AHEAD_KB = 1024;
@@ -59,6 +64,7 @@ function remedy(device: string, ro: boolean, errno: string | null, message: stri
 export class Daemon {
   readonly #o: DaemonOptions;
   readonly #worker: Worker;
+  readonly #cluster: ClusterServer | null;
   #wakefd = -1;
   #fuse_fd = -1;
   #mounted = false;
@@ -85,16 +91,31 @@ export class Daemon {
     this.closed = new Promise((ok) => {
       this.#end = ok;
     });
+    const channel = o.cluster === undefined ? null : new MessageChannel();
+    this.#cluster = channel === null ? null : o.cluster!.node.serve(channel.port1, () => this.#wakefd);
     const workerData: VolumeWorkerData = {
       device: o.device,
       options: o.options.volume,
-      writeback_cache: o.options.writeback_cache,
+      writeback_cache: o.options.writeback_cache && channel === null,
       random_bast_seed: o.options.random_bast_seed,
+      cluster: channel === null ? null : { of: o.cluster!.node.ofVolume(o.cluster!.volume), port: channel.port2 },
     };
-    this.#worker = new Worker(new URL("./volume_worker.js", import.meta.url), { workerData });
+    this.#worker = new Worker(new URL("./volume_worker.js", import.meta.url), {
+      workerData,
+      transferList: channel === null ? [] : [channel.port2],
+    });
     this.#worker.on("message", (m: FromVolume) => this.#heard(m));
     this.#worker.on("error", (err) => this.#fatal(err.message));
     this.#worker.on("exit", () => this.#workerGone());
+  }
+
+  get device(): string {
+    return this.#o.device;
+  }
+
+  /** Switches a set of debug messages of the volume thread. */
+  log(mask: string, state: "allow" | "off"): void {
+    this.#tell({ type: "log", mask, state });
   }
 
   #tell(message: ToVolume): void {
@@ -212,8 +233,8 @@ export class Daemon {
       device,
       dir,
       node: this.#o.options.node ?? hostname(),
-      number: 0,
-      cluster: null,
+      number: this.#o.cluster?.node.number ?? 0,
+      cluster: this.#o.cluster?.node.nodes.cluster ?? null,
     });
     this.#listen(socketPath(dir));
   }
@@ -249,9 +270,17 @@ export class Daemon {
 
   // The end ---------------------------------------------------------------------------------------------------------
   #finish(error: string | null): void {
-    this.#farewell(error);
-    this.#end(error);
+    this.#cluster?.close();
+    if (this.#finished) return;
+    this.#finished = true;
+    const { cluster } = this.#o;
+    const left = cluster === undefined ? Promise.resolve() : cluster.node.leaveRegion(cluster.volume.uuid);
+    void left.then(() => {
+      this.#farewell(error);
+      this.#end(error);
+    });
   }
+  #finished = false;
 
   #farewell(error: string | null): void {
     removeRecord(this.#o.dir);

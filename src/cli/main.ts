@@ -4,7 +4,7 @@ import { command as debugfsCommand } from "./debugfs.ts";
 import { installHelperCommand } from "./install_helper.ts";
 import { command as mkfsCommand } from "./mkfs.ts";
 import { mountCommand, mountDaemonCommand } from "./mount_command.ts";
-import { nodeCommand } from "./node_command.ts";
+import { nodeCommand, nodeDaemonCommand } from "./node_command.ts";
 import { umountCommand } from "./umount_command.ts";
 
 const program = new Command("ocfs2")
@@ -19,6 +19,7 @@ program.addCommand(debugfsCommand);
 program.addCommand(nodeCommand);
 program.addCommand(installHelperCommand);
 program.addCommand(mountDaemonCommand, { hidden: true });
+program.addCommand(nodeDaemonCommand, { hidden: true });
 
 try {
   await program.parseAsync();

@@ -5,11 +5,15 @@
 import { spawn } from "node:child_process";
 import { openSync, realpathSync, statSync } from "node:fs";
 import { resolve } from "node:path";
+import { hostname } from "node:os";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
+import { volumeOn } from "./cluster_node.ts";
+import { Control } from "./control.ts";
 import { Daemon } from "./daemon.ts";
 import { CliError, MOUNT_FAILURE, MOUNT_USAGE, mountFailed, report } from "./errors.ts";
-import { OptionError, parseMountOptions } from "./mount_opts.ts";
+import { OptionError, type ParsedOptions, parseMountOptions } from "./mount_opts.ts";
+import { mountThroughNode, NodeProcess } from "./node_process.ts";
 import { logPath, mountRecords } from "./run_dir.ts";
 
 interface MountArgs {
@@ -98,16 +102,47 @@ async function daemonize(device: string, dir: string, o: readonly string[]): Pro
   });
 }
 
+/** A clustered volume is mounted by the process of this node, which is started if it is not there. */
+async function mountClustered(
+  device: string,
+  dir: string,
+  o: readonly string[],
+  parsed: ParsedOptions,
+  foreground: boolean,
+): Promise<number> {
+  const name = parsed.node ?? hostname();
+  if (!foreground) {
+    sayNotes(await mountThroughNode(parsed.config, name, { device, dir, options: o }));
+    return 0;
+  }
+  const there = await Control.openNode(name);
+  if (there !== undefined) {
+    there.close();
+    throw mountFailed(`node ${name} has its process already: mount without -f, and that process serves it too`);
+  }
+  const node = new NodeProcess(parsed.config, name, false);
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void node.stop());
+  process.on("SIGHUP", () => {});
+  await node.start();
+  sayNotes(await node.mount(device, dir, o));
+  await node.stopped;
+  return 0;
+}
+
 async function mount(device_arg: string, dir_arg: string, args: MountArgs): Promise<number> {
   const o = args.o ?? [];
+  let parsed: ParsedOptions;
   try {
-    parseMountOptions(o);
+    parsed = parseMountOptions(o);
   } catch (err) {
     if (err instanceof OptionError) throw new CliError(MOUNT_USAGE, err.message);
     throw err;
   }
   const device = checkDevice(resolve(device_arg));
   const dir = checkDir(dir_arg);
+  const volume = volumeOn(device);
+  if (volume !== undefined && !volume.local && !parsed.volume.nocluster)
+    return mountClustered(device, dir, o, parsed, args.foreground === true);
   checkFree(device);
   if (args.foreground === true) return serve(device, dir, o, sayNotes);
   return daemonize(device, dir, o);

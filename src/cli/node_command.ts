@@ -1,8 +1,10 @@
 /** `ocfs2 node`: the processes that serve mounts on this machine. */
 import { hostname } from "node:os";
 import { Command } from "commander";
+import { DEFAULT_CONF } from "../cluster/cluster_conf.ts";
 import { Control } from "./control.ts";
-import { CliError, report } from "./errors.ts";
+import { report } from "./errors.ts";
+import { ensureNode, NodeProcess, type Told } from "./node_process.ts";
 import { type MountRecord, mountRecords } from "./run_dir.ts";
 
 async function statusOf(r: MountRecord): Promise<Record<string, unknown>> {
@@ -20,6 +22,15 @@ async function statusOf(r: MountRecord): Promise<Record<string, unknown>> {
 
 async function status(o: { json?: boolean; node?: string }): Promise<number> {
   const name = o.node ?? hostname();
+  const control = await Control.openNode(name);
+  const answer = await control?.ask({ type: "status" });
+  control?.close();
+  if (answer) {
+    const { type: _, ...clustered } = answer;
+    if (o.json === true) process.stdout.write(`${JSON.stringify(clustered)}\n`);
+    else sayClustered(clustered);
+    return 0;
+  }
   const records = mountRecords().filter((r) => r.node === name);
   const mounts = await Promise.all(records.map(statusOf));
   if (o.json === true) {
@@ -34,9 +45,41 @@ async function status(o: { json?: boolean; node?: string }): Promise<number> {
   return records.length > 0 ? 0 : 1;
 }
 
+interface ClusterStatus {
+  readonly node?: string;
+  readonly number?: number;
+  readonly cluster?: string;
+  readonly pid?: number;
+  readonly nodes?: { name: string; num: number; ipv4_address: string; ipv4_port: number; live: boolean }[];
+  readonly heartbeat?: { name: string; state: string; age_ms: number; worst_gap_ms: number }[];
+  readonly mounts?: { device: string; dir: string; slot: number }[];
+}
+
+function sayClustered(s: ClusterStatus): void {
+  const lines = [`node ${s.node} (${s.number}) of cluster ${s.cluster}, pid ${s.pid}`];
+  for (const n of s.nodes ?? [])
+    lines.push(`  node ${n.name} (${n.num}) at ${n.ipv4_address}:${n.ipv4_port}: ${n.live ? "alive" : "not seen"}`);
+  for (const h of s.heartbeat ?? [])
+    lines.push(`  heartbeat ${h.name}: ${h.state}, last ${Math.round(h.age_ms)} ms ago, at most ${Math.round(h.worst_gap_ms)}`);
+  for (const m of s.mounts ?? []) lines.push(`  ${m.device} on ${m.dir}, slot ${m.slot}`);
+  process.stdout.write(`${lines.join("\n")}\n`);
+}
+
 async function stop(o: { node?: string }): Promise<number> {
   const name = o.node ?? hostname();
-  for (const r of mountRecords().filter((m) => m.node === name)) process.kill(r.pid, "SIGTERM");
+  const control = await Control.openNode(name);
+  if (control !== undefined) {
+    await control.ask({ type: "stop" });
+    // It closes the connection when it has left the cluster.
+    while ((await control.next()) !== null);
+  }
+  for (const r of mountRecords().filter((m) => m.node === name && m.cluster === null)) process.kill(r.pid, "SIGTERM");
+  return 0;
+}
+
+async function start(o: { config: string; node?: string }): Promise<number> {
+  const name = o.node ?? hostname();
+  if (!(await ensureNode(o.config, name, true))) process.stdout.write(`node ${name} runs already\n`);
   return 0;
 }
 
@@ -61,7 +104,31 @@ nodeCommand
   .action((o: { node?: string }) => done("stop", stop(o)));
 nodeCommand
   .command("start")
-  .description("mount starts what it needs by itself; a cluster's node process is not there yet")
-  .option("--config <file>", "cluster.conf")
+  .description("start the process of a cluster's node; mount does so by itself, but then it ends with the last mount")
+  .option("--config <file>", "cluster.conf", DEFAULT_CONF)
   .option("--node <name>", "the node's name (default: the host's)")
-  .action(() => done("start", Promise.reject(new CliError(1, "there is no cluster stack yet: use ocfs2 mount"))));
+  .action((o: { config: string; node?: string }) => done("start", start(o)));
+
+/** The process in the background: it tells its parent once, then only its log. */
+export const nodeDaemonCommand = new Command("node-daemon")
+  .requiredOption("--config <file>")
+  .requiredOption("--node <name>")
+  .option("--stay")
+  .action(async (o: { config: string; node: string; stay?: boolean }) => {
+    const tell = (m: Told): void => void process.send?.(m, () => process.disconnect?.());
+    process.on("disconnect", () => {});
+    // A terminal that goes away is no reason to take volumes away.
+    process.on("SIGHUP", () => {});
+    try {
+      const node = new NodeProcess(o.config, o.node, o.stay === true);
+      for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void node.stop());
+      await node.start();
+      tell({ ok: true });
+      await node.stopped;
+    } catch (err) {
+      tell({ ok: false, message: err instanceof Error ? err.message : String(err) });
+      process.exitCode = report("node", err);
+    }
+    // The message to the parent must be out before the end.
+    setTimeout(() => process.exit(), 50);
+  });

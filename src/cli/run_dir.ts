@@ -30,6 +30,9 @@ const idOf = (dir: string): string => createHash("sha256").update(dir).digest("h
 
 export const socketPath = (dir: string): string => join(runDir(), `${idOf(dir)}.sock`);
 export const logPath = (dir: string): string => join(runDir(), `${idOf(dir)}.log`);
+/** Of the process of a cluster's node, which may serve several mounts. */
+export const nodeSocketPath = (node: string): string => join(runDir(), `node-${encodeURIComponent(node)}.sock`);
+export const nodeLogPath = (node: string): string => join(runDir(), `node-${encodeURIComponent(node)}.log`);
 const recordPath = (dir: string): string => join(runDir(), `${idOf(dir)}.json`);
 
 /** Field 22 of /proc/PID/stat; undefined when there is no such process, or only what is left of it (a zombie). */

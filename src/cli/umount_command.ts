@@ -6,7 +6,7 @@ import { fusermountUmount, MNT_DETACH, MNT_FORCE, umount2 } from "../native/inde
 import { Control } from "./control.ts";
 import { CliError, MOUNT_FAILURE, report } from "./errors.ts";
 import { mountAt } from "./mount_table.ts";
-import { isAlive, type MountRecord, mountRecords } from "./run_dir.ts";
+import { isAlive, type MountRecord, mountRecords, recordOf } from "./run_dir.ts";
 
 const POLL_MS = 10;
 
@@ -47,7 +47,9 @@ async function umount(what: string, lazy: boolean): Promise<number> {
   }
   for (let m = await control?.next(); m; m = await control!.next())
     if (m.type === "closed") error = (m["error"] as string | null) ?? null;
-  while (isAlive(record)) await new Promise((ok) => setTimeout(ok, POLL_MS));
+  // A local mount has a process of its own; that of a node may have other mounts.
+  const served = (): boolean => isAlive(record) && (record.cluster === null || recordOf(dir) !== undefined);
+  while (served()) await new Promise((ok) => setTimeout(ok, POLL_MS));
   if (error !== null) throw new CliError(MOUNT_FAILURE, `${record.device} was not closed cleanly: ${error}`);
   return 0;
 }

@@ -3,8 +3,10 @@
  * has let go of the mount writes everything and closes the volume. Entry point of dist/volume_worker.js.
  */
 import { writeSync } from "node:fs";
-import { parentPort, workerData } from "node:worker_threads";
+import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { type OpenedDevice, openDevice, UringDevice } from "../block/uring_device.ts";
+import { ClusterClient, type FromNode } from "../cluster/proxy.ts";
+import { DlmNode } from "../dlm/node.ts";
 import { FEATURE_INCOMPAT } from "../format/disk/index.ts";
 import { FUSE_OPCODE_NAMES } from "../format/fuse/index.ts";
 import { SessionCaches } from "../fuse/kernel_caches.ts";
@@ -12,13 +14,14 @@ import { Notifier } from "../fuse/notifier.ts";
 import { Session } from "../fuse/session.ts";
 import { fileOps } from "../fuse/vfs_face.ts";
 import { seededRandom, systemRandom } from "../lib/clock.ts";
-import { Errno } from "../lib/errno.ts";
+import { Errno, errnoName } from "../lib/errno.ts";
 import { AssertionFailure, FsError } from "../lib/fs_error.ts";
 import { ML, mlog, mlogSet, mlogSink } from "../lib/masklog.ts";
 import { spawn, type Task, wait } from "../lib/task.ts";
 import { arenaDontFork, closeFd, registerArena, setIoFlusher } from "../native/index.ts";
 import { Loop } from "../native/loop.ts";
 import type { LockDomain } from "../stackglue/lock_domain.ts";
+import { O2cbDomain } from "../stackglue/o2cb.ts";
 import { RandomBastDomain } from "../stackglue/random_bast.ts";
 import { wipeInode } from "../volume/dir/wipe.ts";
 import type { Osb } from "../volume/osb.ts";
@@ -52,7 +55,7 @@ function openArena() {
 }
 
 const arena = openArena();
-const loop = new Loop(arena);
+const loop = new Loop(arena, 1024, data.cluster?.of.lease);
 say({ type: "wakefd", wakefd: loop.wakefd });
 
 let session: Session | null = null;
@@ -148,14 +151,18 @@ function close(o: Osb): void {
   }
   spawn(all(), (err) => {
     if (err instanceof AssertionFailure) return fatal(err);
-    loop.stop();
-    loop.close();
-    if (fuse_fd >= 0) closeFd(fuse_fd);
-    const aborted = o.slot_num >= 0 && o.journal.aborted !== null;
-    const error = err ? messageOf(err) : aborted ? `the journal was aborted: ${messageOf(o.journal.aborted)}` : null;
-    say({ type: "closed", error });
-    port.close();
+    leaveCluster(() => closed(o, err));
   });
+}
+
+function closed(o: Osb, err: unknown): void {
+  loop.stop();
+  loop.close();
+  if (fuse_fd >= 0) closeFd(fuse_fd);
+  const aborted = o.slot_num >= 0 && o.journal.aborted !== null;
+  const error = err ? messageOf(err) : aborted ? `the journal was aborted: ${messageOf(o.journal.aborted)}` : null;
+  say({ type: "closed", error });
+  port.close();
 }
 
 port.on("message", (message: ToVolume) => {
@@ -208,23 +215,80 @@ function open(): void {
   const kernels = createKernels(arena);
   const { clock } = loop;
   const random = systemRandom;
-  const domain: LockDomain | undefined =
-    data.random_bast_seed === null
-      ? undefined
-      : new RandomBastDomain({ random: seededRandom(data.random_bast_seed), clock });
   const parts = { arena, kernels, dev, clock, random, options: data.options, onProgress: progress };
   loop.start();
-  spawn(openVolume(domain === undefined ? parts : { ...parts, domain }), (err, volume) => {
+  function* all(): Task<Osb> {
+    const domain = data.cluster !== null ? yield* joinCluster(data.cluster) : testDomain();
+    return yield* openVolume(domain === undefined ? parts : { ...parts, domain });
+  }
+  spawn(all(), (err, opened) => {
     if (err) {
       dev.close();
-      fail(err);
+      leaveCluster(() => fail(err));
       return;
     }
-    osb = volume!;
+    osb = opened!;
     osb.onAssertion = fatal;
     say({ type: "opened", info: infoOf(osb) });
   });
 }
+
+function testDomain(): LockDomain | undefined {
+  if (data.random_bast_seed === null) return undefined;
+  return new RandomBastDomain({ random: seededRandom(data.random_bast_seed), clock: loop.clock });
+}
+
+// The cluster ----------------------------------------------------------------------------------------------------------
+/** Ends what joinCluster began, from the last step that was done. */
+let leaveCluster = (done: () => void): void => done();
+
+/** The lock domain of the volume. The messages of a turn leave together at its end. */
+function* joinCluster(cluster: NonNullable<VolumeWorkerData["cluster"]>): Task<LockDomain> {
+  const { of, port: net } = cluster;
+  const client = new ClusterClient(
+    of.node_num,
+    of.live,
+    (batch) => net.postMessage(batch),
+    () => loop.wake(),
+  );
+  const stop = loop.addWork(() => {
+    for (let m = receiveMessageOnPort(net); m !== undefined; m = receiveMessageOnPort(net))
+      client.heard(m.message as readonly FromNode[]);
+    client.flush();
+    return false;
+  });
+  const node = new DlmNode({
+    net: client,
+    hb: client,
+    clock: loop.clock,
+    random: systemRandom,
+    nodes: () => of.nodes,
+    regions: () => of.regions,
+    fatal,
+  });
+  leaveCluster = (done) => {
+    node.close();
+    client.flush();
+    stop();
+    net.close();
+    done();
+  };
+  progress(`joining the lock domain ${of.domain}`);
+  const domain = yield* wait<O2cbDomain>((cb) =>
+    O2cbDomain.join(node, of.domain, (err, joined) => {
+      if (joined !== null) cb(null, joined);
+      else cb(new FsError(-err, "o2dlm.join", { domain: of.domain, found: joinFailure(-err) }));
+    }),
+  );
+  const close = leaveCluster;
+  leaveCluster = (done) => domain.leave(() => close(done));
+  return domain;
+}
+
+const joinFailure = (errno: number): string =>
+  errno === Errno.EPROTO
+    ? "another node speaks another version of the lock protocol"
+    : `the lock domain cannot be joined (${errnoName(errno)}): the log says what another node objects to`;
 
 function progress(text: string): void {
   say({ type: "progress", text });

@@ -1,11 +1,28 @@
 /** What the daemon's main thread and the volume thread say to each other. */
+import type { MessagePort } from "node:worker_threads";
+import type { ClusterNode } from "../dlm/node.ts";
 import type { MountOptions } from "../volume/mount_options.ts";
+
+/** The cluster at the moment at which a volume thread joins it. */
+export interface ClusterOfVolume {
+  readonly node_num: number;
+  /** Name of the volume's lock domain: its UUID. */
+  readonly domain: string;
+  /** The lease that gates writes (native/src/fence.rs). */
+  readonly lease: number;
+  readonly live: readonly number[];
+  readonly nodes: readonly ClusterNode[];
+  /** Regions of the global heartbeat. */
+  readonly regions: readonly string[];
+}
 
 export interface VolumeWorkerData {
   readonly device: string;
   readonly options: MountOptions;
   readonly writeback_cache: boolean;
   readonly random_bast_seed: number | null;
+  /** Null for a volume that no other node uses. `port` speaks cluster/proxy.ts with the node thread. */
+  readonly cluster: { readonly of: ClusterOfVolume; readonly port: MessagePort } | null;
 }
 
 export interface VolumeInfo {

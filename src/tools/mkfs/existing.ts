@@ -20,6 +20,9 @@ type DinodeView = ReturnType<typeof Dinode.at>;
 
 export interface ExistingVolume {
   readonly label: string;
+  /** 32 hex digits: the name of its heartbeat region and of its lock domain. */
+  readonly uuid: string;
+  readonly block_size: number;
   readonly local: boolean;
   readonly cluster: ClusterDesc | undefined;
   /** Nodes that the slot map names; undefined when it could not be read. */
@@ -61,21 +64,50 @@ function findEntry(bytes: Uint8Array, name: string): number | undefined {
 
 const DIR_BYTES_MAX = 1 << 20;
 
-function readNodes(sb: DinodeView, readAt: ReadAt): number[] | undefined {
-  const { s_blocksize_bits, s_clustersize_bits, s_system_dir_blkno, s_max_slots, s_feature_incompat } = sb.i_super;
+/** A system file's dinode, and what reads its contents. Throws when the system directory is no such thing. */
+function systemFile(
+  sb: DinodeView,
+  readAt: ReadAt,
+  type: number,
+): { di: DinodeView; read: (max: number) => Uint8Array } {
+  const { s_blocksize_bits, s_clustersize_bits, s_system_dir_blkno } = sb.i_super;
   const block_size = 2 ** s_blocksize_bits;
   const inodeAt = (blkno: number): DinodeView => Dinode.from(readAt(blkno * block_size, block_size).slice());
   const read = (di: DinodeView, max: number): Uint8Array =>
     contents(di, readAt, block_size, 2 ** s_clustersize_bits, max);
+  const name = systemInodeName(type as (typeof SYSTEM_INODE)[keyof typeof SYSTEM_INODE]);
+  const blkno = findEntry(read(inodeAt(s_system_dir_blkno), DIR_BYTES_MAX), name);
+  if (blkno === undefined) throw new Error(`there is no ${name} in the system directory`);
+  const di = inodeAt(blkno);
+  return { di, read: (max) => read(di, max) };
+}
+
+function readNodes(sb: DinodeView, readAt: ReadAt): number[] | undefined {
+  const { s_max_slots, s_feature_incompat } = sb.i_super;
   try {
-    const blkno = findEntry(read(inodeAt(s_system_dir_blkno), DIR_BYTES_MAX), systemInodeName(SYSTEM_INODE.SLOT_MAP));
-    if (blkno === undefined) return undefined;
     const extended = (s_feature_incompat & FEATURE_INCOMPAT.EXTENDED_SLOT_MAP) !== 0;
-    const map = read(inodeAt(blkno), s_max_slots * (extended ? ExtendedSlot.size : 2));
+    const { read } = systemFile(sb, readAt, SYSTEM_INODE.SLOT_MAP);
+    const map = read(s_max_slots * (extended ? ExtendedSlot.size : 2));
     return extended ? extendedNodes(map) : classicNodes(map);
   } catch {
     return undefined;
   }
+}
+
+/**
+ * Where the heartbeat file begins, in bytes; one block a node (ocfs2_fill_heartbeat_desc). Throws Error when the volume has none that a
+ * heartbeat can use.
+ */
+export function heartbeatOffset(readAt: ReadAt): number {
+  const sb = findSuper(readAt);
+  if (sb === undefined) throw new Error("there is no OCFS2 volume");
+  const { di } = systemFile(sb, readAt, SYSTEM_INODE.HEARTBEAT);
+  const block_size = 2 ** sb.i_super.s_blocksize_bits;
+  const rec = di.i_list.l_recs.at(0);
+  const bytes = rec.e_leaf_clusters * 2 ** sb.i_super.s_clustersize_bits;
+  if (di.i_list.l_tree_depth !== 0 || di.i_list.l_next_free_rec < 1 || rec.e_blkno === 0 || bytes < di.i_size)
+    throw new Error("the heartbeat file is not one piece of the disk");
+  return rec.e_blkno * block_size;
 }
 
 function extendedNodes(map: Uint8Array): number[] {
@@ -100,6 +132,8 @@ export function findExisting(readAt: ReadAt): ExistingVolume | undefined {
   const named = (incompat & (FEATURE_INCOMPAT.CLUSTERINFO | FEATURE_INCOMPAT.USERSPACE_STACK)) !== 0;
   return {
     label: s_label,
+    uuid: Buffer.from(sb.i_super.s_uuid).toString("hex").toUpperCase(),
+    block_size: 2 ** sb.i_super.s_blocksize_bits,
     local,
     cluster: named ? { stack: info.ci_stack, name: info.ci_cluster, flags: info.ci_stackflags } : undefined,
     nodes: local ? [] : readNodes(sb, readAt),

@@ -1,0 +1,201 @@
+/**
+ * This node of a cluster, as far as its mounts share it: configuration, heartbeat, quorum, connections. One a process, on the main
+ * thread; the lock manager of each mount runs on the mount's volume thread and reaches the others through here (cluster/proxy.ts).
+ *
+ * Whatever ends it ends all mounts of the process, because one lease gates the writes of all: a node is fenced as a whole.
+ */
+import { closeSync, openSync, readFileSync, readSync } from "node:fs";
+import type { MessagePort } from "node:worker_threads";
+import { type ClusterConf, nodeManagerFrom, parseClusterConf, timeoutsFrom } from "../cluster/cluster_conf.ts";
+import { startDiskRegion } from "../cluster/disk_region.ts";
+import { type HbRegion, Heartbeat } from "../cluster/heartbeat.ts";
+import type { NodeManager } from "../cluster/nodemanager.ts";
+import { ClusterServer, type ToNode } from "../cluster/proxy.ts";
+import { Quorum } from "../cluster/quorum.ts";
+import { O2netStack } from "../cluster/tcp.ts";
+import { systemClock, systemRandom } from "../lib/clock.ts";
+import { check } from "../lib/fs_error.ts";
+import { ML, mlog } from "../lib/masklog.ts";
+import { eventfdWake, killSelf, leaseAlloc, leaseSet } from "../native/index.ts";
+import { tcpTransport } from "../native/tcp_transport.ts";
+import { type ExistingVolume, findExisting, heartbeatOffset } from "../tools/mkfs/existing.ts";
+import type { ReadAt } from "../tools/read_super.ts";
+import { CliError } from "./errors.ts";
+import type { ClusterOfVolume } from "./worker_messages.ts";
+
+const DEFAULT_O2CB = "/etc/default/o2cb";
+/** What a fenced node's writes have to drain; the heartbeat goes on meanwhile. */
+const DRAIN_MS = 2000;
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return undefined;
+  }
+}
+
+function withDevice<T>(device: string, fn: (readAt: ReadAt) => T): T {
+  const fd = openSync(device, "r");
+  try {
+    return fn((off, len) => {
+      const buf = new Uint8Array(len);
+      return buf.subarray(0, readSync(fd, buf, 0, len, off));
+    });
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** What is on a device, before it is decided how to mount it; undefined when it is no OCFS2 volume. */
+export const volumeOn = (device: string): ExistingVolume | undefined => withDevice(device, findExisting);
+
+/** The clusters of a cluster.conf. Throws with what to do. */
+export function readConf(config: string): ClusterConf[] {
+  const text = readText(config);
+  if (text === undefined)
+    throw new CliError(
+      1,
+      `${config} cannot be read: a clustered volume is mounted through the cluster that it describes; "ocfs2 cluster add-cluster" makes one, or mount with -o nocluster if no other node uses the volume`,
+    );
+  return parseClusterConf(text, config);
+}
+
+interface Region {
+  readonly region: HbRegion;
+  readonly steady: Promise<void>;
+  users: number;
+}
+
+export class ClusterNode {
+  readonly nodes: NodeManager;
+  readonly hb: Heartbeat;
+  readonly net: O2netStack;
+  readonly quorum: Quorum;
+  readonly name: string;
+  /** Gates every write of the process's mounts; renewed by the heartbeat's native thread. */
+  readonly lease: number;
+  readonly #regions = new Map<string, Region>();
+  /** Hears that the node must go; the mounts are cut off before the process ends. */
+  onFence: (why: string) => void = () => {};
+
+  /** Throws ConfigError or CliError: no such file, node or cluster. */
+  constructor(config: string, node: string) {
+    const timeouts = timeoutsFrom(readText(DEFAULT_O2CB), process.env);
+    this.nodes = nodeManagerFrom(readConf(config), { node, timeouts, file: config });
+    this.name = node;
+    this.lease = check(leaseAlloc(), "lease");
+    this.hb = new Heartbeat(this.nodes, systemClock);
+    this.quorum = new Quorum(this.number, (why) => this.fence(why));
+    this.net = new O2netStack({
+      nodes: this.nodes,
+      hb: this.hb,
+      quorum: this.quorum,
+      transport: tcpTransport,
+      clock: systemClock,
+    });
+    this.hb.connect(this.net);
+  }
+
+  get number(): number {
+    return this.nodes.this_node!;
+  }
+
+  /** Listens on this node's address. */
+  start(): Promise<void> {
+    return new Promise((ok, no) =>
+      this.net.startListening((failure) => (failure === "" ? ok() : no(new CliError(1, failure)))),
+    );
+  }
+
+  /** Heartbeats on the volume of `device`; settles when the region is steady. Each call is ended by one of `leaveRegion`. */
+  joinRegion(device: string, volume: ExistingVolume): Promise<void> {
+    const known = this.#regions.get(volume.uuid);
+    if (known !== undefined) {
+      known.users++;
+      return known.steady;
+    }
+    const offset_bytes = withDevice(device, heartbeatOffset);
+    let region: HbRegion | undefined;
+    const steady = new Promise<void>((ok, no) => {
+      region = startDiskRegion(
+        this.hb,
+        systemRandom,
+        { name: volume.uuid, path: device, offset_bytes, slot_bytes: volume.block_size, lease: this.lease },
+        (failure) => (failure === "" ? ok() : no(new CliError(1, `heartbeat on ${device}: ${failure}`))),
+      );
+    });
+    this.#regions.set(volume.uuid, { region: region!, steady, users: 1 });
+    steady.catch(() => this.#regions.delete(volume.uuid));
+    return steady;
+  }
+
+  leaveRegion(uuid: string): Promise<void> {
+    const known = this.#regions.get(uuid);
+    if (known === undefined || --known.users > 0) return Promise.resolve();
+    this.#regions.delete(uuid);
+    return new Promise((ok) => known.region.stop(true, ok));
+  }
+
+  /** Lets a volume thread at the cluster through `port`. */
+  serve(port: MessagePort, wakefd: () => number): ClusterServer {
+    const server = new ClusterServer(
+      this.net,
+      this.hb,
+      (batch) => {
+        port.postMessage(batch);
+        if (wakefd() >= 0) eventfdWake(wakefd());
+      },
+      (flush) => queueMicrotask(flush),
+    );
+    port.on("message", (batch: readonly ToNode[]) => server.heard(batch));
+    return server;
+  }
+
+  /** What a volume thread must know of the cluster. */
+  ofVolume(volume: ExistingVolume): ClusterOfVolume {
+    return {
+      node_num: this.number,
+      domain: volume.uuid,
+      lease: this.lease,
+      live: [...this.hb.liveNodes()],
+      nodes: this.nodes.nodes().map((n) => ({
+        num: n.num,
+        ipv4_port: n.ipv4_port,
+        ipv4_address: n.ipv4_address.split(".").reduce((sum, octet) => sum * 256 + Number(octet), 0),
+      })),
+      regions: this.nodes.heartbeat_mode === "global" ? [...this.#regions.keys()] : [],
+    };
+  }
+
+  /**
+   * The node has to go (o2quo_fence_self): the gate for writes shuts, what is in flight drains while the heartbeat goes on, then
+   * the process ends. The machine lives on.
+   */
+  fence(why: string): void {
+    mlog(ML.ERROR, `*** ocfs2 is very sorry to be fencing this node: ${why} ***`);
+    for (const { region } of this.#regions.values()) region.shut();
+    leaseSet(this.lease, 0);
+    this.onFence(why);
+    setTimeout(() => killSelf(), DRAIN_MS);
+  }
+
+  status(): Record<string, unknown> {
+    return {
+      node: this.name,
+      number: this.number,
+      cluster: this.nodes.cluster,
+      timeouts: this.nodes.timeouts,
+      nodes: this.nodes.nodes().map((n) => ({ ...n, live: this.hb.liveNodes().has(n.num) })),
+      heartbeat: this.hb.regions().map((r) => r.status()),
+      connections: this.net.peers(),
+      quorum: this.quorum.state,
+    };
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([...this.#regions.values()].map((r) => new Promise<void>((ok) => r.region.stop(true, ok))));
+    this.#regions.clear();
+    this.net.stopListening();
+  }
+}

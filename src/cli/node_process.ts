@@ -1,0 +1,223 @@
+/**
+ * The process of a cluster's node: one for all its mounts, because a node has one heartbeat block, one address and one vote. A mount
+ * starts it if it is not there; then it ends with its last mount. `ocfs2 node start` starts it to stay.
+ */
+import { spawn } from "node:child_process";
+import { openSync, rmSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import { fileURLToPath } from "node:url";
+import { ML, mlog, mlogSet } from "../lib/masklog.ts";
+import { ClusterNode, volumeOn } from "./cluster_node.ts";
+import { Control } from "./control.ts";
+import { Daemon } from "./daemon.ts";
+import { CliError, MOUNT_FAILURE, mountFailed } from "./errors.ts";
+import { parseMountOptions } from "./mount_opts.ts";
+import { nodeLogPath, nodeSocketPath } from "./run_dir.ts";
+
+const messageOf = (err: unknown): string => (err instanceof Error ? err.message : String(err));
+
+interface Command {
+  readonly type?: string;
+  readonly device?: string;
+  readonly dir?: string;
+  readonly options?: string[];
+  readonly mask?: string;
+  readonly state?: string;
+}
+
+export class NodeProcess {
+  readonly node: ClusterNode;
+  readonly #stays: boolean;
+  readonly #mounts = new Map<string, Daemon>();
+  /** Folders whose mount is being made. */
+  readonly #coming = new Set<string>();
+  #server: Server | null = null;
+  readonly #clients = new Set<Socket>();
+  #end!: () => void;
+  /** Settles when the node has stopped. */
+  readonly stopped: Promise<void>;
+  #stopping = false;
+
+  /** Throws ConfigError or CliError. `stays`: goes on without mounts. */
+  constructor(config: string, name: string, stays: boolean) {
+    this.node = new ClusterNode(config, name);
+    this.#stays = stays;
+    this.stopped = new Promise((ok) => {
+      this.#end = ok;
+    });
+  }
+
+  /** Takes the node's address and its control socket. */
+  async start(): Promise<void> {
+    await this.node.start();
+    const path = nodeSocketPath(this.node.name);
+    // Whoever left it is dead: its address was free.
+    rmSync(path, { force: true });
+    const server = createServer((socket) => this.#serve(socket));
+    this.#server = server;
+    await new Promise<void>((ok, no) => {
+      server.once("error", no);
+      server.listen(path, ok);
+    });
+    mlog(ML.NOTICE, `node ${this.node.name} (${this.node.number}) of cluster ${this.node.nodes.cluster} is up`);
+  }
+
+  /** Joins the volume's heartbeat and lock domain, and mounts. What the user ought to know comes back. */
+  async mount(device: string, dir: string, o: readonly string[]): Promise<string[]> {
+    if (this.#mounts.has(dir) || this.#coming.has(dir)) throw mountFailed(`${dir} has a mount already`);
+    const volume = volumeOn(device);
+    if (volume === undefined) throw mountFailed(`${device}: there is no OCFS2 volume on it`);
+    this.#checkCluster(device, volume.cluster);
+    this.#coming.add(dir);
+    try {
+      await this.node.joinRegion(device, volume);
+      const options = { ...parseMountOptions(o), node: this.node.name };
+      const daemon = new Daemon({ device, dir, options, cluster: { node: this.node, volume } });
+      this.#mounts.set(dir, daemon);
+      void daemon.closed.then(() => {
+        this.#mounts.delete(dir);
+        this.#maybeStop();
+      });
+      await daemon.ready;
+      return daemon.notes;
+    } finally {
+      this.#coming.delete(dir);
+      this.#maybeStop();
+    }
+  }
+
+  #checkCluster(device: string, of: { stack: string; name: string } | undefined): void {
+    const { cluster } = this.node.nodes;
+    if (of === undefined) return;
+    if (of.stack !== "o2cb")
+      throw mountFailed(`${device} belongs to the cluster stack ${of.stack}, which is not o2cb; -o nocluster for rescue`);
+    if (of.name !== "" && of.name !== cluster)
+      throw mountFailed(
+        `${device} belongs to the cluster "${of.name}", but this node is in "${cluster}": correct cluster.conf, or the volume with tunefs.ocfs2 --update-cluster-stack`,
+      );
+  }
+
+  #maybeStop(): void {
+    if (!this.#stays && this.#mounts.size === 0 && this.#coming.size === 0) void this.stop();
+  }
+
+  /** Unmounts all, leaves the cluster. */
+  async stop(): Promise<void> {
+    if (this.#stopping) {
+      for (const daemon of this.#mounts.values()) daemon.leave();
+      return;
+    }
+    this.#stopping = true;
+    const closed = [...this.#mounts.values()].map((daemon) => {
+      daemon.leave();
+      return daemon.closed;
+    });
+    await Promise.all(closed);
+    await this.node.stop();
+    for (const client of this.#clients) client.end();
+    this.#server?.close();
+    rmSync(nodeSocketPath(this.node.name), { force: true });
+    this.#end();
+  }
+
+  async status(): Promise<Record<string, unknown>> {
+    const mounts = [];
+    for (const [dir, daemon] of this.#mounts) mounts.push({ dir, device: daemon.device, ...(await daemon.status()) });
+    return { pid: process.pid, ...this.node.status(), mounts };
+  }
+
+  // Control --------------------------------------------------------------------------------------------------------------
+  /** One JSON object a line, each answered by one. */
+  #serve(socket: Socket): void {
+    this.#clients.add(socket);
+    let text = "";
+    socket.setEncoding("utf8");
+    socket.on("data", (more: string) => {
+      text += more;
+      for (let nl = text.indexOf("\n"); nl >= 0; nl = text.indexOf("\n")) {
+        const line = text.slice(0, nl);
+        text = text.slice(nl + 1);
+        void this.#command(line).then((answer) => socket.write(`${JSON.stringify(answer)}\n`));
+      }
+    });
+    socket.on("error", () => {});
+    socket.on("close", () => this.#clients.delete(socket));
+  }
+
+  async #command(line: string): Promise<unknown> {
+    try {
+      const c = JSON.parse(line) as Command;
+      switch (c.type) {
+        case "mount":
+          return { type: "mounted", notes: await this.mount(c.device!, c.dir!, c.options ?? []) };
+        case "status":
+          return { type: "status", ...(await this.status()) };
+        case "log": {
+          const known = mlogSet(c.mask ?? "", c.state === "allow" ? "allow" : "off");
+          for (const daemon of this.#mounts.values()) daemon.log(c.mask ?? "", c.state === "allow" ? "allow" : "off");
+          return known ? { type: "ok" } : { type: "error", message: `there is no log mask "${c.mask}"` };
+        }
+        case "stop":
+          void this.stop();
+          return { type: "ok" };
+        default:
+          return { type: "error", message: `unknown command ${c.type}` };
+      }
+    } catch (err) {
+      return { type: "error", message: messageOf(err) };
+    }
+  }
+}
+
+// Starting it ------------------------------------------------------------------------------------------------------------
+/** What a process in the background tells the one that started it. */
+export interface Told {
+  readonly ok: boolean;
+  readonly message?: string;
+}
+
+/** Makes sure that the node's process runs; true when it had to be started. */
+export async function ensureNode(config: string, name: string, stays: boolean): Promise<boolean> {
+  const there = await Control.openNode(name);
+  if (there !== undefined) {
+    there.close();
+    return false;
+  }
+  const log = openSync(nodeLogPath(name), "a");
+  const args = ["node-daemon", "--config", config, "--node", name, ...(stays ? ["--stay"] : [])];
+  const child = spawn(process.execPath, [...process.execArgv, fileURLToPath(import.meta.url), ...args], {
+    detached: true,
+    stdio: ["ignore", log, log, "ipc"],
+    cwd: "/",
+  });
+  await new Promise<void>((ok, no) => {
+    child.once("message", (m: Told) => {
+      child.disconnect();
+      child.unref();
+      if (m.ok) ok();
+      else no(new CliError(1, m.message ?? "unknown"));
+    });
+    child.once("error", no);
+    child.once("exit", (code, signal) =>
+      no(new CliError(1, `the node's process ended with ${signal ?? code}; see ${nodeLogPath(name)}`)),
+    );
+  });
+  return true;
+}
+
+/** Mounts through the node's process. */
+export async function mountThroughNode(
+  config: string,
+  name: string,
+  mount: { device: string; dir: string; options: readonly string[] },
+): Promise<string[]> {
+  await ensureNode(config, name, false);
+  const control = await Control.openNode(name);
+  const answer = await control?.ask({ type: "mount", ...mount });
+  control?.close();
+  if (answer?.type === "mounted") return (answer["notes"] as string[]) ?? [];
+  throw new CliError(
+    MOUNT_FAILURE,
+    (answer?.["message"] as string | undefined) ?? `the node's process went away; see ${nodeLogPath(name)}`,
+  );
+}
