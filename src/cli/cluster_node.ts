@@ -8,11 +8,9 @@ import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 import type { MessagePort } from "node:worker_threads";
 import { type ClusterConf, nodeManagerFrom, parseClusterConf, timeoutsFrom } from "../cluster/cluster_conf.ts";
 import { startDiskRegion } from "../cluster/disk_region.ts";
-import { type HbRegion, Heartbeat } from "../cluster/heartbeat.ts";
-import type { NodeManager } from "../cluster/nodemanager.ts";
+import type { HbRegion } from "../cluster/heartbeat.ts";
 import { ClusterServer, type ToNode } from "../cluster/proxy.ts";
-import { Quorum } from "../cluster/quorum.ts";
-import { O2netStack } from "../cluster/tcp.ts";
+import { ClusterStack } from "../cluster/stack.ts";
 import { systemClock, systemRandom } from "../lib/clock.ts";
 import { check } from "../lib/fs_error.ts";
 import { ML, mlog } from "../lib/masklog.ts";
@@ -68,10 +66,7 @@ interface Region {
 }
 
 export class ClusterNode {
-  readonly nodes: NodeManager;
-  readonly hb: Heartbeat;
-  readonly net: O2netStack;
-  readonly quorum: Quorum;
+  readonly stack: ClusterStack;
   readonly name: string;
   /** Gates every write of the process's mounts; renewed by the heartbeat's native thread. */
   readonly lease: number;
@@ -82,19 +77,19 @@ export class ClusterNode {
   /** Throws ConfigError or CliError: no such file, node or cluster. */
   constructor(config: string, node: string) {
     const timeouts = timeoutsFrom(readText(DEFAULT_O2CB), process.env);
-    this.nodes = nodeManagerFrom(readConf(config), { node, timeouts, file: config });
+    const nodes = nodeManagerFrom(readConf(config), { node, timeouts, file: config });
     this.name = node;
     this.lease = check(leaseAlloc(), "lease");
-    this.hb = new Heartbeat(this.nodes, systemClock);
-    this.quorum = new Quorum(this.number, (why) => this.fence(why));
-    this.net = new O2netStack({
-      nodes: this.nodes,
-      hb: this.hb,
-      quorum: this.quorum,
-      transport: tcpTransport,
+    this.stack = new ClusterStack({
+      nodes,
       clock: systemClock,
+      transport: tcpTransport,
+      fence: (why) => this.#fenced(why),
     });
-    this.hb.connect(this.net);
+  }
+
+  get nodes(): ClusterStack["nodes"] {
+    return this.stack.nodes;
   }
 
   get number(): number {
@@ -104,7 +99,7 @@ export class ClusterNode {
   /** Listens on this node's address. */
   start(): Promise<void> {
     return new Promise((ok, no) =>
-      this.net.startListening((failure) => (failure === "" ? ok() : no(new CliError(1, failure)))),
+      this.stack.start((failure) => (failure === "" ? ok() : no(new CliError(1, failure)))),
     );
   }
 
@@ -119,7 +114,7 @@ export class ClusterNode {
     let region: HbRegion | undefined;
     const steady = new Promise<void>((ok, no) => {
       region = startDiskRegion(
-        this.hb,
+        this.stack.hb,
         systemRandom,
         { name: volume.uuid, path: device, offset_bytes, slot_bytes: volume.block_size, lease: this.lease },
         (failure) => (failure === "" ? ok() : no(new CliError(1, `heartbeat on ${device}: ${failure}`))),
@@ -140,8 +135,8 @@ export class ClusterNode {
   /** Lets a volume thread at the cluster through `port`. */
   serve(port: MessagePort, wakefd: () => number): ClusterServer {
     const server = new ClusterServer(
-      this.net,
-      this.hb,
+      this.stack.net,
+      this.stack.hb,
       (batch) => {
         port.postMessage(batch);
         if (wakefd() >= 0) eventfdWake(wakefd());
@@ -158,7 +153,7 @@ export class ClusterNode {
       node_num: this.number,
       domain: volume.uuid,
       lease: this.lease,
-      live: [...this.hb.liveNodes()],
+      live: [...this.stack.hb.liveNodes()],
       nodes: this.nodes.nodes().map((n) => ({
         num: n.num,
         ipv4_port: n.ipv4_port,
@@ -169,33 +164,31 @@ export class ClusterNode {
   }
 
   /**
-   * The node has to go (o2quo_fence_self): the gate for writes shuts, what is in flight drains while the heartbeat goes on, then
-   * the process ends. The machine lives on.
+   * The node has to go: no more writes begin, what is in flight drains while the heartbeat goes on, then the process ends. The machine
+   * lives on.
    */
-  fence(why: string): void {
-    mlog(ML.ERROR, `*** ocfs2 is very sorry to be fencing this node: ${why} ***`);
-    for (const { region } of this.#regions.values()) region.shut();
+  #fenced(why: string): void {
     leaseSet(this.lease, 0);
     this.onFence(why);
     setTimeout(() => killSelf(), DRAIN_MS);
   }
 
   status(): Record<string, unknown> {
+    const { nodes, hb, net, quorum } = this.stack;
     return {
       node: this.name,
       number: this.number,
-      cluster: this.nodes.cluster,
-      timeouts: this.nodes.timeouts,
-      nodes: this.nodes.nodes().map((n) => ({ ...n, live: this.hb.liveNodes().has(n.num) })),
-      heartbeat: this.hb.regions().map((r) => r.status()),
-      connections: this.net.peers(),
-      quorum: this.quorum.state,
+      cluster: nodes.cluster,
+      timeouts: nodes.timeouts,
+      nodes: nodes.nodes().map((n) => ({ ...n, live: hb.liveNodes().has(n.num) })),
+      heartbeat: hb.regions().map((r) => r.status()),
+      connections: net.peers(),
+      quorum: quorum.state,
     };
   }
 
-  async stop(): Promise<void> {
-    await Promise.all([...this.#regions.values()].map((r) => new Promise<void>((ok) => r.region.stop(true, ok))));
+  stop(): Promise<void> {
     this.#regions.clear();
-    this.net.stopListening();
+    return new Promise((ok) => this.stack.stop(ok));
   }
 }

@@ -4,8 +4,8 @@
  */
 import { spawn } from "node:child_process";
 import { openSync, realpathSync, statSync } from "node:fs";
-import { resolve } from "node:path";
 import { hostname } from "node:os";
+import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { volumeOn } from "./cluster_node.ts";

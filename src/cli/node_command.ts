@@ -60,7 +60,9 @@ function sayClustered(s: ClusterStatus): void {
   for (const n of s.nodes ?? [])
     lines.push(`  node ${n.name} (${n.num}) at ${n.ipv4_address}:${n.ipv4_port}: ${n.live ? "alive" : "not seen"}`);
   for (const h of s.heartbeat ?? [])
-    lines.push(`  heartbeat ${h.name}: ${h.state}, last ${Math.round(h.age_ms)} ms ago, at most ${Math.round(h.worst_gap_ms)}`);
+    lines.push(
+      `  heartbeat ${h.name}: ${h.state}, last ${Math.round(h.age_ms)} ms ago, at most ${Math.round(h.worst_gap_ms)}`,
+    );
   for (const m of s.mounts ?? []) lines.push(`  ${m.device} on ${m.dir}, slot ${m.slot}`);
   process.stdout.write(`${lines.join("\n")}\n`);
 }

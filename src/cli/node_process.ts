@@ -90,7 +90,9 @@ export class NodeProcess {
     const { cluster } = this.node.nodes;
     if (of === undefined) return;
     if (of.stack !== "o2cb")
-      throw mountFailed(`${device} belongs to the cluster stack ${of.stack}, which is not o2cb; -o nocluster for rescue`);
+      throw mountFailed(
+        `${device} belongs to the cluster stack ${of.stack}, which is not o2cb; -o nocluster for rescue`,
+      );
     if (of.name !== "" && of.name !== cluster)
       throw mountFailed(
         `${device} belongs to the cluster "${of.name}", but this node is in "${cluster}": correct cluster.conf, or the volume with tunefs.ocfs2 --update-cluster-stack`,

@@ -255,6 +255,7 @@ export class SimCluster {
         return;
       }
       const result = entry.handler(m.payload, m.from);
+      if (typeof result === "function") throw new Error("a handler of another thread");
       const status = typeof result === "number" ? result : result.status;
       this.onMessage(m, status);
       answer(0, status | 0);
