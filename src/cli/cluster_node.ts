@@ -4,7 +4,7 @@
  *
  * Whatever ends it ends all mounts of the process, because one lease gates the writes of all: a node is fenced as a whole.
  */
-import { closeSync, openSync, readFileSync, readSync } from "node:fs";
+import { closeSync, openSync, readFileSync, readSync, statSync } from "node:fs";
 import type { MessagePort } from "node:worker_threads";
 import { type ClusterConf, nodeManagerFrom, parseClusterConf, timeoutsFrom } from "../cluster/cluster_conf.ts";
 import { startDiskRegion } from "../cluster/disk_region.ts";
@@ -13,7 +13,6 @@ import { ClusterServer, type ToNode } from "../cluster/proxy.ts";
 import { ClusterStack } from "../cluster/stack.ts";
 import { systemClock, systemRandom } from "../lib/clock.ts";
 import { check } from "../lib/fs_error.ts";
-import { ML, mlog } from "../lib/masklog.ts";
 import { eventfdWake, killSelf, leaseAlloc, leaseSet } from "../native/index.ts";
 import { tcpTransport } from "../native/tcp_transport.ts";
 import { type ExistingVolume, findExisting, heartbeatOffset } from "../tools/mkfs/existing.ts";
@@ -57,6 +56,17 @@ export function readConf(config: string): ClusterConf[] {
       `${config} cannot be read: a clustered volume is mounted through the cluster that it describes; "ocfs2 cluster add-cluster" makes one, or mount with -o nocluster if no other node uses the volume`,
     );
   return parseClusterConf(text, config);
+}
+
+/** A heartbeat block is a sector of the device (ocfs2_fill_heartbeat_desc), 512 bytes for a file. */
+function sectorBytes(device: string): number {
+  const { rdev } = statSync(device);
+  if (rdev === 0) return 512;
+  const text = readText(
+    `/sys/dev/block/${(rdev >> 8) & 0xfff}:${(rdev & 0xff) | ((rdev >> 12) & 0xfff00)}/queue/logical_block_size`,
+  );
+  // A partition has its disk's.
+  return Number(text ?? 0) || 512;
 }
 
 interface Region {
@@ -116,7 +126,7 @@ export class ClusterNode {
       region = startDiskRegion(
         this.stack.hb,
         systemRandom,
-        { name: volume.uuid, path: device, offset_bytes, slot_bytes: volume.block_size, lease: this.lease },
+        { name: volume.uuid, path: device, offset_bytes, slot_bytes: sectorBytes(device), lease: this.lease },
         (failure) => (failure === "" ? ok() : no(new CliError(1, `heartbeat on ${device}: ${failure}`))),
       );
     });
