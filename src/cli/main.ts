@@ -1,5 +1,6 @@
 /** The command line: one sub-command a tool, named after the classic ones. Entry point of dist/cli.js. */
 import { Command, CommanderError } from "commander";
+import { clusterCommand } from "./cluster_command.ts";
 import { command as debugfsCommand } from "./debugfs.ts";
 import { installHelperCommand } from "./install_helper.ts";
 import { command as mkfsCommand } from "./mkfs.ts";
@@ -16,6 +17,7 @@ program.addCommand(mkfsCommand);
 program.addCommand(mountCommand);
 program.addCommand(umountCommand);
 program.addCommand(debugfsCommand);
+program.addCommand(clusterCommand);
 program.addCommand(nodeCommand);
 program.addCommand(installHelperCommand);
 program.addCommand(mountDaemonCommand, { hidden: true });

@@ -21,7 +21,7 @@ export const O2HB_MIN_DEAD_THRESHOLD = 2;
 
 export const FENCE_METHODS = ["reset", "panic", "exit"] as const;
 /**
- * What a node does that must not go on. "exit" ends the node's process (ours, and the default: docs/LOCKING.md, "Fencing"); "reset" and
+ * What a node does that must not go on. "exit" ends the node's process (ours, and the default: docs/CLUSTER.md); "reset" and
  * "panic" stop the machine, as the kernel's do.
  */
 export type FenceMethod = (typeof FENCE_METHODS)[number];
