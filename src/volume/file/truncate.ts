@@ -8,11 +8,11 @@ import { PAGE_BYTES } from "../../block/data_cache.ts";
 import type { LockSet } from "../../dlmglue/lock_set.ts";
 import { EXT_FLAGS, FEATURE_INCOMPAT } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
-import { assert, FsError } from "../../lib/fs_error.ts";
+import { assert, Corruption, FsError } from "../../lib/fs_error.ts";
 import { type Task, wait } from "../../lib/task.ts";
 import { freeClusters } from "../alloc/suballoc.ts";
 import { getClusters, voidExtentMap } from "../extents/extent_map.ts";
-import { dinodeExtentTree, removeExtent } from "../extents/extent_tree.ts";
+import { dinodeExtentTree, lastExtent, removeExtent } from "../extents/extent_tree.ts";
 import { dinodeOf, type Inode, inodeChanged, inodeExclusive, inodeLock, inodeRelease, rwLock } from "../inode.ts";
 import type { Op } from "../op.ts";
 import type { Osb } from "../osb.ts";
@@ -34,6 +34,8 @@ import { extendNoHoles, type Fill, fillPages, shortenGap, zeroExtend } from "./w
 const RECORDS_PER_STEP = 8;
 /** Clusters that one operation takes out of one record, so that forgetting their blocks stays short. */
 const CLUSTERS_PER_STEP = 1 << 18;
+/** Behind every cluster that a file can have. */
+const MAX_CPOS = 0xffffffff;
 
 /** Zeroes bytes [from, to) of the file where they are mapped, page by page through the data cache; 1 MiB at most. */
 export function zeroRange(op: Op, inode: Inode, bh: Bh, from: number, to: number): void {
@@ -49,39 +51,69 @@ export function zeroRange(op: Op, inode: Inode, bh: Bh, from: number, to: number
 /** True when nothing is mapped from `cpos` on. */
 function nothingFrom(op: Op, inode: Inode, cpos: number): boolean {
   const ext = getClusters(op, inode, cpos);
-  return ext.p_cluster === 0 && cpos + ext.clusters >= 0xffffffff;
+  return ext.p_cluster === 0 && cpos + ext.clusters >= MAX_CPOS;
+}
+
+/** Takes some of the `clusters` at `at`, which lie in one record, out of the file and frees them; how many. */
+function removeRun(
+  op: Op,
+  inode: Inode,
+  bh: Bh,
+  at: number,
+  run: { p_cluster: number; clusters: number; flags: number },
+): number {
+  const { osb } = op;
+  const { p_cluster } = run;
+  const shared = (run.flags & EXT_FLAGS.REFCOUNTED) !== 0;
+  const n = shared ? cow_hooks.refcountedRun(op, inode, bh, p_cluster, run.clusters) : run.clusters;
+  const pno = pnoOf(clusterOffset(osb, p_cluster));
+  const pages = (n * osb.geo.clustersize) / PAGE_BYTES;
+  osb.data.waitIdle(pno, pages);
+  op.modify(bh);
+  removeExtent(op, dinodeExtentTree(op, inode, bh), at, n);
+  voidExtentMap(op, inode);
+  if (shared) cow_hooks.freeRefcounted(op, inode, bh, p_cluster, n);
+  else freeClusters(op, p_cluster, n);
+  op.onSuccess(() => osb.data.invalidate(pno, pages));
+  return n;
+}
+
+/** One bounded operation of taking everything from `cpos` on out of the file, from its end to the front; true when all is gone. */
+function truncateStep(op: Op, inode: Inode, bh: Bh, cpos: number): boolean {
+  const { osb } = op;
+  for (let records = 0; records < RECORDS_PER_STEP; records++) {
+    const e = lastExtent(op, dinodeExtentTree(op, inode, bh));
+    if (e === undefined || e.cpos + e.clusters <= cpos) return true;
+    const e_end = e.cpos + e.clusters;
+    const from = Math.max(cpos, e.cpos, e_end - CLUSTERS_PER_STEP);
+    const p_cluster = osb.blocksToClusters(e.blkno) + (from - e.cpos);
+    if (e.blkno === 0 || p_cluster + (e_end - from) > osb.geo.clusters)
+      throw new Corruption("file.truncate", { ino: inode.ino, cpos: e.cpos, e_blkno: e.blkno, clusters: e.clusters });
+    removeRun(op, inode, bh, from, { p_cluster, clusters: e_end - from, flags: e.flags });
+    if (records === 0) inodeChanged(op, inode);
+  }
+  return false;
 }
 
 /**
- * One bounded operation of taking [cpos, end) out of the file: data pages forgotten, mapping removed, clusters freed.
- * Returns the cluster from which on to continue, undefined when there is nothing left.
+ * One bounded operation of taking [cpos, end) out of the file: data pages forgotten, mapping removed, clusters freed. To the end of
+ * the file it goes backwards: that way nothing in the tree moves. Returns the cluster from which on to continue, undefined when
+ * there is nothing left.
  */
 export function removeStep(op: Op, inode: Inode, bh: Bh, cpos: number, end: number): number | undefined {
-  const { osb } = op;
   waitIoIdle(inode);
+  if (end >= MAX_CPOS) return truncateStep(op, inode, bh, cpos) ? undefined : cpos;
   let records = 0;
   let at = cpos;
   while (at < end && records < RECORDS_PER_STEP) {
-    const ext = getClusters(op, inode, at);
-    if (ext.p_cluster === 0) {
-      at += ext.clusters;
-      if (at >= 0xffffffff) return undefined;
+    const { p_cluster, clusters, flags } = getClusters(op, inode, at);
+    if (p_cluster === 0) {
+      at += clusters;
+      if (at >= MAX_CPOS) return undefined;
       continue;
     }
-    const shared = (ext.flags & EXT_FLAGS.REFCOUNTED) !== 0;
-    let n = Math.min(ext.clusters, end - at, CLUSTERS_PER_STEP);
-    if (shared) n = cow_hooks.refcountedRun(op, inode, bh, ext.p_cluster, n);
-    const pno = pnoOf(clusterOffset(osb, ext.p_cluster));
-    const pages = (n * osb.geo.clustersize) / PAGE_BYTES;
-    osb.data.waitIdle(pno, pages);
-    op.modify(bh);
-    removeExtent(op, dinodeExtentTree(op, inode, bh), at, n);
-    voidExtentMap(op, inode);
-    if (shared) cow_hooks.freeRefcounted(op, inode, bh, ext.p_cluster, n);
-    else freeClusters(op, ext.p_cluster, n);
-    op.onSuccess(() => osb.data.invalidate(pno, pages));
+    at += removeRun(op, inode, bh, at, { p_cluster, clusters: Math.min(clusters, end - at, CLUSTERS_PER_STEP), flags });
     records++;
-    at += n;
   }
   if (records > 0) inodeChanged(op, inode);
   return at < end ? at : undefined;
@@ -164,7 +196,7 @@ export function* truncateTask(
         return from;
       }, locks),
     );
-    if (first !== undefined) yield* removeClusters(osb, inode, first, 0xffffffff, locks);
+    if (first !== undefined) yield* removeClusters(osb, inode, first, MAX_CPOS, locks);
   } finally {
     inodeRelease(inode, locks);
   }
