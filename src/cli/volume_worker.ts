@@ -202,10 +202,10 @@ function fail(err: unknown): void {
  */
 function openOurDevice(): { opened: OpenedDevice; readonly: boolean } {
   try {
-    return { opened: openDevice(data.device, false), readonly: false };
+    return { opened: openDevice(data.device, false, data.cluster !== null), readonly: false };
   } catch (err) {
     if (!data.options.ro || !(err instanceof FsError)) throw err;
-    return { opened: openDevice(data.device, true), readonly: true };
+    return { opened: openDevice(data.device, true, data.cluster !== null), readonly: true };
   }
 }
 
@@ -228,6 +228,8 @@ function open(): void {
       return;
     }
     osb = opened!;
+    // The volume leaves the domain itself from here on, when it is closed.
+    leaveCluster = closeCluster;
     osb.onAssertion = fatal;
     say({ type: "opened", info: infoOf(osb) });
   });
@@ -241,6 +243,7 @@ function testDomain(): LockDomain | undefined {
 // The cluster ----------------------------------------------------------------------------------------------------------
 /** Ends what joinCluster began, from the last step that was done. */
 let leaveCluster = (done: () => void): void => done();
+let closeCluster = leaveCluster;
 
 /** The lock domain of the volume. The messages of a turn leave together at its end. */
 function* joinCluster(cluster: NonNullable<VolumeWorkerData["cluster"]>): Task<LockDomain> {
@@ -266,7 +269,7 @@ function* joinCluster(cluster: NonNullable<VolumeWorkerData["cluster"]>): Task<L
     regions: () => of.regions,
     fatal,
   });
-  leaveCluster = (done) => {
+  leaveCluster = closeCluster = (done) => {
     node.close();
     client.flush();
     stop();
@@ -280,8 +283,7 @@ function* joinCluster(cluster: NonNullable<VolumeWorkerData["cluster"]>): Task<L
       else cb(new FsError(-err, "o2dlm.join", { domain: of.domain, found: joinFailure(-err) }));
     }),
   );
-  const close = leaveCluster;
-  leaveCluster = (done) => domain.leave(() => close(done));
+  leaveCluster = (done) => domain.leave(() => closeCluster(done));
   return domain;
 }
 

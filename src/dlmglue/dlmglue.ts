@@ -80,7 +80,10 @@ export class DlmGlue {
 
   /** Generations in lock names as ocfs2_populate_inode has them: of the inode for rw, of the volume for system files, else 0. */
   #generation(inode: Inode): number {
-    return inode.is_system ? inode.osb.geo.fs_generation : 0;
+    const { geo } = inode.osb;
+    return inode.is_system || inode.ino === geo.root_blkno || inode.ino === geo.system_dir_blkno
+      ? geo.fs_generation
+      : 0;
   }
 
   metaLock(inode: Inode): LockRes {
@@ -96,11 +99,7 @@ export class DlmGlue {
   }
 
   openLock(inode: Inode): LockRes {
-    return (inode.open_lockres ??= this.newLockRes(
-      lockName("O", inode.ino, this.#generation(inode)),
-      this.#ops.open,
-      inode,
-    ));
+    return (inode.open_lockres ??= this.newLockRes(lockName("O", inode.ino, 0), this.#ops.open, inode));
   }
 
   // Taking ------------------------------------------------------------------------------------------------------------

@@ -142,8 +142,8 @@ export class Loop {
     else if (this.ring.queued > 0) this.submit();
     this.reap();
     this.#runTimers();
-    // By index: a work may remove itself.
-    for (let i = 0; i < this.#work.length; i++) if (this.#work[i]!()) this.#awake = true;
+    // By index: a work may remove itself, and one may close the loop.
+    for (let i = 0; i < this.#work.length && !this.#closed; i++) if (this.#work[i]!()) this.#awake = true;
   }
 
   #wait(): void {
