@@ -27,7 +27,7 @@ const beats = [];
 const hb = new DiskHeartbeat(
   {
     ...{ path, offset_bytes: 0, slot_bytes: 512, node: 1, generation: 1n, dead_ms: 14_000, interval_ms },
-    ...{ lease_ms: 7000, fence_ms: 12_000, lease: 0, first: 0, last: 254 },
+    ...{ lease_ms: 7000, fence_ms: 12_000, lease: 0, global: false, first: 0, last: 254 },
   },
   (beat) => beats.push(beat),
   () => {

@@ -10,7 +10,8 @@
 //! Every thread that might write looks right before it does: a beat that wakes up too late never reaches the disk. What is
 //! left is the time between that look and the system call.
 //!
-//! Regions of one lease are a group (global heartbeat): it holds as long as fewer than half of its armed regions are late.
+//! Regions of one lease are a group. With local heartbeat each of them is some volume's only sign of life, so the first that is
+//! late shuts the lease and ends the process; with global heartbeat they stand for each other, and it takes half of them.
 
 use napi::bindgen_prelude::{FromNapiValue, TypeName};
 use napi::{Result, ValueType, sys};
@@ -133,6 +134,7 @@ struct Region {
     lease_ns: i64,
     fence_ns: i64,
     lease: u32,
+    global: bool,
     /// Slots that are read: those of nodes that exist.
     first: AtomicU32,
     last: AtomicU32,
@@ -168,14 +170,17 @@ fn region(id: u32) -> Result<Arc<Region>> {
     }
 }
 
-/// The deadline of a group: of its armed regions' values, the one with which half of them are late. None when none is armed.
+/// The deadline of a group, of its armed regions' values: the first, or in global mode the one with which half of them are late. None
+/// when none is armed.
 fn group_deadline(all: &[Option<Arc<Region>>], lease: u32, value: impl Fn(&Region) -> i64) -> Option<i64> {
     let armed = |r: &&Arc<Region>| r.lease == lease && r.armed.load(Ordering::Acquire);
     let mut deadlines: Vec<i64> = all.iter().flatten().filter(armed).map(|r| value(r)).collect();
     deadlines.sort_unstable();
+    let is_global = all.iter().flatten().filter(armed).all(|r| r.global);
     match deadlines.len() {
         0 => None,
-        n => Some(deadlines[n.div_ceil(2) - 1]),
+        n if is_global => Some(deadlines[n.div_ceil(2) - 1]),
+        _ => Some(deadlines[0]),
     }
 }
 
@@ -416,6 +421,8 @@ pub struct HeartbeatOptions {
     pub lease_ms: f64,
     pub fence_ms: f64,
     pub lease: u32,
+    /// Half of the regions of this lease may be late (global heartbeat).
+    pub global: bool,
     pub first: u32,
     pub last: u32,
 }
@@ -449,6 +456,7 @@ pub fn heartbeat_start(o: HeartbeatOptions, callback: Callback) -> Result<i32> {
         lease_ns: ns(o.lease_ms),
         fence_ns: ns(o.fence_ms),
         lease: o.lease,
+        global: o.global,
         first: AtomicU32::new(0),
         last: AtomicU32::new(0),
         armed: AtomicBool::new(false),

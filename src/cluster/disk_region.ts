@@ -61,6 +61,7 @@ export function startDiskRegion(
         lease_ms: deadMs(t) / 2,
         fence_ms: maxWriteTimeoutMs(t),
         lease: o.lease ?? LEASE_OPEN,
+        global: hb.nodes.heartbeat_mode === "global",
         first,
         last,
       },

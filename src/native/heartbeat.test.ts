@@ -31,6 +31,7 @@ const options = (path: string, more: Partial<DiskHeartbeatOptions> = {}): DiskHe
   lease_ms: 7000,
   fence_ms: 12_000,
   lease: 0,
+  global: false,
   first: 1,
   last: 5,
   ...more,
@@ -122,6 +123,46 @@ test("the lease follows the submission of completed writes once it is armed, and
   expect(leases[6]).toBeGreaterThan(boottimeMs() - 60_000);
   expect(Math.abs(leases[6]! - (all[6]!.submit_ms + 1000))).toBeLessThan(500);
   expect(leases.at(-1)).toBe(0);
+});
+
+/** Regions of one lease, of which some have a device that stops answering; whether the lease still stands after that. */
+async function late(global: boolean, regions: number, failing: number): Promise<boolean> {
+  const lease = leaseAlloc();
+  const paths = Array.from({ length: regions }, area);
+  let beats = 0;
+  let stands = false;
+  await Promise.all(
+    paths.map(
+      (path, i) =>
+        new Promise<void>((resolve) => {
+          let n = 0;
+          const hb = new DiskHeartbeat(
+            options(path, { lease, lease_ms: 300, global }),
+            () => {
+              if (++n === 4) hb.arm();
+              if (n === 5 && i < failing) truncateSync(path, OFFSET);
+              if (i === regions - 1) beats++;
+              if (beats > 30) {
+                if (i === regions - 1) stands = leaseGet(lease) > boottimeMs();
+                hb.stop(false);
+              }
+            },
+            resolve,
+          );
+        }),
+    ),
+  );
+  return stands;
+}
+
+test.each([
+  ["local", 1, 3, false],
+  ["global", 1, 3, true],
+  ["global", 2, 3, false],
+  ["global", 1, 2, false],
+  ["local", 0, 2, true],
+] as const)("%s heartbeat, %i of %i regions late: the lease stands %s", async (mode, failing, regions, stands) => {
+  expect(await late(mode === "global", regions, failing)).toBe(stands);
 });
 
 test("a pause of JavaScript delays no beat, and loses no sample", async () => {

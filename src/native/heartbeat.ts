@@ -71,8 +71,10 @@ export interface DiskHeartbeatOptions {
   /** From the submission of a completed write: until when writes may be submitted, and when the process ends. */
   readonly lease_ms: number;
   readonly fence_ms: number;
-  /** The lease that it moves; regions of one lease are a group. LEASE_OPEN: none. */
+  /** The lease that it moves. LEASE_OPEN: none. */
   readonly lease: number;
+  /** Of regions of the same lease: false, none may be late (each is a volume's own); true, fewer than half (global heartbeat). */
+  readonly global: boolean;
   readonly first: number;
   readonly last: number;
 }
@@ -108,6 +110,7 @@ export class DiskHeartbeat {
         leaseMs: o.lease_ms,
         fenceMs: o.fence_ms,
         lease: o.lease,
+        global: o.global,
         first: o.first,
         last: o.last,
       },

@@ -172,6 +172,7 @@ export interface HeartbeatOptions {
   readonly leaseMs: number;
   readonly fenceMs: number;
   readonly lease: number;
+  readonly global: boolean;
   readonly first: number;
   readonly last: number;
 }
