@@ -28,7 +28,7 @@ import {
   RES_RECOVERING,
   RES_SETREF_INPROG,
 } from "./lockres.ts";
-import { detachMle, putMle, unlinkMle, wakeMle } from "./mle.ts";
+import { detachMle, putOwed, unlinkMle, wakeMle } from "./mle.ts";
 import type { NodeMap } from "./node_map.ts";
 import { calcUsage } from "./thread.ts";
 
@@ -130,8 +130,7 @@ export function assertMasterHandler(dlm: Dlm, m: ViewOf<typeof DlmAssertMaster>,
   if (mle === undefined) return 0;
 
   let answer = 0;
-  const extra_ref = mle.type !== "master";
-  if (!extra_ref) {
+  if (mle.type === "master") {
     for (const node of mle.response_map)
       if (node !== dlm.node_num && node !== from) {
         answer |= DLM_ASSERT_RESPONSE_REASSERT;
@@ -150,6 +149,6 @@ export function assertMasterHandler(dlm: Dlm, m: ViewOf<typeof DlmAssertMaster>,
   }
   unlinkMle(dlm, mle);
   detachMle(dlm, mle);
-  if (extra_ref) putMle(dlm, mle);
+  putOwed(dlm, mle);
   return answer;
 }

@@ -27,7 +27,7 @@ import {
   RES_RECOVERY_WAITING,
 } from "./lockres.ts";
 import { lvbDrop, lvbZero } from "./lvb.ts";
-import { detachMle, type Mle, notifyMles, putMle, unlinkMle, wakeMle } from "./mle.ts";
+import { detachMle, type Mle, notifyMles, putOwed, unlinkMle, wakeMle } from "./mle.ts";
 import { kickRecovery } from "./recovery_wait.ts";
 import { calcUsage, dirtyLockres, doPurgeLockres } from "./thread.ts";
 import { commitPendingCancel, commitPendingUnlock } from "./unlock.ts";
@@ -50,9 +50,10 @@ export function resetRecovery(dlm: Dlm): void {
 export function nodeDown(dlm: Dlm, node: NodeNum): void {
   const { reco } = dlm;
   if (reco.new_master === node && reco.state & RECO_FINALIZE) {
-    // It had all it needed, and had told us so: that recovery is complete.
+    // It told us that it has all it needs, but perhaps not everybody. It has opened nothing before the second message went to all. So
+    // the recovery begins anew; the kernel takes it for complete, and those who were not told for open.
     reco.state &= ~RECO_FINALIZE;
-    resetRecovery(dlm);
+    reco.new_master = NO_NODE;
   }
   if (dlm.joining_node === node) setJoiningNode(dlm, OWNER_UNKNOWN);
   if (!dlm.live_nodes_map.has(node)) return;
@@ -172,7 +173,7 @@ function cleanMasterList(dlm: Dlm, dead: NodeNum): void {
       if (mle.maybe_map.first !== dead) continue;
       wakeMle(dlm, mle);
       detachIfUnused(dlm, mle);
-      putMle(dlm, mle);
+      putOwed(dlm, mle);
       continue;
     }
     if (mle.master !== dead && mle.new_master !== dead) continue;

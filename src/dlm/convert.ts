@@ -21,7 +21,7 @@ import { ML, mlog } from "../lib/masklog.ts";
 import { type Task, wait } from "../lib/task.ts";
 import { queueAst, releaseAst, reserveAst } from "./ast.ts";
 import { type Dlm, errToStatus, isHostDown, nameAt, putName, RECO_ACTIVE } from "./dlm.ts";
-import { isRetry, NODE_DEATH_WAIT_MS, RETRY_MS, stateToStatus } from "./lock.ts";
+import { isRetry, isStale, NODE_DEATH_WAIT_MS, RETRY_MS, stateToStatus } from "./lock.ts";
 import {
   compatible,
   type DlmLock,
@@ -161,6 +161,7 @@ function* sendConvert(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number, t
   const owner = res.owner;
   const { err, status } = yield* wait(dlm.call(DLM_MSG.CONVERT_LOCK, new Uint8Array(m.dv.buffer), owner));
   if (err >= 0) {
+    if (isStale(res, owner, status)) return DLM_STATUS.FORWARD;
     if (status !== DLM_STATUS.NORMAL && status !== DLM_STATUS.NOTQUEUED && !isRetry(status))
       mlog(ML.ERROR, `${res.name}: node ${owner} answers CONVERT_LOCK with ${dlmStatusName(status)}`);
     return status;
@@ -177,17 +178,19 @@ export function convertLockHandler(dlm: Dlm, m: ViewOf<typeof DlmConvertLock>, p
   const { flags, requested_type: type } = m;
   if (flags & LKM_PUT_LVB && flags & LKM_GET_LVB) return DLM_STATUS.BADARGS;
   const res = dlm.lockres.get(nameAt(payload, DlmConvertLock.fields.name.off, m.namelen));
-  if (res === undefined || res.state & RES_DROPPING_REF) return DLM_STATUS.IVLOCKID;
+  // As for a new lock: given away while the request was under way.
+  if (res === undefined || res.state & RES_DROPPING_REF) return DLM_STATUS.FORWARD;
   const busy = stateToStatus(res);
   if (busy !== DLM_STATUS.NORMAL) return busy;
+  if (res.owner !== dlm.node_num) return DLM_STATUS.FORWARD;
   const lock = res.find(LIST_GRANTED, m.cookie_hi, m.cookie_lo);
   if (lock === null || lock.node !== m.node_idx) {
     mlog(ML.ERROR, `${res.name}: node ${m.node_idx} converts a lock that is not granted`);
     return DLM_STATUS.IVLOCKID;
   }
-  // The kernel takes these: a mode of no meaning, and what only a master may be asked for.
+  // The kernel takes these: a mode of no meaning, a lock of its own.
   if (type !== LKM_NLMODE && type !== LKM_PRMODE && type !== LKM_EXMODE) return DLM_STATUS.BADPARAM;
-  if (res.owner !== dlm.node_num || lock.node === dlm.node_num) return DLM_STATUS.IVLOCKID;
+  if (lock.node === dlm.node_num) return DLM_STATUS.IVLOCKID;
   if (flags & LKM_PUT_LVB) {
     lock.flags |= LOCK_PUT_LVB;
     const lvb = lvbOf(lock);

@@ -112,6 +112,8 @@ export class Dlm {
     dead_node: NO_NODE,
     state: 0,
     event: new Waiters(),
+    /** Whose they were: what the last recovery gave to its master, as its first FINALIZE_RECO told us. */
+    origin: new Map<DlmLockRes, NodeNum>(),
   };
 
   readonly join_events = new Waiters();

@@ -77,14 +77,14 @@ export function domainKey(name: string): number {
 }
 
 /**
- * dlm_register_domain: joins. `done` hears 0 or a negative errno; then the domain is gone. The protocol
+ * dlm_register_domain: joins. `done` hears 0, at once if this node is alone, or a negative errno; then the domain is gone. The protocol
  * that was agreed on stands in `fs_proto` and `dlm_proto`.
  */
 export function joinDomain(
   node: DlmNode,
   name: string,
   fs_proto: ProtocolVersion,
-  done: (err: number) => void,
+  done: (err: number, dlm: Dlm) => void,
   dlm_proto: ProtocolVersion = DLM_PROTOCOL,
 ): Dlm {
   assert(name.length < O2NM_MAX_NAME_LEN && name !== "", `domain name ${name}`);
@@ -107,7 +107,7 @@ export function joinDomain(
   dlm.spawn(join(dlm), (err) => {
     if (err < 0) dlm.shutdown();
     else dlm.spawn(recoveryThread(dlm));
-    done(err);
+    done(err, dlm);
   });
   return dlm;
 }

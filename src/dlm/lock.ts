@@ -1,5 +1,6 @@
 /** New locks (dlmlock.c): at the master in one step, elsewhere with CREATE_LOCK. */
 
+import type { NodeNum } from "../cluster/node.ts";
 import type { ViewOf } from "../format/struct.ts";
 import { DlmCreateLock } from "../format/wire/dlm.ts";
 import {
@@ -191,6 +192,7 @@ function* lockRemote(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number): T
   const { err, status: answer } = yield* wait(dlm.call(DLM_MSG.CREATE_LOCK, m.bytes(), owner));
   let status = answer;
   if (err < 0) status = isHostDown(err) ? DLM_STATUS.RECOVERING : errToStatus(err);
+  else if (isStale(res, owner, status)) status = DLM_STATUS.FORWARD;
   else if (status === DLM_STATUS.REJECTED) dlm.die(`${res.name}: node ${owner} is its master, but joins only now`);
   // The master died between its answer and now: the recovery took the lock off its queue.
   else if (status === DLM_STATUS.NORMAL && !(lock.flags & LOCK_LOCK_PENDING)) status = DLM_STATUS.RECOVERING;
@@ -206,6 +208,11 @@ function* lockRemote(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number): T
   if (changed) calcUsage(dlm, res);
   dlm.wakeRes(res);
   return status;
+}
+
+/** The request reached a master that has given the resource away meanwhile, and forgotten it; we have heard of the new one. */
+export function isStale(res: DlmLockRes, asked: NodeNum, status: number): boolean {
+  return res.owner !== asked && (status === DLM_STATUS.IVLOCKID || status === DLM_STATUS.REJECTED);
 }
 
 /** dlm_revert_pending_lock. */
@@ -224,12 +231,15 @@ export function createLockHandler(dlm: Dlm, m: ViewOf<typeof DlmCreateLock>, pay
   }
   if (m.namelen > DLM_LOCKID_NAME_MAX) return DLM_STATUS.IVBUFLEN;
   const res = dlm.lockres.get(nameAt(payload, DlmCreateLock.fields.name.off, m.namelen));
-  if (res === undefined || res.state & RES_DROPPING_REF) return DLM_STATUS.IVLOCKID;
+  // It has been given away while the request was under way: the sender knows the new master, or will soon. The kernel says IVLOCKID,
+  // which is final.
+  if (res === undefined || res.state & RES_DROPPING_REF) return DLM_STATUS.FORWARD;
   const status = stateToStatus(res);
   if (status !== DLM_STATUS.NORMAL) return status;
-  // The kernel takes these: a mode of no meaning, a lock at a node that is not the master, one in its own name. They come from no node.
+  if (res.owner !== dlm.node_num) return DLM_STATUS.FORWARD;
+  // The kernel takes these: a mode of no meaning, a lock in its own name. They come from no node.
   if (!isMode(m.requested_type)) return DLM_STATUS.BADPARAM;
-  if (res.owner !== dlm.node_num || m.node_idx === dlm.node_num) return DLM_STATUS.IVLOCKID;
+  if (m.node_idx === dlm.node_num) return DLM_STATUS.IVLOCKID;
   const lock = new DlmLock(res.name, m.node_idx, m.requested_type, m.cookie_hi, m.cookie_lo, null);
   if (m.flags & LKM_GET_LVB) lock.flags |= LOCK_GET_LVB;
   lock.res = res;

@@ -33,7 +33,7 @@ import {
   RES_RECOVERING,
 } from "./lockres.ts";
 import { detachMle, insertMle, Mle, putMle } from "./mle.ts";
-import { kickRecovery, waitForNodeRecovery, waitForRecovery } from "./recovery_wait.ts";
+import { isNodeDead, kickRecovery, waitForNodeRecovery, waitForRecovery } from "./recovery_wait.ts";
 import { Waiters } from "./waiters.ts";
 
 const MASTERY_TIMEOUT_MS = 5000;
@@ -90,11 +90,12 @@ export function* getLockResource(dlm: Dlm, name: string, flags: number): Task<Dl
       }
       block.refs++;
     }
-    return yield* findMaster(dlm, name, block);
+    const res = yield* findMaster(dlm, name, block);
+    if (res !== null) return res;
   }
 }
 
-function* findMaster(dlm: Dlm, name: string, block: Mle | undefined): Task<DlmLockRes> {
+function* findMaster(dlm: Dlm, name: string, block: Mle | undefined): Task<DlmLockRes | null> {
   const mle = block ?? new Mle(dlm, "master", name);
   let wait_on_recovery = false;
   if (block === undefined) {
@@ -115,6 +116,16 @@ function* findMaster(dlm: Dlm, name: string, block: Mle | undefined): Task<DlmLo
     if (!blocked) yield* askAll(dlm, res, mle);
     const outcome = yield* waitForMastery(dlm, res, mle, blocked);
     if (outcome === "done") break;
+    if (outcome === "dead") {
+      putMle(dlm, mle);
+      mle.inuse--;
+      putMle(dlm, mle);
+      res.inflight_locks--;
+      res.state &= ~RES_IN_PROGRESS;
+      dlm.lockres.remove(res);
+      dlm.wakeRes(res);
+      return null;
+    }
     blocked = outcome === "blocked";
   }
   assert(res.owner !== OWNER_UNKNOWN, `${name}: mastery without a master`);
@@ -185,21 +196,25 @@ function* askOne(dlm: Dlm, res: DlmLockRes, mle: Mle, node: NodeNum): Task<boole
   }
 }
 
-type Outcome = "done" | "blocked" | "again";
+/** "dead": the recovery lock was mastered by a node that died since; nobody recovers it, so all begins again. */
+type Outcome = "done" | "blocked" | "again" | "dead";
 
 /** dlm_wait_for_lock_mastery. */
 function* waitForMastery(dlm: Dlm, res: DlmLockRes, mle: Mle, blocked: boolean): Task<Outcome> {
   for (;;) {
     if (res.owner !== OWNER_UNKNOWN) {
+      if (isRecoveryLock(res.name) && res.owner !== dlm.node_num && isNodeDead(dlm, res.owner)) return "dead";
       // Its assertion came first: ask it, so that it asserts again to those that our requests have blocked.
       if (res.owner !== dlm.node_num && mle.said_yes !== res.owner && !(yield* askOne(dlm, res, mle, res.owner))) {
         yield* dlm.sleep(500);
         continue;
       }
+      // It came to us by recovery. Those that our requests have blocked would wait for ever (as they do for a kernel node).
+      if (res.owner === dlm.node_num) dispatchAssertMaster(dlm, res, DLM_ASSERT_MASTER_MLE_CLEANUP);
       return "done";
     }
     if (!mle.vote_map.equals(mle.node_map)) {
-      restartMastery(dlm, mle, blocked);
+      restartMastery(dlm, mle);
       return mle.type === "block" ? "blocked" : "again";
     }
     if (mle.master === NO_NODE && !blocked && mle.vote_map.equals(mle.response_map)) {
@@ -220,7 +235,7 @@ function* waitForMastery(dlm: Dlm, res: DlmLockRes, mle: Mle, blocked: boolean):
 }
 
 /** dlm_restart_lock_mastery: members came or went. */
-function restartMastery(dlm: Dlm, mle: Mle, blocked: boolean): void {
+function restartMastery(dlm: Dlm, mle: Mle): void {
   let died = false;
   for (const node of mle.node_map) {
     if (mle.vote_map.has(node)) continue;
@@ -230,17 +245,18 @@ function restartMastery(dlm: Dlm, mle: Mle, blocked: boolean): void {
   for (const node of mle.vote_map.copy()) {
     if (mle.node_map.has(node)) continue;
     died = true;
-    if (!blocked) continue;
-    const lowest = mle.maybe_map.first;
     mle.maybe_map.clear(node);
-    // Nobody is left to wait for: this node tries itself.
-    if (node === lowest && mle.maybe_map.empty) mle.type = "master";
   }
   if (!died) return;
-  mle.maybe_map.zero();
   mle.response_map.zero();
   mle.vote_map.copyFrom(mle.node_map);
-  if (mle.type !== "block") mle.maybe_map.set(dlm.node_num);
+  if (mle.type === "block") {
+    // Somebody is left who will assert. The kernel forgets who, and after the next death waits for ever.
+    if (!mle.maybe_map.empty) return;
+    mle.type = "master";
+  }
+  mle.maybe_map.zero();
+  mle.maybe_map.set(dlm.node_num);
 }
 
 /** dlm_pre_master_reco_lockres: true when nobody takes a dead node for the master of the recovery lock any more. */

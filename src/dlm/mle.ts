@@ -23,8 +23,9 @@ export class Mle {
   readonly response_map = new NodeMap();
   /** Members of the domain, as it changes. */
   readonly node_map: NodeMap;
-  /** A BLOCK and a MIGRATION have one reference that the assertion takes away. */
   refs = 1;
+  /** A BLOCK and a MIGRATION have one reference that the assertion takes away, or the death of the one who was to assert. */
+  owed: boolean;
   inuse = 0;
   woken = false;
   readonly wq = new Waiters();
@@ -33,6 +34,7 @@ export class Mle {
 
   constructor(dlm: Dlm, type: MleType, name: string) {
     this.type = type;
+    this.owed = type !== "master";
     this.name = name;
     this.node_map = dlm.domain_map.copy();
     this.node_map.clear(dlm.node_num);
@@ -60,6 +62,13 @@ export function putMle(dlm: Dlm, mle: Mle): void {
   if (--mle.refs > 0) return;
   unlinkMle(dlm, mle);
   detachMle(dlm, mle);
+}
+
+/** Takes away the reference that an assertion is owed, once. */
+export function putOwed(dlm: Dlm, mle: Mle): void {
+  if (!mle.owed) return;
+  mle.owed = false;
+  putMle(dlm, mle);
 }
 
 export function wakeMle(dlm: Dlm, mle: Mle): void {

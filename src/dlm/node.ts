@@ -159,6 +159,7 @@ export class DlmNode {
     dlm.domain_map.set(node);
     dlm.live_nodes_map.set(node);
     dlm.exit_domain_map.clear(node);
+    dlm.reco.origin.clear();
     setJoiningNode(dlm, OWNER_UNKNOWN);
     mlog(ML.DLM_DOMAIN, `o2dlm: node ${node} joins domain ${dlm.name} (${dlm.domain_map})`);
     notifyMles(dlm, node, true);

@@ -256,7 +256,7 @@ function* sendAllLocks(dlm: Dlm, master: NodeNum, dead: NodeNum): Task<void> {
   const send: DlmLockRes[] = [];
   for (const res of reco.resources) {
     if (isRecoveryLock(res.name)) cleanRecoveryLock(dlm, res, dead);
-    else if (res.owner === dead || res.owner === OWNER_UNKNOWN) send.push(res);
+    else if (res.owner === dead || res.owner === OWNER_UNKNOWN || reco.origin.get(res) === dead) send.push(res);
   }
   for (let i = 0; i < send.length; i += WINDOW) {
     const answers = yield* all(
@@ -298,17 +298,20 @@ export function finalizeRecoHandler(dlm: Dlm, m: ViewOf<typeof DlmFinalizeReco>)
 /** dlm_finish_local_lockres_recovery: the resources have a master again. */
 function finishLocalRecovery(dlm: Dlm, dead: NodeNum, new_master: NodeNum): void {
   mlog(ML.DLM_RECOVERY, `${dlm.name}: node ${new_master} has recovered node ${dead}`);
+  const { origin } = dlm.reco;
+  const was = new Map(origin);
+  origin.clear();
   for (const res of dlm.lockres) {
     let changed = false;
     if (res.state & RES_RECOVERY_WAITING) {
       res.state &= ~RES_RECOVERY_WAITING;
       changed = true;
     }
-    if (
-      res.state & RES_RECOVERING &&
-      (res.owner === dead || res.owner === dlm.node_num || res.owner === OWNER_UNKNOWN)
-    ) {
+    const recovered =
+      res.owner === dead || res.owner === dlm.node_num || res.owner === OWNER_UNKNOWN || was.get(res) === dead;
+    if (res.state & RES_RECOVERING && recovered) {
       dlm.reco.resources.delete(res);
+      if (new_master !== dlm.node_num) origin.set(res, dead);
       res.owner = new_master;
       res.state &= ~RES_RECOVERING;
       changed = true;

@@ -153,15 +153,16 @@ export function calcUsage(dlm: Dlm, res: DlmLockRes): void {
   } else if (!(res.state & RES_ON_PURGE)) {
     res.last_used = dlm.now();
     purgeAdd(dlm, res);
-    armPurge(dlm);
+    if (dlm.state === DLM_CTXT_IN_SHUTDOWN) dlm.purge_due = true;
+    else armPurge(dlm);
   }
 }
 
-function armPurge(dlm: Dlm): void {
-  if (dlm.state === DLM_CTXT_IN_SHUTDOWN) dlm.purge_due = true;
+/** Looks at the list when its head is old enough, or after `delay_ms`. */
+function armPurge(dlm: Dlm, delay_ms?: number): void {
   if (dlm.purge_timer !== null || dlm.purge_head === null) return;
   const left_ms = (dlm.purge_head.last_used - dlm.now()) * 100 + PURGE_INTERVAL_MS;
-  dlm.purge_timer = dlm.after(Math.max(left_ms, 100), () => {
+  dlm.purge_timer = dlm.after(delay_ms ?? Math.max(left_ms, 100), () => {
     dlm.purge_timer = null;
     dlm.purge_due = true;
   });
@@ -184,12 +185,8 @@ function runPurgeList(dlm: Dlm): void {
     if (res.state & RES_MIGRATING || res.inflight_assert_workers > 0) purgeAdd(dlm, res);
     else purgeLockres(dlm, res);
   }
-  if (left === 0 && dlm.purge_count > 0 && dlm.purge_timer === null)
-    dlm.purge_timer = dlm.after(1, () => {
-      dlm.purge_timer = null;
-      dlm.purge_due = true;
-    });
-  else armPurge(dlm);
+  // What could not be dropped, or was left for the next batch.
+  armPurge(dlm, left === 0 ? 1 : purge_now ? 20 : undefined);
 }
 
 /** dlm_purge_lockres: forgets a resource of ours; of another master's, that is told first. */

@@ -153,14 +153,15 @@ function* unlockRemote(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number):
   }
   const recovered = !(lock.flags & pending);
   lock.flags &= ~pending;
-  if (status === DLM_STATUS.NORMAL) {
+  if (recovered) {
+    // Committed when the master died, whatever has become of the message. The next master is to hear of our reference first.
+    status = DLM_STATUS.NORMAL;
+    if (!(flags & LKM_CANCEL)) yield* waitOnLockres(dlm, res, RES_RECOVERING);
+  } else if (status === DLM_STATUS.NORMAL) {
     // A grant that came while the cancel was under way has moved the lock: nothing is to be called off.
-    if (flags & LKM_CANCEL && lock.list === LIST_GRANTED)
-      status = recovered ? DLM_STATUS.NORMAL : DLM_STATUS.CANCELGRANT;
-    else if (!recovered) carryOut(res, lock, actions);
+    if (flags & LKM_CANCEL && lock.list === LIST_GRANTED) status = DLM_STATUS.CANCELGRANT;
+    else carryOut(res, lock, actions);
   }
-  // The next owner is to know that nobody needs the resource here, so it must not be forgotten before.
-  if (recovered && !(flags & LKM_CANCEL)) yield* waitOnLockres(dlm, res, RES_RECOVERING);
   dlm.wakeRes(res);
   return status;
 }

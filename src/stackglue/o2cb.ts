@@ -58,17 +58,7 @@ export class O2cbDomain implements LockDomain {
     done: (err: number, domain: O2cbDomain | null) => void,
     fs_proto: ProtocolVersion = OCFS2_LOCKING_PROTOCOL,
   ): void {
-    // Who is alone has joined before joinDomain returns.
-    let dlm: Dlm | null = null;
-    let joined: number | null = null;
-    const tell = (): void => {
-      if (dlm !== null && joined !== null) done(joined, joined === 0 ? new O2cbDomain(dlm) : null);
-    };
-    dlm = joinDomain(node, name, fs_proto, (err) => {
-      joined = err;
-      tell();
-    });
-    tell();
+    joinDomain(node, name, fs_proto, (err, dlm) => done(err, err === 0 ? new O2cbDomain(dlm) : null));
   }
 
   get name(): string {

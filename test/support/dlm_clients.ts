@@ -51,6 +51,10 @@ export class Referee {
         if (client.member === member) {
           s.holders.delete(client);
         }
+    this.mayLoseLvbs();
+  }
+
+  mayLoseLvbs(): void {
     for (const s of this.names.values()) s.may_be_zero = true;
   }
 }
@@ -110,7 +114,8 @@ export class Client {
 
   #write(shared: Shared): void {
     shared.lvb = ++lvb_counter;
-    shared.may_be_zero = false;
+    // Until its death is noticed everywhere, a dead node may still be granted EX, and then the LVB is void.
+    shared.may_be_zero = this.member.world.unsettled;
     new DataView(this.lock!.lvb.buffer, this.lock!.lvb.byteOffset).setUint32(0, lvb_counter);
   }
 
@@ -268,17 +273,37 @@ export class Member {
     });
   }
 
+  leaving = false;
+
   leave(): void {
+    this.leaving = true;
+    // A resource on which nobody holds more than NL takes no LVB along when it migrates.
+    this.world.referee.mayLoseLvbs();
     this.domain!.leave(() => {
       this.left = true;
+      this.leaving = false;
+      this.world.cluster.stop(this.sim);
     });
   }
+
+  /** Drops the locks as far as that can be done; leaves when none is left. True: it is on its way. */
+  tryLeave(): boolean {
+    if (this.leaving || this.left) return true;
+    this.idle = true;
+    for (const c of this.clients) if (!c.busy) c.unlock();
+    if (this.clients.some((c) => c.busy || c.lock !== null)) return false;
+    this.leave();
+    return true;
+  }
+
+  /** Asks for nothing more. */
+  idle = false;
 
   /** Acts at random until told to stop. */
   run(names: readonly string[], every_ms: number): void {
     this.clients = names.map((name) => new Client(this, name));
     const tick = (): void => {
-      if (this.world.stopped) return;
+      if (this.world.stopped || this.idle) return;
       this.clients[this.world.cluster.below(this.clients.length)]!.act();
       this.later(this.world.cluster.below(every_ms * 2), tick);
     };
@@ -336,9 +361,85 @@ export class World {
     }
   }
 
+  /** Somebody has not noticed a death yet, or it is not recovered. */
+  get unsettled(): boolean {
+    return (
+      !this.cluster.settled ||
+      this.alive.some((m) => m.leaving || (m.domain !== null && !m.domain.dlm.recovery_map.empty))
+    );
+  }
+
   kill(member: Member): void {
     this.cluster.kill(member.sim);
     this.referee.died(member);
+  }
+
+  /** `nodes` nodes work on `names` for `ms`; up to `kills` of them die on the way. Then all unlock and leave. */
+  play(nodes: number, names: readonly string[], ms: number, kills = 0): void {
+    const { cluster } = this;
+    const now = (): number => cluster.clock.monotonic_ms();
+    for (let n = 1; n <= nodes; n++) this.add(n);
+    this.joinAll();
+    for (const m of this.alive) m.run(names, 5 + cluster.below(50));
+    const end = now() + ms;
+    let next = kills > 0 ? now() + cluster.below(5000) : Number.POSITIVE_INFINITY;
+    let left = Math.min(kills, nodes - 1);
+    this.runUntil("time passes", () => {
+      if (now() >= next && left-- > 0) {
+        this.kill(this.alive[cluster.below(this.alive.length)]!);
+        next = now() + cluster.below(3000);
+      }
+      return now() >= end;
+    });
+    this.quiesce();
+    if (this.referee.faults.length === 0) this.leaveAll(cluster.below(2) === 0);
+  }
+
+  /** One that died or left comes back; its number must be forgotten everywhere first. */
+  restart(num: number): Member {
+    this.members.get(num)!.node.close();
+    const member = this.add(num);
+    member.join();
+    return member;
+  }
+
+  /**
+   * For `ms`, nodes die, leave and come back at random; `nodes` are there at the start, and one stays. With `kill_every_ms` 0 they
+   * only leave.
+   */
+  churn(nodes: number, names: readonly string[], ms: number, kill_every_ms: number): void {
+    const { cluster } = this;
+    const now = (): number => cluster.clock.monotonic_ms();
+    for (let n = 1; n <= nodes; n++) this.add(n);
+    this.joinAll();
+    const every = 5 + cluster.below(50);
+    for (const m of this.alive) m.run(names, every);
+    const end = now() + ms;
+    let next = now() + cluster.below(3000);
+    const leaving = new Set<Member>();
+    this.runUntil("time passes", () => {
+      for (const m of this.members.values())
+        if (m.joined_err === 0 && m.clients.length === 0 && !m.left) m.run(names, every);
+      for (const m of leaving) if (!m.sim.alive || m.tryLeave()) leaving.delete(m);
+      if (now() < next) return now() >= end;
+      next = now() + cluster.below(3000);
+      const stay = this.alive.filter((m) => m.joined_err === 0 && !leaving.has(m));
+      const absent = [...this.members.values()].filter((m) => m.left || !m.sim.alive);
+      const roll = cluster.below(3);
+      if (roll === 0 && absent.length > 0 && cluster.settled) this.restart(absent[cluster.below(absent.length)]!.num);
+      else if (roll === 1 && stay.length > 1) leaving.add(stay[cluster.below(stay.length)]!);
+      else if (stay.length > 1 && kill_every_ms > 0 && cluster.below(kill_every_ms) < 3000) {
+        const all = this.alive.filter((m) => stay.length > 2 || !stay.includes(m));
+        if (all.length > 0) this.kill(all[cluster.below(all.length)]!);
+      }
+      return now() >= end;
+    });
+    this.quiesce();
+    this.runUntil("those who leave or come are through", () => {
+      for (const m of leaving) if (!m.sim.alive || m.tryLeave()) leaving.delete(m);
+      return this.alive.every((m) => m.joined_err !== null && !m.leaving);
+    });
+    if (this.referee.faults.length === 0) this.leaveAll(cluster.below(2) === 0);
   }
 
   /** Nobody asks for more: all that was asked is granted. */

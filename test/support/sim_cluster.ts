@@ -212,6 +212,23 @@ export class SimCluster {
     }
   }
 
+  /** A node that stops as it should. What it has sent arrives; after that its connections are closed. */
+  stop(node: SimNode): void {
+    node.alive = false;
+    for (const other of this.nodes.values()) {
+      if (!other.alive || other === node) continue;
+      this.clock.after(this.#delay_ms * 20, () => {
+        if (!other.alive || this.nodes.get(node.node_num) !== node || !other.live.delete(node.node_num)) return;
+        for (const w of [...other.waiting]) {
+          if (w.to !== node) continue;
+          other.waiting.delete(w);
+          w.done(-ENOTCONN, 0);
+        }
+        for (const l of [...other.listeners].sort((a, b) => b.priority - a.priority)) l.down(node.node_num);
+      });
+    }
+  }
+
   /** Whether every node that lives has noticed all deaths. */
   get settled(): boolean {
     const alive = [...this.nodes.values()].filter((n) => n.alive);
@@ -255,11 +272,16 @@ export class SimCluster {
         return;
       }
       const result = entry.handler(m.payload, m.from);
-      if (typeof result === "function") throw new Error("a handler of another thread");
-      const status = typeof result === "number" ? result : result.status;
-      this.onMessage(m, status);
-      answer(0, status | 0);
-      if (typeof result !== "number") result.after();
+      const reply = (status: number): void => {
+        this.onMessage(m, status);
+        answer(0, status | 0);
+      };
+      if (typeof result === "number") reply(result);
+      else if (typeof result === "function") result(reply);
+      else {
+        reply(result.status);
+        result.after();
+      }
     });
   }
 }
