@@ -220,6 +220,7 @@ export async function crashRun(options: CrashOptions): Promise<CrashResult> {
     const where = `--seed ${options.seed} --at ${at} --fate "${fate}"${second ? " (cut again)" : ""}${byTool ? " (fsck.ocfs2 recovers)" : ""}`;
     const path = join(dir, `${i % 2}.img`);
     const problems: string[] = [];
+    const leaked: string[] = [];
     try {
       if (byTool) {
         writeSparse(path, disk);
@@ -228,6 +229,11 @@ export async function crashRun(options: CrashOptions): Promise<CrashResult> {
           (r) => !EXPECTED_REPAIR.test(r) && !known.includes(r) && !isHalfDone(history, at, r),
         );
         problems.push(...odd.map((line) => `fsck repaired: ${line}`));
+        // fsck.ocfs2 deletes an orphan but not the clusters of its attributes' values: what it leaves marked is its own doing.
+        if (repairs.some((r) => r.startsWith("[INODE_ORPHANED]")))
+          leaked.push(
+            ...(await fsckAsync(path, known)).findings.filter((line) => line.startsWith("[CLUSTER_ALLOC_BIT]")),
+          );
         disk = readImage(path);
       } else if (second) disk = await cutAgain(reused, disk, at);
       problems.push(...(await recover(reused, disk, history, at)));
@@ -237,7 +243,7 @@ export async function crashRun(options: CrashOptions): Promise<CrashResult> {
     await judged;
     writeSparse(path, disk);
     judged = fsckAsync(path, known).then((verdict) => {
-      const findings = verdict.findings.filter((line) => !isHalfDone(history, at, line));
+      const findings = verdict.findings.filter((line) => !isHalfDone(history, at, line) && !leaked.includes(line));
       problems.push(...findings.map((line) => `fsck: ${line}`));
       if (problems.length > 0) failures.push({ where, problems });
       rmSync(path, { force: true });
