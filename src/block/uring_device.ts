@@ -86,6 +86,9 @@ export function openDevice(path: string, readonly: boolean, shared = false): Ope
   }
 }
 
+/** A device that fails, or went away (ENODEV, ENXIO, EREMOTEIO ...), is EIO to programs; a full file system below us is ENOSPC. */
+const failure = (res: number): number => (res >= 0 || res === -Errno.ENOSPC || res === -Errno.EROFS ? res : -Errno.EIO);
+
 export class UringDevice implements BlockDevice {
   readonly name: string;
   readonly size_bytes: number;
@@ -140,7 +143,7 @@ export class UringDevice implements BlockDevice {
           return;
         }
         if (res < 0) {
-          done(got > 0 && !write ? got : res);
+          done(got > 0 && !write ? got : failure(res));
           return;
         }
         got += res;
@@ -215,7 +218,7 @@ export class UringDevice implements BlockDevice {
           return;
         }
         if (res <= 0 || res === len) {
-          done(res);
+          done(failure(res));
           return;
         }
         // Short: the rest goes piece by piece.
@@ -235,7 +238,7 @@ export class UringDevice implements BlockDevice {
       const id = this.#loop.expect((res) => {
         this.#in_flight--;
         if (res === -Errno.EINTR || res === -Errno.EAGAIN) go();
-        else done(res);
+        else done(failure(res));
       });
       this.#loop.ring.fsync(this.#fd, true, id);
     };

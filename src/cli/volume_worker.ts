@@ -231,6 +231,7 @@ function open(): void {
     // The volume leaves the domain itself from here on, when it is closed.
     leaveCluster = closeCluster;
     osb.onAssertion = fatal;
+    osb.onPanic = (err) => fatal(new Error(`errors=panic: ${messageOf(err)}`));
     say({ type: "opened", info: infoOf(osb) });
   });
 }

@@ -70,6 +70,7 @@ export function* startJournal(osb: Osb, markDirty: () => Task<void>): Task<void>
       defer: (cb) => osb.ready(cb),
       onAbort: (err) => {
         osb.readonly_reason ??= `the journal was aborted: ${err instanceof Error ? err.message : String(err)}`;
+        if (osb.options.errors === "panic") osb.onPanic(err);
       },
     },
     log.superblock.s_sequence,

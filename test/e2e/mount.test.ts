@@ -13,8 +13,11 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readSync,
   rmSync,
+  statSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -204,6 +207,81 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     expect((await statusOf(mnt))?.requests).toBeGreaterThan(0);
     expect((await cli("umount", mnt)).status).toBe(0);
     expect(fsck(image).findings).toEqual([]);
+  });
+
+  test("a disk that takes no more writes: its errno, then read-only; what was fsynced is there once it works again", async () => {
+    dir = tempDir("ocfs2-life");
+    // A loop device over a file that cannot grow fails as a disk does.
+    sh(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", dir]);
+    let loop = "";
+    try {
+      image = join(dir, "volume.img");
+      sh(["cp", "--sparse=always", fresh, image]);
+      loop = sh(["losetup", "--find", "--show", image]).trim();
+      mnt = mountPoint();
+      expect((await cli("mount", loop, mnt)).status).toBe(0);
+      await run(["sh", "-c", `head -c 1000000 /dev/zero | tr '\\0' k > ${mnt}/kept && sync ${mnt}/kept`]);
+      const full = await runAsync(["dd", "if=/dev/urandom", `of=${mnt}/big`, "bs=1M", "count=150", "conv=fsync"], {
+        timeout_ms: 60_000,
+      });
+      expect(full.status).not.toBe(0);
+      expect(full.stderr).toMatch(/Input\/output error|I\/O error|No space left|Read-only file system/);
+      // The journal, too, meets the end of the disk sooner or later.
+      const made = await runAsync(
+        ["sh", "-c", `for i in $(seq 20000); do echo x > ${mnt}/f$i || exit 1; done; sync -f ${mnt}`],
+        {
+          timeout_ms: 60_000,
+        },
+      );
+      expect(made.status).not.toBe(0);
+      expect(made.stderr).toMatch(/Input\/output error|I\/O error|No space left|Read-only file system/);
+      expect((await run(["md5sum", `${mnt}/kept`])).length).toBeGreaterThan(32);
+      const left = await cli("umount", mnt);
+      expect(left.stderr).toContain("was not closed cleanly");
+      expect(left.status).toBe(32);
+
+      sh(["mount", "-o", "remount,size=512m", dir]);
+      expect((await cli("mount", loop, mnt)).status).toBe(0);
+      expect(readFileSync(join(mnt, "kept"), "utf8")).toBe("k".repeat(1_000_000));
+      expect((await cli("umount", mnt)).status).toBe(0);
+      expect(fsck(image).findings).toEqual([]);
+    } finally {
+      if (mnt !== undefined && isMounted(mnt)) forceUnmount(mnt);
+      if (loop !== "") sh(["losetup", "--detach", loop]);
+      sh(["umount", "-l", dir]);
+    }
+  });
+
+  test.each([
+    ["remount-ro", /Read-only file system/],
+    ["continue", /^$/],
+    ["panic", /not connected|No such device|connection abort/i],
+  ])("errors=%s after bad contents were read", async (mode, then) => {
+    const first = await mounted();
+    writeFileSync(join(mnt, "bad"), "x");
+    const { ino } = statSync(join(mnt, "bad"));
+    expect((await cli("umount", mnt)).status).toBe(0);
+    const fd = openSync(image, "r+");
+    const signature = Buffer.alloc(7);
+    const at = [512, 1024, 2048, 4096]
+      .map((blocksize) => ino * blocksize)
+      .find((offset) => {
+        readSync(fd, signature, 0, 7, offset);
+        return signature.toString() === "INODE01";
+      });
+    writeSync(fd, "NOTANODE", at!);
+    closeSync(fd);
+    expect((await cli("mount", "-o", `errors=${mode}`, image, mnt)).status).toBe(0);
+    const pid = (await statusOf(mnt))!.pid;
+    expect(pid).not.toBe(first);
+    const read = await runAsync(["cat", join(mnt, "bad")], { timeout_ms: 30_000 });
+    expect(read.stderr).toMatch(/Input\/output error|not connected|connection abort/i);
+    if (mode === "panic") await until("the end of the daemon", () => !alive(pid));
+    const made = await runAsync(["mkdir", join(mnt, "new")], { timeout_ms: 30_000 });
+    // A mount that is gone leaves the bare folder, or a folder that nobody serves.
+    if (mode !== "panic" || isMounted(mnt)) expect(made.stderr).toMatch(then);
+    if (isMounted(mnt)) await cli("umount", mnt);
+    expect(isMounted(mnt)).toBe(false);
   });
 
   test("mount(8), fstab's options and umount(8) work through the helpers", async () => {
