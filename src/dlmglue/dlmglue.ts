@@ -121,8 +121,7 @@ export class DlmGlue {
     }
     // What it covers went; who finds it again all the same asks for it anew.
     if (res.freeing) waitOn(res.changed);
-    locks.want(res);
-    if (!res.wants.some((w) => w.locks === locks)) res.wants.push({ locks, level, trylock: false });
+    this.#want(locks, res, level, false);
     this.#request(res);
     if (locks.level(res) !== undefined) return;
     waitOn(res.waiters);
@@ -147,12 +146,19 @@ export class DlmGlue {
     }
     // What it covers went; who finds it again all the same asks for it anew.
     if (res.freeing) waitOn(res.changed);
-    locks.want(res);
-    if (!res.wants.some((w) => w.locks === locks)) res.wants.push({ locks, level, trylock: true });
+    this.#want(locks, res, level, true);
     this.#request(res);
     if (locks.level(res) !== undefined) return true;
     if (res.refused.delete(locks)) return false;
     waitOn(res.waiters);
+  }
+
+  /** `locks` waits for this and nothing else: not for a level that it asked for in an earlier run, which it may never give back. */
+  #want(locks: LockSet, res: LockRes, level: LockLevel, trylock: boolean): void {
+    locks.want(res);
+    const i = res.wants.findIndex((w) => w.locks === locks);
+    if (i < 0) res.wants.push({ locks, level, trylock });
+    else res.wants[i] = { locks, level, trylock };
   }
 
   #mayHold(locks: LockSet, res: LockRes, level: LockLevel): boolean {

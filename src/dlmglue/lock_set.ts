@@ -3,6 +3,7 @@
  * released together at its end. Releasing is local and never waits.
  */
 import { assert } from "../lib/fs_error.ts";
+import type { WaitQueue } from "../lib/wait.ts";
 import type { LockLevel, LockRes } from "./lock_res.ts";
 
 export class LockSet {
@@ -40,6 +41,14 @@ export class LockSet {
     if (this.#wants === res) return;
     this.withdraw();
     this.#wants = res;
+  }
+
+  /**
+   * The operation waits for `queue` now. If that is not the lock that it has asked for, it came by another way this time: a grant
+   * would make it hold a lock out of order.
+   */
+  waitsFor(queue: WaitQueue): void {
+    if (this.#wants !== null && this.#wants.waiters !== queue) this.withdraw();
   }
 
   /** Whatever was waited for is not wanted any more. */

@@ -17,6 +17,7 @@ export function stuffMetaLvb(osb: Osb, inode: Inode, res: LockRes): void {
   // Nobody used the lock at EX: what came with it is still true.
   if (inode.lvb_fresh) return;
   const lvb = viewOf(res.lvb);
+  if (osb.sabotage.has("lvb") && lvb.lvb_version === OCFS2_LVB_VERSION) return;
   const bh = osb.cache.peek(inode, inode.ino);
   if (bh === undefined) {
     lvb.lvb_version = 0;

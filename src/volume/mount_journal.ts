@@ -67,6 +67,7 @@ export function* startJournal(osb: Osb, markDirty: () => Task<void>): Task<void>
       barrier: osb.options.barrier,
       ordered: osb.options.data === "ordered",
       operationRuns: osb.operationRuns,
+      keep_tail: osb.sabotage.has("log_first"),
       defer: (cb) => osb.ready(cb),
       onAbort: (err) => {
         osb.readonly_reason ??= `the journal was aborted: ${err instanceof Error ? err.message : String(err)}`;

@@ -63,7 +63,8 @@ export type Sabotage =
   | "cancel_convert"
   | "open_lock"
   | "journal_lock"
-  | "truncate_log";
+  | "lvb"
+  | "dentry_waits";
 
 export class Osb {
   readonly arena: Arena;
@@ -183,6 +184,7 @@ export class Osb {
         const queue = err === WAIT ? WAIT.queue : null;
         op.rollback();
         if (queue !== null) {
+          op.locks.waitsFor(queue);
           queue.add(() => this.ready(attempt));
           if (!this.#draining) this.wakeLoop();
           return;

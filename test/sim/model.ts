@@ -8,7 +8,7 @@ import { wait } from "../../src/lib/task.ts";
 import { readFile, setattr, writeFile } from "../../src/vfs/file.ts";
 import * as ns from "../../src/vfs/namespace.ts";
 import { openDir } from "../../src/volume/dir/dir.ts";
-import { lockDir } from "../../src/volume/dir/iget.ts";
+import { iget, lockDir } from "../../src/volume/dir/iget.ts";
 import { nameOf, nameText } from "../../src/volume/dir/name.ts";
 import { readAll } from "../../src/volume/dir/readdir.ts";
 import type { Op } from "../../src/volume/op.ts";
@@ -85,9 +85,29 @@ export class Model {
     return `n${this.#below(14)}`;
   }
 
+  readonly #known = new WeakMap<SimNode, Set<Item>>();
+
+  /** A program that uses an inode has looked it up: the number alone may mean a file of former times. */
+  #know(node: SimNode, items: readonly Item[]): void {
+    const known = this.#known.get(node) ?? new Set<Item>();
+    this.#known.set(node, known);
+    for (const item of items) {
+      if (known.has(item)) continue;
+      this.c.op(node, (op) => void iget(op, item.ino));
+      known.add(item);
+    }
+  }
+
   /** Runs an operation; undefined when it failed as the model says it must. */
-  #try<T>(node: SimNode, what: string, allowed: readonly number[], fn: (op: Op) => T): T | undefined {
+  #try<T>(
+    node: SimNode,
+    what: string,
+    allowed: readonly number[],
+    items: readonly Item[],
+    fn: (op: Op) => T,
+  ): T | undefined {
     this.ops++;
+    this.#know(node, items);
     let value: T;
     try {
       value = this.c.op(node, fn);
@@ -121,7 +141,7 @@ export class Model {
     const dir = this.#dir();
     const name = this.#name();
     const as_dir = this.dirs.length < 4 || this.#below(4) === 0;
-    const attr = this.#try(node, `create ${name}`, dir.entries.has(name) ? [Errno.EEXIST] : [], (op) =>
+    const attr = this.#try(node, `create ${name}`, dir.entries.has(name) ? [Errno.EEXIST] : [], [dir], (op) =>
       as_dir ? ns.mkdir(op, dir.ino, nameOf(name), 0o755, CRED) : ns.create(op, dir.ino, nameOf(name), 0o644, CRED),
     );
     if (attr === undefined) return;
@@ -146,7 +166,7 @@ export class Model {
     const allowed: number[] = [];
     if (item === undefined) allowed.push(Errno.ENOENT);
     else if (item.is_dir && item.entries.size > 0) allowed.push(Errno.ENOTEMPTY);
-    const gone = this.#try(node, `remove ${name}`, allowed, (op) =>
+    const gone = this.#try(node, `remove ${name}`, allowed, [dir], (op) =>
       item?.is_dir === true ? ns.rmdir(op, dir.ino, nameOf(name)) : ns.unlink(op, dir.ino, nameOf(name)),
     );
     if (gone === undefined || item === undefined) return;
@@ -161,7 +181,10 @@ export class Model {
     const dir = this.#dir();
     const name = this.#name();
     const allowed = dir.entries.has(name) ? [Errno.EEXIST] : [];
-    if (this.#try(node, `link ${name}`, allowed, (op) => ns.link(op, file.ino, dir.ino, nameOf(name))) === undefined)
+    if (
+      this.#try(node, `link ${name}`, allowed, [dir, file], (op) => ns.link(op, file.ino, dir.ino, nameOf(name))) ===
+      undefined
+    )
       return;
     dir.entries.set(name, file);
     file.nlink++;
@@ -183,7 +206,13 @@ export class Model {
       }
     }
     const before = this.made;
-    this.#try(node, `rename ${a} ${b}`, allowed, (op) => ns.rename(op, from.ino, nameOf(a), to.ino, nameOf(b)) ?? true);
+    this.#try(
+      node,
+      `rename ${a} ${b}`,
+      allowed,
+      [from, to],
+      (op) => ns.rename(op, from.ino, nameOf(a), to.ino, nameOf(b)) ?? true,
+    );
     if (this.made === before || src === undefined || src === dst) return;
     from.entries.delete(a);
     to.entries.set(b, src);
@@ -200,6 +229,7 @@ export class Model {
 
   #write(node: SimNode, file: Item): void {
     const { osb } = node;
+    this.#know(node, [file]);
     const direct = this.#below(4) === 0;
     const offset = direct ? 4096 * this.#below(6) : this.#below(24_000);
     const len = direct ? 4096 * (1 + this.#below(3)) : 1 + this.#below(9000);
@@ -225,6 +255,7 @@ export class Model {
   #truncate(node: SimNode, file: Item): void {
     const size = this.#below(MAX_FILE);
     const { osb } = node;
+    this.#know(node, [file]);
     this.ops++;
     this.c.task(
       node,
@@ -238,6 +269,7 @@ export class Model {
 
   // What is seen -------------------------------------------------------------------------------------------------------
   checkAttr(node: SimNode, item: Item): void {
+    this.#know(node, [item]);
     const attr = this.c.op(node, (op) => ns.getattr(op, item.ino));
     if (attr.nlink !== item.nlink || (!item.is_dir && attr.size !== item.data.length))
       throw new Error(
@@ -247,6 +279,7 @@ export class Model {
 
   checkFile(node: SimNode, file: Item): void {
     const { osb } = node;
+    this.#know(node, [file]);
     const addr = bufferOf(osb);
     const len = 1 << 16;
     osb.arena.u8.fill(0xee, addr, addr + len);
@@ -267,6 +300,7 @@ export class Model {
   check(node: SimNode): void {
     const { osb } = node;
     for (const dir of this.dirs) {
+      this.#know(node, [dir]);
       const listed = this.c.op(node, (op) => {
         const d = lockDir(op, osb.inodes.get(dir.ino));
         return readAll(openDir(op, d.inode, d.di_bh)).map((r): [string, number] => [nameText(r.name), r.ino]);

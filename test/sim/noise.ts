@@ -95,15 +95,18 @@ export class Noise {
     const { osb } = node;
     const any = (): number => this.#dirs[this.#below(this.#dirs.length)]!;
     const [d1, d2] = [any(), any()];
-    const [n1, n2] = [nameOf(`x${this.#below(10)}`), nameOf(`x${this.#below(10)}`)];
+    const [n1, n2] = [nameOf(`x${this.#below(6)}`), nameOf(`x${this.#below(6)}`)];
     const kind = this.#below(20);
+    // An operation is run again: what it is asked to do must stay the same.
+    const flags = this.#below(5) === 0 ? ns.RENAME_EXCHANGE : 0;
     const run = <T>(fn: (op: Op) => T): Thunk<T> => osb.step(fn);
     if (kind < 4) return run((op) => ns.create(op, d1, n1, 0o644, CRED));
     if (kind < 5) return run((op) => ns.mkdir(op, d1, n1, 0o755, CRED));
     if (kind < 7) return run((op) => ns.unlink(op, d1, n1));
     if (kind < 8) return run((op) => ns.rmdir(op, d1, n1));
-    if (kind < 10) return run((op) => ns.rename(op, d1, n1, d2, n2, this.#flags()));
+    if (kind < 10) return run((op) => ns.rename(op, d1, n1, d2, n2, flags));
     if (kind < 12) return this.#append(node, noise, addr);
+    if (kind === 12 || kind === 13) return this.#hold(node, d1, n1, addr);
     if (kind < 16) return this.#use(node, d1, n1, (inode) => this.#write(node, inode, addr));
     if (kind < 18) return this.#use(node, d1, n1, (inode) => this.#read(node, inode, addr));
     if (kind < 19)
@@ -111,14 +114,9 @@ export class Noise {
         node,
         d1,
         n1,
-        (inode) => (cb) => setattr(osb, inode, { size: this.#below(30_000) }, cb as Callback<unknown>),
+        (inode) => (cb) => setattr(osb, inode, { size: 8 * this.#below(3700) }, cb as Callback<unknown>),
       );
     return this.#use(node, d1, n1, (inode) => (cb) => fsync(osb, inode, false, cb as Callback<unknown>));
-  }
-
-  #flag_turn = 0;
-  #flags(): number {
-    return this.#flag_turn++ % 5 === 0 ? ns.RENAME_EXCHANGE : 0;
   }
 
   /** Looks a file up and uses it as a program that has it open. */
@@ -139,12 +137,31 @@ export class Noise {
       if (inode === undefined) return;
       try {
         yield* wait(fn(inode));
+      } catch (err) {
+        if (err instanceof FsError && err.code === "ESTALE")
+          throw new Error(`a file that was open is gone: ${err.message}`);
+        throw err;
       } finally {
         inode.open_count--;
         ns.reap(osb, inode);
       }
     }
     return asThunk(open);
+  }
+
+  /** Keeps a file open for a while: whatever becomes of its name, its data stays. */
+  #hold(node: SimNode, dir: number, name: Uint8Array, addr: number): Thunk<unknown> {
+    const { clock } = node.osb;
+    const ms = 50 + this.#below(400);
+    const self = this;
+    return this.#use(node, dir, name, (inode) =>
+      asThunk(function* () {
+        yield* wait(self.#read(node, inode, addr));
+        yield* wait<void>((cb) => clock.after(ms, () => cb(null)));
+        yield* wait(self.#write(node, inode, addr));
+        yield* wait(self.#read(node, inode, addr));
+      }),
+    );
   }
 
   /** Whole pages, each with the number of its file. */
