@@ -18,6 +18,7 @@ const bundles = [
   ["cli.js", "src/cli/main.ts"],
   ["volume_worker.js", "src/cli/volume_worker.ts"],
   ["notifier_worker.js", "src/fuse/notifier_worker.ts"],
+  ["tree_worker.js", "src/fuse/tree_worker.ts"],
   ["index.js", "src/api/index.ts"],
 ].filter(([, entry]) => existsSync(join(root, entry)));
 

@@ -1,0 +1,75 @@
+/** Mounts a tree of the node (configfs) at a folder, and answers what its thread asks. */
+import { Worker } from "node:worker_threads";
+import type { ConfigTree, Entry } from "../cluster/configfs.ts";
+import { S_IFDIR, S_IFREG } from "../format/disk/index.ts";
+import type { TreeAnswer, TreeAsk } from "../fuse/tree_server.ts";
+import type { FromTree, ToTree, TreeWorkerData } from "../fuse/tree_worker.ts";
+import { Errno, errnoName } from "../lib/errno.ts";
+import { closeFd, eventfdWake, fuseOpen, MNT_DETACH, mount2, umount2 } from "../native/index.ts";
+import { mountFailed } from "./errors.ts";
+
+const modeOf = (entry: Entry): number => ("dir" in entry ? S_IFDIR | 0o755 : S_IFREG | entry.file.mode);
+
+/** Answers one question of the FUSE server; some when the tree has done its work. */
+export function askTree(tree: ConfigTree, ask: TreeAsk, done: (answer: TreeAnswer) => void): void {
+  const late = (err: number): void => done({ err });
+  const settle = (err: number | undefined): void => {
+    if (err !== undefined) done({ err });
+  };
+  const parent = tree.resolve(ask.path.slice(0, -1));
+  const name = ask.path.at(-1) ?? "";
+  if (ask.what === "mkdir" || ask.what === "rmdir") {
+    const dir = parent !== undefined && "dir" in parent ? parent.dir : undefined;
+    if (dir === undefined) return done({ err: -Errno.ENOENT });
+    if (ask.what === "mkdir") return settle(dir.mkdir?.(name) ?? -Errno.EPERM);
+    return dir.rmdir === undefined ? done({ err: -Errno.EPERM }) : settle(dir.rmdir(name, late));
+  }
+  const entry = tree.resolve(ask.path);
+  if (entry === undefined) return done({ err: -Errno.ENOENT });
+  if (ask.what === "stat") return done({ err: 0, mode: modeOf(entry) });
+  if ("dir" in entry) {
+    if (ask.what !== "list") return done({ err: -Errno.EISDIR });
+    const names = entry.dir.names().map((n) => ({ name: n, mode: modeOf(entry.dir.get(n)!) }));
+    return done({ err: 0, names });
+  }
+  if (ask.what === "read") return done({ err: 0, text: entry.file.show() });
+  if (ask.what !== "write") return done({ err: -Errno.ENOTDIR });
+  if (entry.file.store === undefined) return done({ err: -Errno.EACCES });
+  settle(entry.file.store(ask.text ?? "", ask.pid ?? 0, late));
+}
+
+/** Mounts the tree; the returned function takes it away again. Throws CliError. */
+export function mountTree(tree: ConfigTree, dir: string): () => void {
+  const fd = fuseOpen();
+  if (fd < 0)
+    throw mountFailed(`/dev/fuse cannot be opened (${errnoName(-fd)}): load the kernel's module with "modprobe fuse"`);
+  const rc = mount2(
+    "ocfs2-configfs",
+    dir,
+    "fuse.ocfs2-configfs",
+    0,
+    `fd=${fd},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other`,
+  );
+  if (rc < 0) {
+    closeFd(fd);
+    throw mountFailed(`the configuration tree cannot be mounted on ${dir}: ${errnoName(-rc)}`);
+  }
+  const workerData: TreeWorkerData = { fd };
+  const worker = new Worker(new URL("./tree_worker.js", import.meta.url), { workerData });
+  let wakefd = -1;
+  worker.on("message", (m: FromTree) => {
+    if ("wakefd" in m) {
+      wakefd = m.wakefd;
+      return;
+    }
+    askTree(tree, m.ask, (answer) => {
+      worker.postMessage({ id: m.id, answer } satisfies ToTree);
+      if (wakefd >= 0) eventfdWake(wakefd);
+    });
+  });
+  worker.on("exit", () => {
+    wakefd = -1;
+    closeFd(fd);
+  });
+  return () => void umount2(dir, MNT_DETACH);
+}

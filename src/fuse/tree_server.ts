@@ -1,0 +1,338 @@
+/**
+ * A small FUSE server for trees of text, as the kernel's configfs is one: folders, and files that are written and read as a whole. It
+ * asks for everything by path and keeps nothing but who is open and what the kernel knows, so what is asked may live on another
+ * thread. Nothing is cached by the kernel either: each stat and each read asks.
+ */
+import * as fuse from "../format/fuse/index.ts";
+import type { Arena } from "../lib/arena.ts";
+import { Errno } from "../lib/errno.ts";
+import { ML, mlog } from "../lib/masklog.ts";
+import { type ArenaHandle, fuseRead, fuseWrite, registerArena } from "../native/index.ts";
+
+export interface TreeAsk {
+  readonly what: "stat" | "list" | "read" | "write" | "mkdir" | "rmdir";
+  readonly path: readonly string[];
+  readonly text?: string;
+  readonly pid?: number;
+}
+
+export interface TreeAnswer {
+  /** 0 or -errno. */
+  readonly err: number;
+  /** Of stat: the type and the permissions. */
+  readonly mode?: number;
+  readonly text?: string;
+  readonly names?: readonly { readonly name: string; readonly mode: number }[];
+}
+
+export type AskTree = (ask: TreeAsk, done: (answer: TreeAnswer) => void) => void;
+
+const S_IFDIR = 0o040000;
+const IN = fuse.FuseInHeader.size;
+const OUT = fuse.FuseOutHeader.size;
+const REQUEST_BYTES = 256 << 10;
+const REPLY_BYTES = 64 << 10;
+/** What configfs says that an attribute holds: a page. */
+const FILE_SIZE = 4096;
+
+interface Known {
+  readonly ino: number;
+  readonly path: readonly string[];
+  nlookup: number;
+}
+
+interface Open {
+  readonly path: readonly string[];
+  /** What a read from the start has found; later reads go on in it. */
+  text: Uint8Array | null;
+  names: readonly { readonly name: string; readonly mode: number }[];
+}
+
+interface Request {
+  readonly opcode: number;
+  readonly unique: number;
+  readonly path: readonly string[];
+  readonly nodeid: number;
+  readonly pid: number;
+  /** What follows the header. */
+  readonly body: Uint8Array;
+}
+
+export class TreeServer {
+  readonly #fd: number;
+  readonly #ask: AskTree;
+  readonly #arena: Arena;
+  readonly #handle: ArenaHandle;
+  readonly #request: number;
+  readonly #reply: number;
+  readonly #in: fuse.FuseInHeader;
+  readonly #by_ino = new Map<number, Known>();
+  readonly #by_path = new Map<string, Known>();
+  readonly #open = new Map<number, Open>();
+  #next_ino = 2;
+  #next_fh = 1;
+
+  constructor(fd: number, arena: Arena, ask: AskTree) {
+    this.#fd = fd;
+    this.#ask = ask;
+    this.#arena = arena;
+    this.#handle = registerArena(arena.u8);
+    this.#request = arena.alloc(REQUEST_BYTES, 4096);
+    this.#reply = arena.alloc(REPLY_BYTES, 4096);
+    this.#in = fuse.FuseInHeader.at(arena.dv as DataView, this.#request);
+    const root = { ino: fuse.FUSE_ROOT_ID, path: [], nlookup: 1 };
+    this.#by_ino.set(root.ino, root);
+    this.#by_path.set("", root);
+  }
+
+  /** Serves what is there; false when the mount is gone. */
+  serve(): boolean {
+    for (;;) {
+      const got = fuseRead(this.#handle, this.#fd, this.#request, REQUEST_BYTES);
+      if (got === -Errno.EAGAIN) return true;
+      if (got === -Errno.ENOENT || got === -Errno.EINTR) continue;
+      if (got < 0) return false;
+      this.#one(got);
+    }
+  }
+
+  #one(got: number): void {
+    const head = this.#in;
+    const at = this.#request;
+    const known = this.#by_ino.get(head.nodeid);
+    const r: Request = {
+      opcode: head.opcode,
+      unique: head.unique,
+      path: known?.path ?? [],
+      nodeid: head.nodeid,
+      pid: head.pid,
+      body: this.#arena.u8.slice(at + IN, at + got),
+    };
+    const handler = HANDLERS[r.opcode];
+    if (NO_REPLY.has(r.opcode)) this.#forget(r);
+    else if (known === undefined && r.nodeid !== 0) this.fail(r, -Errno.ESTALE);
+    else if (handler === undefined) this.fail(r, -(FORBIDDEN.has(r.opcode) ? Errno.EPERM : Errno.ENOSYS));
+    else handler(this, r);
+  }
+
+  #forget(r: Request): void {
+    const drop = (nodeid: number, n: number): void => {
+      const known = this.#by_ino.get(nodeid);
+      if (known === undefined || nodeid === fuse.FUSE_ROOT_ID) return;
+      known.nlookup -= n;
+      if (known.nlookup > 0) return;
+      this.#by_ino.delete(nodeid);
+      this.#by_path.delete(known.path.join("/"));
+    };
+    if (r.opcode === fuse.FUSE_FORGET) drop(r.nodeid, fuse.FuseForgetIn.from(r.body).nlookup);
+    if (r.opcode !== fuse.FUSE_BATCH_FORGET) return;
+    const { count } = fuse.FuseBatchForgetIn.from(r.body);
+    for (let i = 0; i < count; i++) {
+      const one = fuse.FuseForgetOne.from(r.body, fuse.FuseBatchForgetIn.size + i * fuse.FuseForgetOne.size);
+      drop(one.nodeid, one.nlookup);
+    }
+  }
+
+  // ---- what the handlers use ------------------------------------------------------------------------------------------
+
+  ask(r: Request, ask: TreeAsk, ok: (answer: TreeAnswer) => void): void {
+    this.#ask(ask, (answer) => (answer.err < 0 ? this.fail(r, answer.err) : ok(answer)));
+  }
+
+  fail(r: Request, err: number): void {
+    this.#send(r.unique, err, 0);
+  }
+
+  /** Answers with `len` bytes that `fill` has made, zeroed before. */
+  answer(r: Request, len: number, fill: (at: number, dv: DataView) => void = () => {}): void {
+    const at = this.#reply + OUT;
+    this.#arena.u8.fill(0, at, at + len);
+    fill(at, this.#arena.dv as DataView);
+    this.#send(r.unique, 0, len);
+  }
+
+  answerBytes(r: Request, bytes: Uint8Array): void {
+    this.answer(r, bytes.length, (at) => this.#arena.u8.set(bytes, at));
+  }
+
+  #send(unique: number, err: number, len: number): void {
+    const out = fuse.FuseOutHeader.at(this.#arena.dv as DataView, this.#reply);
+    out.len = OUT + len;
+    out.error = err;
+    out.unique = unique;
+    const rc = fuseWrite(this.#handle, this.#fd, this.#reply, OUT + len);
+    // ENOENT: the caller was interrupted and does not wait any more.
+    if (rc < 0 && rc !== -Errno.ENOENT) mlog(ML.FUSE, `tree: a reply was not taken: errno ${-rc}`);
+  }
+
+  /** The inode number of a path, which the kernel comes to know by this answer. */
+  remember(path: readonly string[]): number {
+    const key = path.join("/");
+    let known = this.#by_path.get(key);
+    if (known === undefined) {
+      known = { ino: this.#next_ino++, path, nlookup: 0 };
+      this.#by_path.set(key, known);
+      this.#by_ino.set(known.ino, known);
+    }
+    known.nlookup++;
+    return known.ino;
+  }
+
+  open(r: Request): void {
+    const fh = this.#next_fh++;
+    this.#open.set(fh, { path: r.path, text: null, names: [] });
+    this.answer(r, fuse.FuseOpenOut.size, (at, dv) => {
+      const out = fuse.FuseOpenOut.at(dv, at);
+      out.fh = fh;
+      out.open_flags = fuse.FOPEN_DIRECT_IO;
+    });
+  }
+
+  opened(fh: number): Open | undefined {
+    return this.#open.get(fh);
+  }
+
+  release(fh: number): void {
+    this.#open.delete(fh);
+  }
+}
+
+function fillAttr(attr: fuse.FuseAttr, ino: number, mode: number): void {
+  const is_dir = (mode & S_IFDIR) !== 0;
+  attr.ino = ino;
+  attr.mode = mode;
+  attr.nlink = is_dir ? 2 : 1;
+  attr.size = is_dir ? 0 : FILE_SIZE;
+  attr.blksize = FILE_SIZE;
+}
+
+const nameIn = (body: Uint8Array, at = 0): string => {
+  const end = body.indexOf(0, at);
+  return Buffer.from(body.subarray(at, end < 0 ? body.length : end)).toString("utf8");
+};
+
+function answerEntry(s: TreeServer, r: Request, path: readonly string[], mode: number): void {
+  const ino = s.remember(path);
+  s.answer(r, fuse.FuseEntryOut.size, (at, dv) => {
+    const out = fuse.FuseEntryOut.at(dv, at);
+    out.nodeid = ino;
+    out.generation = 1;
+    fillAttr(out.attr, ino, mode);
+  });
+}
+
+function stat(s: TreeServer, r: Request): void {
+  s.ask(r, { what: "stat", path: r.path }, ({ mode = 0 }) =>
+    s.answer(r, fuse.FuseAttrOut.size, (at, dv) => fillAttr(fuse.FuseAttrOut.at(dv, at).attr, r.nodeid, mode)),
+  );
+}
+
+function init(s: TreeServer, r: Request): void {
+  const given = fuse.FuseInitIn.from(new Uint8Array([...r.body, ...new Uint8Array(fuse.FuseInitIn.size)]));
+  const { minor } = given;
+  s.answer(r, fuse.FuseInitOut.size, (at, dv) => {
+    const out = fuse.FuseInitOut.at(dv, at);
+    out.major = fuse.FUSE_KERNEL_VERSION;
+    out.minor = Math.min(minor, 31);
+    out.max_background = 16;
+    out.congestion_threshold = 12;
+    out.max_write = 64 << 10;
+    out.time_gran = 1;
+  });
+}
+
+function read(s: TreeServer, r: Request): void {
+  const { fh, offset, size } = fuse.FuseReadIn.from(r.body);
+  const open = s.opened(fh);
+  if (open === undefined) return s.fail(r, -Errno.EBADF);
+  const give = (): void => s.answerBytes(r, open.text!.subarray(offset, offset + Math.min(size, REPLY_BYTES - OUT)));
+  if (offset > 0 && open.text !== null) return give();
+  s.ask(r, { what: "read", path: open.path }, ({ text = "" }) => {
+    open.text = Buffer.from(text);
+    give();
+  });
+}
+
+function write(s: TreeServer, r: Request): void {
+  const { size } = fuse.FuseWriteIn.from(r.body);
+  const text = Buffer.from(r.body.subarray(fuse.FuseWriteIn.size, fuse.FuseWriteIn.size + size)).toString("latin1");
+  s.ask(r, { what: "write", path: r.path, text, pid: r.pid }, () =>
+    s.answer(r, fuse.FuseWriteOut.size, (at, dv) => {
+      fuse.FuseWriteOut.at(dv, at).size = size;
+    }),
+  );
+}
+
+function readdir(s: TreeServer, r: Request): void {
+  const { fh, offset, size } = fuse.FuseReadIn.from(r.body);
+  const open = s.opened(fh);
+  if (open === undefined) return s.fail(r, -Errno.EBADF);
+  const give = (): void => {
+    const parts: Uint8Array[] = [];
+    let room = Math.min(size, REPLY_BYTES - OUT);
+    for (let i = offset; i < open.names.length; i++) {
+      const { name, mode } = open.names[i]!;
+      const bytes = Buffer.from(name);
+      const len = fuse.fuseDirentSize(bytes.length);
+      if (len > room) break;
+      const d = fuse.FuseDirent.alloc(len - fuse.FuseDirent.size);
+      d.ino = 1;
+      d.off_ = i + 1;
+      d.namelen = bytes.length;
+      d.type = mode >> 12;
+      const all = new Uint8Array(d.dv.buffer);
+      all.set(bytes, fuse.FuseDirent.size);
+      parts.push(all);
+      room -= len;
+    }
+    s.answerBytes(r, Buffer.concat(parts));
+  };
+  if (offset > 0) return give();
+  s.ask(r, { what: "list", path: open.path }, ({ names = [] }) => {
+    const dots = [".", ".."].map((name) => ({ name, mode: S_IFDIR }));
+    open.names = [...dots, ...names];
+    give();
+  });
+}
+
+const ok = (s: TreeServer, r: Request): void => s.answer(r, 0);
+
+const HANDLERS: Readonly<Record<number, (s: TreeServer, r: Request) => void>> = {
+  [fuse.FUSE_INIT]: init,
+  [fuse.FUSE_DESTROY]: ok,
+  [fuse.FUSE_STATFS]: (s, r) => s.answer(r, fuse.FuseStatfsOut.size),
+  [fuse.FUSE_GETATTR]: stat,
+  // Truncating what is written as a whole, and times, change nothing.
+  [fuse.FUSE_SETATTR]: stat,
+  [fuse.FUSE_LOOKUP]: (s, r) => {
+    const path = [...r.path, nameIn(r.body)];
+    s.ask(r, { what: "stat", path }, ({ mode = 0 }) => answerEntry(s, r, path, mode));
+  },
+  [fuse.FUSE_MKDIR]: (s, r) => {
+    const path = [...r.path, nameIn(r.body, fuse.FuseMkdirIn.size)];
+    s.ask(r, { what: "mkdir", path }, () => answerEntry(s, r, path, S_IFDIR | 0o755));
+  },
+  [fuse.FUSE_RMDIR]: (s, r) => s.ask(r, { what: "rmdir", path: [...r.path, nameIn(r.body)] }, () => ok(s, r)),
+  [fuse.FUSE_OPEN]: (s, r) => s.open(r),
+  [fuse.FUSE_OPENDIR]: (s, r) => s.open(r),
+  [fuse.FUSE_READ]: read,
+  [fuse.FUSE_READDIR]: readdir,
+  [fuse.FUSE_WRITE]: write,
+  [fuse.FUSE_FLUSH]: ok,
+  [fuse.FUSE_FSYNC]: ok,
+  [fuse.FUSE_RELEASE]: (s, r) => {
+    s.release(fuse.FuseReleaseIn.from(r.body).fh);
+    ok(s, r);
+  },
+  [fuse.FUSE_RELEASEDIR]: (s, r) => {
+    s.release(fuse.FuseReleaseIn.from(r.body).fh);
+    ok(s, r);
+  },
+};
+
+const NO_REPLY: ReadonlySet<number> = new Set([fuse.FUSE_FORGET, fuse.FUSE_BATCH_FORGET, fuse.FUSE_INTERRUPT]);
+/** What configfs has no operation for. */
+const FORBIDDEN: ReadonlySet<number> = new Set([
+  ...[fuse.FUSE_CREATE, fuse.FUSE_MKNOD, fuse.FUSE_UNLINK, fuse.FUSE_RENAME, fuse.FUSE_RENAME2, fuse.FUSE_LINK],
+  fuse.FUSE_SYMLINK,
+]);

@@ -1,0 +1,61 @@
+/**
+ * The thread of a mounted tree: it reads /dev/fuse and hands each question to the thread that has the tree. A thread of its own, because the
+ * node's main thread waits for sockets and not for /dev/fuse. Entry point of dist/tree_worker.js.
+ */
+import { parentPort, workerData } from "node:worker_threads";
+import { plainArena } from "../lib/arena.ts";
+import { POLLERR, POLLIN } from "../native/index.ts";
+import { Loop } from "../native/loop.ts";
+import { type TreeAnswer, type TreeAsk, TreeServer } from "./tree_server.ts";
+
+export interface TreeWorkerData {
+  readonly fd: number;
+}
+export type FromTree = { readonly wakefd: number } | { readonly id: number; readonly ask: TreeAsk };
+export interface ToTree {
+  readonly id: number;
+  readonly answer: TreeAnswer;
+}
+
+const { fd } = workerData as TreeWorkerData;
+const arena = plainArena(2 << 20);
+const loop = new Loop(arena, 16);
+const waiting = new Map<number, (answer: TreeAnswer) => void>();
+let next = 0;
+const server = new TreeServer(fd, arena, (ask, done) => {
+  const id = next++;
+  waiting.set(id, done);
+  parentPort!.postMessage({ id, ask } satisfies FromTree);
+});
+
+let readable = true;
+let armed = false;
+loop.addWork(() => {
+  if (!readable) return false;
+  if (!server.serve()) {
+    loop.stop();
+    return false;
+  }
+  readable = false;
+  if (!armed) {
+    armed = true;
+    const done = (): void => {
+      armed = false;
+      readable = true;
+      loop.wake();
+    };
+    loop.ring.pollAdd(fd, POLLIN | POLLERR, loop.expect(done));
+  }
+  return false;
+});
+
+parentPort!.on("message", ({ id, answer }: ToTree) => {
+  const done = waiting.get(id);
+  waiting.delete(id);
+  done?.(answer);
+});
+parentPort!.postMessage({ wakefd: loop.wakefd } satisfies FromTree);
+loop.start(() => {
+  loop.close();
+  parentPort!.close();
+});
