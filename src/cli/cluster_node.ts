@@ -72,6 +72,7 @@ function sectorBytes(device: string): number {
 interface Region {
   readonly region: HbRegion;
   readonly steady: Promise<void>;
+  readonly device: string;
   users: number;
 }
 
@@ -130,7 +131,7 @@ export class ClusterNode {
         (failure) => (failure === "" ? ok() : no(new CliError(1, `heartbeat on ${device}: ${failure}`))),
       );
     });
-    this.#regions.set(volume.uuid, { region: region!, steady, users: 1 });
+    this.#regions.set(volume.uuid, { region: region!, steady, device, users: 1 });
     steady.catch(() => this.#regions.delete(volume.uuid));
     return steady;
   }
@@ -140,6 +141,16 @@ export class ClusterNode {
     if (known === undefined || --known.users > 0) return Promise.resolve();
     this.#regions.delete(uuid);
     return new Promise((ok) => known.region.stop(true, ok));
+  }
+
+  /** Mounts that depend on a region. */
+  usersOf(uuid: string): number {
+    return this.#regions.get(uuid)?.users ?? 0;
+  }
+
+  /** The device of a region that a mount has started; "" for others. */
+  deviceOf(uuid: string): string {
+    return this.#regions.get(uuid)?.device ?? "";
   }
 
   /** Lets a volume thread at the cluster through `port`. */

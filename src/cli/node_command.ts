@@ -1,4 +1,5 @@
 /** `ocfs2 node`: the processes that serve mounts on this machine. */
+import { realpathSync } from "node:fs";
 import { hostname } from "node:os";
 import { Command } from "commander";
 import { DEFAULT_CONF } from "../cluster/cluster_conf.ts";
@@ -79,9 +80,10 @@ async function stop(o: { node?: string }): Promise<number> {
   return 0;
 }
 
-async function start(o: { config: string; node?: string }): Promise<number> {
+async function start(o: { config: string; node?: string; configfs?: string }): Promise<number> {
   const name = o.node ?? hostname();
-  if (!(await ensureNode(o.config, name, true))) process.stdout.write(`node ${name} runs already\n`);
+  const configfs = o.configfs === undefined ? undefined : realpathSync(o.configfs);
+  if (!(await ensureNode(o.config, name, true, configfs))) process.stdout.write(`node ${name} runs already\n`);
   return 0;
 }
 
@@ -109,20 +111,22 @@ nodeCommand
   .description("start the process of a cluster's node; mount does so by itself, but then it ends with the last mount")
   .option("--config <file>", "cluster.conf", DEFAULT_CONF)
   .option("--node <name>", "the node's name (default: the host's)")
-  .action((o: { config: string; node?: string }) => done("start", start(o)));
+  .option("--configfs <folder>", "mount the configuration tree there, as the kernel's configfs has it")
+  .action((o: { config: string; node?: string; configfs?: string }) => done("start", start(o)));
 
 /** The process in the background: it tells its parent once, then only its log. */
 export const nodeDaemonCommand = new Command("node-daemon")
   .requiredOption("--config <file>")
   .requiredOption("--node <name>")
   .option("--stay")
-  .action(async (o: { config: string; node: string; stay?: boolean }) => {
+  .option("--configfs <folder>")
+  .action(async (o: { config: string; node: string; stay?: boolean; configfs?: string }) => {
     const tell = (m: Told): void => void process.send?.(m, () => process.disconnect?.());
     process.on("disconnect", () => {});
     // A terminal that goes away is no reason to take volumes away.
     process.on("SIGHUP", () => {});
     try {
-      const node = new NodeProcess(o.config, o.node, o.stay === true);
+      const node = new NodeProcess(o.config, o.node, o.stay === true, o.configfs);
       for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void node.stop());
       await node.start();
       tell({ ok: true });

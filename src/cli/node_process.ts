@@ -12,7 +12,9 @@ import { Control } from "./control.ts";
 import { Daemon } from "./daemon.ts";
 import { CliError, MOUNT_FAILURE, mountFailed } from "./errors.ts";
 import { parseMountOptions } from "./mount_opts.ts";
+import { configTreeOf } from "./node_configfs.ts";
 import { nodeLogPath, nodeSocketPath } from "./run_dir.ts";
+import { mountTree } from "./tree_mount.ts";
 
 const messageOf = (err: unknown): string => (err instanceof Error ? err.message : String(err));
 
@@ -28,6 +30,8 @@ interface Command {
 export class NodeProcess {
   readonly node: ClusterNode;
   readonly #stays: boolean;
+  readonly #configfs: string | undefined;
+  #dropTree: () => void = () => {};
   readonly #mounts = new Map<string, Daemon>();
   /** Folders whose mount is being made. */
   readonly #coming = new Set<string>();
@@ -39,7 +43,8 @@ export class NodeProcess {
   #stopping = false;
 
   /** Throws ConfigError or CliError. `stays`: goes on without mounts. */
-  constructor(config: string, name: string, stays: boolean) {
+  constructor(config: string, name: string, stays: boolean, configfs?: string) {
+    this.#configfs = configfs;
     this.node = new ClusterNode(config, name);
     this.#stays = stays;
     this.stopped = new Promise((ok) => {
@@ -59,6 +64,7 @@ export class NodeProcess {
       server.once("error", no);
       server.listen(path, ok);
     });
+    if (this.#configfs !== undefined) this.#dropTree = mountTree(configTreeOf(this.node), this.#configfs);
     mlog(ML.NOTICE, `node ${this.node.name} (${this.node.number}) of cluster ${this.node.nodes.cluster} is up`);
   }
 
@@ -115,6 +121,7 @@ export class NodeProcess {
       return daemon.closed;
     });
     await Promise.all(closed);
+    this.#dropTree();
     await this.node.stop();
     for (const client of this.#clients) client.end();
     this.#server?.close();
@@ -179,7 +186,7 @@ export interface Told {
 }
 
 /** Makes sure that the node's process runs; true when it had to be started. */
-export async function ensureNode(config: string, name: string, stays: boolean): Promise<boolean> {
+export async function ensureNode(config: string, name: string, stays: boolean, configfs?: string): Promise<boolean> {
   const there = await Control.openNode(name);
   if (there !== undefined) {
     there.close();
@@ -187,6 +194,7 @@ export async function ensureNode(config: string, name: string, stays: boolean): 
   }
   const log = openSync(nodeLogPath(name), "a");
   const args = ["node-daemon", "--config", config, "--node", name, ...(stays ? ["--stay"] : [])];
+  if (configfs !== undefined) args.push("--configfs", configfs);
   const child = spawn(process.execPath, [...process.execArgv, fileURLToPath(import.meta.url), ...args], {
     detached: true,
     stdio: ["ignore", log, log, "ipc"],

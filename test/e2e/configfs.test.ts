@@ -1,0 +1,65 @@
+/**
+ * The configuration tree of a node that runs, as scripts use it: ls, cat, echo, mkdir and rmdir on a mounted folder. A region that is
+ * described and started there heartbeats on its volume, and ends with its folder.
+ */
+import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { HeartbeatBlock } from "../../src/format/disk/index.ts";
+import { findHeartbeatArea } from "../../src/tools/heartbeat_area.ts";
+import { atExit, tempDir } from "../support/cleanup.ts";
+import { sparseFile } from "../support/images.ts";
+import { repoRoot } from "../support/rig.ts";
+import { missing, sh, trySh } from "../support/sh.ts";
+
+const NAME = `cfg${process.pid}`;
+const ocfs2 = (...args: string[]): string => sh([process.execPath, join(repoRoot, "bin/ocfs2"), ...args]);
+
+const why = process.getuid?.() !== 0 ? "mounting needs root" : missing("mkfs.ocfs2").length > 0 ? "no mkfs.ocfs2" : "";
+if (why !== "") console.warn(`SKIPPED: the configuration tree: ${why}`);
+
+test.skipIf(why !== "")("a node's configuration tree is read, changed, and starts and ends a heartbeat", () => {
+  const dir = tempDir("ocfs2-configfs");
+  const [conf, tree, image] = [join(dir, "cluster.conf"), join(dir, "config"), join(dir, "image")];
+  mkdirSync(tree);
+  ocfs2("cluster", "--config-file", conf, "add-cluster", "tree");
+  // An address of its own for each run.
+  const net = `127.${1 + ((process.pid >> 8) % 250)}.${process.pid % 256}`;
+  ocfs2("cluster", "--config-file", conf, "add-node", "tree", NAME, "--ip", `${net}.1`, "--number", "1");
+  ocfs2("cluster", "--config-file", conf, "add-node", "tree", "other", "--ip", `${net}.2`, "--number", "2");
+  ocfs2("node", "start", "--config", conf, "--node", NAME, "--configfs", tree);
+  atExit(() => trySh([process.execPath, join(repoRoot, "bin/ocfs2"), "node", "stop", "--node", NAME]));
+  // Touched by other processes only: this one must not wait for the mount in a thread of libuv.
+  const bash = (script: string): string => sh(["bash", "-c", `cd ${tree}/cluster/tree && ${script}`]);
+  const refused = (script: string): string => trySh(["bash", "-c", `cd ${tree}/cluster/tree && ${script}`]).stderr;
+
+  expect(bash("ls; ls node; cat idle_timeout_ms node/other/num").split("\n")).toEqual([
+    ...["fence_method", "heartbeat", "idle_timeout_ms", "keepalive_delay_ms", "node", "reconnect_delay_ms"],
+    ...[NAME, "other", "30000", "2", ""],
+  ]);
+  bash("echo 40000 > idle_timeout_ms && grep -qx 40000 idle_timeout_ms");
+  bash(`mkdir node/new && cd node/new && echo 7777 > ipv4_port && echo ${net}.3 > ipv4_address && echo 3 > num`);
+  expect(ocfs2("node", "status", "--node", NAME)).toContain(`node new (3) at ${net}.3:7777: not seen`);
+  expect(refused("echo 4 > node/new/num")).toContain("busy");
+  expect(refused("mkdir ../another")).toContain("No space left");
+  expect(refused("touch x")).toContain("not permitted");
+  expect(refused("rm idle_timeout_ms")).toContain("not permitted");
+  bash("rmdir node/new && test ! -e node/new");
+
+  sparseFile(image, 64);
+  sh(["mkfs.ocfs2", "-q", "-F", "-N", "2", "--cluster-stack=o2cb", "--cluster-name=tree", image]);
+  const { uuid, offset_bytes, slot_bytes } = findHeartbeatArea(image);
+  bash(
+    `mkdir heartbeat/${uuid} && cd heartbeat/${uuid} && echo ${slot_bytes} > block_bytes && echo 255 > blocks &&` +
+      ` echo ${offset_bytes / slot_bytes} > start_block && exec 3<>${image} && echo 3 > dev`,
+  );
+  const block = (): HeartbeatBlock => HeartbeatBlock.from(readFileSync(image), offset_bytes + slot_bytes);
+  expect([block().hb_node, block().hb_generation !== 0n]).toEqual([1, true]);
+  expect(bash(`cat heartbeat/${uuid}/dev`)).toBe("image\n");
+  expect(refused(`rmdir node/${NAME}`)).toContain("busy");
+  bash(`rmdir heartbeat/${uuid}`);
+  expect(block().hb_generation).toBe(0n);
+
+  ocfs2("node", "stop", "--node", NAME);
+  expect(readdirSync(tree)).toEqual([]);
+});
