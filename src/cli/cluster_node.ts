@@ -11,6 +11,8 @@ import { startDiskRegion } from "../cluster/disk_region.ts";
 import type { HbRegion } from "../cluster/heartbeat.ts";
 import { ClusterServer, type ToNode } from "../cluster/proxy.ts";
 import { ClusterStack } from "../cluster/stack.ts";
+import { ModKeyRouter } from "../dlm/mod_key.ts";
+import type { ClusterNode as DlmClusterNode } from "../dlm/node.ts";
 import { systemClock, systemRandom } from "../lib/clock.ts";
 import { check } from "../lib/fs_error.ts";
 import { eventfdWake, killSelf, leaseAlloc, leaseSet } from "../native/index.ts";
@@ -81,6 +83,7 @@ export class ClusterNode {
   readonly name: string;
   /** Gates every write of the process's mounts; renewed by the heartbeat's native thread. */
   readonly lease: number;
+  readonly #router: ModKeyRouter;
   readonly #regions = new Map<string, Region>();
   /** Hears that the node must go; the mounts are cut off before the process ends. */
   onFence: (why: string) => void = () => {};
@@ -96,6 +99,15 @@ export class ClusterNode {
       clock: systemClock,
       transport: tcpTransport,
       fence: (why) => this.#fenced(why),
+    });
+    this.#router = new ModKeyRouter({
+      net: this.stack.net,
+      hb: this.stack.hb,
+      clock: systemClock,
+      random: systemRandom,
+      nodes: () => this.#dlmNodes(),
+      regions: () => this.#globalRegions(),
+      fatal: (err) => this.stack.fence(err.message),
     });
   }
 
@@ -154,9 +166,9 @@ export class ClusterNode {
   }
 
   /** Lets a volume thread at the cluster through `port`. */
-  serve(port: MessagePort, wakefd: () => number): ClusterServer {
+  serve(port: MessagePort, domain: string, wakefd: () => number): ClusterServer {
     const server = new ClusterServer(
-      this.stack.net,
+      this.#router.netFor(domain),
       this.stack.hb,
       (batch) => {
         port.postMessage(batch);
@@ -168,6 +180,18 @@ export class ClusterNode {
     return server;
   }
 
+  #dlmNodes(): DlmClusterNode[] {
+    return this.nodes.nodes().map((n) => ({
+      num: n.num,
+      ipv4_port: n.ipv4_port,
+      ipv4_address: n.ipv4_address.split(".").reduce((sum, octet) => sum * 256 + Number(octet), 0),
+    }));
+  }
+
+  #globalRegions(): string[] {
+    return this.nodes.heartbeat_mode === "global" ? [...this.#regions.keys()] : [];
+  }
+
   /** What a volume thread must know of the cluster. */
   ofVolume(volume: ExistingVolume): ClusterOfVolume {
     return {
@@ -175,12 +199,8 @@ export class ClusterNode {
       domain: volume.uuid,
       lease: this.lease,
       live: [...this.stack.hb.liveNodes()],
-      nodes: this.nodes.nodes().map((n) => ({
-        num: n.num,
-        ipv4_port: n.ipv4_port,
-        ipv4_address: n.ipv4_address.split(".").reduce((sum, octet) => sum * 256 + Number(octet), 0),
-      })),
-      regions: this.nodes.heartbeat_mode === "global" ? [...this.#regions.keys()] : [],
+      nodes: this.#dlmNodes(),
+      regions: this.#globalRegions(),
     };
   }
 

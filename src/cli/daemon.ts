@@ -92,7 +92,8 @@ export class Daemon {
       this.#end = ok;
     });
     const channel = o.cluster === undefined ? null : new MessageChannel();
-    this.#cluster = channel === null ? null : o.cluster!.node.serve(channel.port1, () => this.#wakefd);
+    this.#cluster =
+      channel === null ? null : o.cluster!.node.serve(channel.port1, o.cluster!.volume.uuid, () => this.#wakefd);
     const workerData: VolumeWorkerData = {
       device: o.device,
       options: o.options.volume,

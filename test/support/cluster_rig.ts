@@ -18,13 +18,12 @@ export function clusterUnavailable(): string | undefined {
   return rigUnavailable();
 }
 
-export const kernelName = (n: number): string => `kernel${n}`;
-export const ourName = (n: number): string => `ours${n}`;
-const nameOf = (n: number): string => (n < 10 ? kernelName(n) : ourName(n));
+let next = 0;
+
 export const addressOf = (n: number): string => `10.77.0.${n}`;
 
 /** One file for all nodes, as o2cb writes it. */
-export function clusterConf(numbers: readonly number[]): string {
+export function clusterConf(numbers: readonly number[], nameOf: (n: number) => string): string {
   const node = (n: number): string =>
     `node:\n\tip_port = ${PORT}\n\tip_address = ${addressOf(n)}\n\tnumber = ${n}\n\tname = ${nameOf(n)}\n\tcluster = ${CLUSTER}\n`;
   return [
@@ -32,8 +31,6 @@ export function clusterConf(numbers: readonly number[]): string {
     ...numbers.map(node),
   ].join("\n");
 }
-
-let next = 0;
 
 export class ClusterRig {
   /** Path of the network namespace: "nsenter --net=PATH program" runs a program in it. */
@@ -52,7 +49,10 @@ export class ClusterRig {
     this.#name = `ocfs2t${process.pid}n${next++}`;
     this.netns = `/run/netns/${this.#name}`;
     this.conf = join(tempDir("ocfs2-cluster"), "cluster.conf");
-    writeFileSync(this.conf, clusterConf(numbers));
+    writeFileSync(
+      this.conf,
+      clusterConf(numbers, (n) => this.nameOf(n)),
+    );
     sh(["ip", "netns", "add", this.#name]);
     this.#forget = atExit(() => trySh(["ip", "netns", "del", this.#name]));
     this.#ip("link", "set", "lo", "up");
@@ -60,6 +60,11 @@ export class ClusterRig {
     this.#ip("link", "set", "o2rig", "up");
     this.#ip("addr", "add", "10.77.0.254/24", "dev", "o2rig");
     for (const n of numbers) if (n > 9) this.#ip("addr", "add", `${addressOf(n)}/24`, "dev", "o2rig");
+  }
+
+  /** Of a node; tests that run at the same time have other nodes on this machine. */
+  nameOf(n: number): string {
+    return n < 10 ? `kernel${n}` : `${this.#name}-${n}`;
   }
 
   #ip(...args: string[]): void {

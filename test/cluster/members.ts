@@ -1,0 +1,120 @@
+/** Nodes of a cluster as a test sees them, ours and the kernel's alike: a folder, and commands that run where it is. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { atExit, forceUnmount } from "../support/cleanup.ts";
+import type { ClusterRig } from "../support/cluster_rig.ts";
+import { isMounted, mountPoint, ocfs2 } from "../support/mount.ts";
+import type { KernelNode } from "../support/rig.ts";
+import { runAsync, trySh } from "../support/sh.ts";
+
+const COMMAND_TIMEOUT_MS = 60_000;
+
+export interface Member {
+  readonly name: string;
+  /** Where the volume is mounted; "$D" in commands. */
+  readonly dir: string;
+  /** Runs a shell command; its output. Throws when its status is not 0. */
+  run(command: string): Promise<string>;
+}
+
+export class KernelMember implements Member {
+  readonly name: string;
+  readonly dir = "/o";
+  readonly node: KernelNode;
+
+  constructor(name: string, node: KernelNode) {
+    this.name = name;
+    this.node = node;
+  }
+
+  run(command: string): Promise<string> {
+    return this.node.run(`D=/o; ${command}`, COMMAND_TIMEOUT_MS);
+  }
+}
+
+interface NodeStatus {
+  readonly pid: number;
+  readonly mounts: { readonly dir: string; readonly slot: number }[];
+  readonly heartbeat: { readonly worst_gap_ms: number }[];
+}
+
+/** A node of ours: its process serves the mount, started by "ocfs2 mount" as a user would. */
+export class OurMember implements Member {
+  readonly name: string;
+  readonly dir: string;
+  readonly number: number;
+  readonly #rig: ClusterRig;
+  #pid = 0;
+  readonly #forget: () => void;
+
+  constructor(rig: ClusterRig, number: number) {
+    this.#rig = rig;
+    this.number = number;
+    this.name = rig.nameOf(number);
+    this.dir = mountPoint();
+    this.#forget = atExit(() => {
+      if (this.#pid !== 0) this.kill();
+      if (isMounted(this.dir)) forceUnmount(this.dir);
+    });
+  }
+
+  get pid(): number {
+    return this.#pid;
+  }
+
+  async mount(options = ""): Promise<void> {
+    const o = [`node=${this.name}`, `config=${this.#rig.conf}`, ...(options === "" ? [] : [options])].join(",");
+    const argv = [...this.#rig.prefix, ocfs2, "mount", "-o", o, this.#rig.image, this.dir];
+    const ran = await runAsync(argv, { timeout_ms: 120_000 });
+    if (ran.status !== 0) throw new Error(`mount of ${this.name}: ${ran.stderr}\n${this.log()}`);
+    this.#pid = (await this.status()).pid;
+  }
+
+  async status(): Promise<NodeStatus> {
+    const ran = await runAsync([ocfs2, "node", "status", "--node", this.name, "--json"], { timeout_ms: 10_000 });
+    return JSON.parse(ran.stdout) as NodeStatus;
+  }
+
+  async unmount(): Promise<void> {
+    const ran = await runAsync([ocfs2, "umount", this.dir], { timeout_ms: 120_000 });
+    if (ran.status !== 0) throw new Error(`umount of ${this.name}: ${ran.stderr}\n${this.log()}`);
+    this.#pid = 0;
+  }
+
+  /** kill -9. */
+  kill(): void {
+    try {
+      process.kill(this.#pid, "SIGKILL");
+    } catch {}
+    this.#pid = 0;
+    if (isMounted(this.dir)) trySh(["umount", "-l", this.dir]);
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    process.kill(this.#pid, signal);
+  }
+
+  async run(command: string): Promise<string> {
+    const ran = await runAsync(["bash", "-c", `D=${this.dir}; ${command}`], { timeout_ms: COMMAND_TIMEOUT_MS });
+    if (ran.status !== 0)
+      throw new Error(`on ${this.name}: ${command}: status ${ran.status}\n${ran.stdout}${ran.stderr}`);
+    return ran.stdout;
+  }
+
+  /** What its process said, the end of it. */
+  log(): string {
+    try {
+      const text = readFileSync(`/run/ocfs2/node-${this.name}.log`, "utf8");
+      return text.split("\n").slice(-40).join("\n");
+    } catch {
+      return "";
+    }
+  }
+
+  clearLog(): void {
+    writeFileSync(`/run/ocfs2/node-${this.name}.log`, "");
+  }
+
+  close(): void {
+    this.#forget();
+  }
+}

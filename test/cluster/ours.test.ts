@@ -1,0 +1,21 @@
+import { describe, expect, test } from "vitest";
+import { ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
+import { fsck } from "../support/judges.ts";
+import { coherenceBothWays } from "./coherence.ts";
+import { clusterImage } from "./image.ts";
+import { OurMember } from "./members.ts";
+
+describe.skipIf(clusterUnavailable() !== undefined)("two nodes of ours on one volume", () => {
+  test("each sees at once what the other did", async () => {
+    const image = clusterImage(256);
+    const rig = new ClusterRig(image, [11, 12]);
+    const [a, b] = [new OurMember(rig, 11), new OurMember(rig, 12)];
+    await Promise.all([a.mount(), b.mount()]);
+    await coherenceBothWays(a, b);
+    await a.unmount();
+    await b.unmount();
+    const judged = fsck(image);
+    expect(judged.findings, judged.output).toEqual([]);
+    rig.close();
+  }, 300_000);
+});
