@@ -29,10 +29,13 @@ import {
   LIST_CONVERTING,
   LIST_GRANTED,
   LIST_NONE,
+  LOCK_AST_FIRST,
   LOCK_AST_LISTED,
   LOCK_BAST_LISTED,
   LOCK_BUSY,
+  LOCK_CONVERT_PENDING,
   LOCK_GET_LVB,
+  LOCK_LOCK_PENDING,
   LOCK_PUT_LVB,
   LOCK_UNLOCK_PENDING,
   RES_DROPPING_REF,
@@ -185,6 +188,8 @@ export function proxyAstHandler(dlm: Dlm, past: ViewOf<typeof DlmProxyAst>, payl
     });
     return DLM_STATUS.NORMAL;
   }
+  if (lock.flags & (LOCK_LOCK_PENDING | LOCK_CONVERT_PENDING))
+    lock.flags = (lock.flags & ~(LOCK_LOCK_PENDING | LOCK_CONVERT_PENDING)) | LOCK_AST_FIRST;
   res.moveTail(lock, LIST_GRANTED);
   if (lock.convert_type !== LKM_IVMODE) {
     lock.type = lock.convert_type;

@@ -29,6 +29,7 @@ import {
   LIST_CONVERTING,
   LIST_GRANTED,
   LIST_NONE,
+  LOCK_AST_FIRST,
   LOCK_CONVERT_PENDING,
   LOCK_GET_LVB,
   LOCK_PUT_LVB,
@@ -139,7 +140,10 @@ function* convertRemote(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number,
   }
   let status = yield* sendConvert(dlm, res, lock, flags, type);
   res.state &= ~RES_IN_PROGRESS;
-  if (status !== DLM_STATUS.NORMAL) {
+  if (lock.flags & LOCK_AST_FIRST) {
+    lock.flags &= ~LOCK_AST_FIRST;
+    status = DLM_STATUS.NORMAL;
+  } else if (status !== DLM_STATUS.NORMAL) {
     if ((lock.list as number) !== LIST_NONE) revertPendingConvert(res, lock);
   } else if (!(lock.flags & LOCK_CONVERT_PENDING)) status = DLM_STATUS.RECOVERING;
   lock.flags &= ~LOCK_CONVERT_PENDING;

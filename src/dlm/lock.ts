@@ -27,6 +27,7 @@ import {
   type DlmLockRes,
   LIST_BLOCKED,
   LIST_GRANTED,
+  LOCK_AST_FIRST,
   LOCK_GET_LVB,
   LOCK_LOCK_PENDING,
   RES_BUSY,
@@ -191,7 +192,10 @@ function* lockRemote(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number): T
   putName(m.name, res.name);
   const { err, status: answer } = yield* wait(dlm.call(DLM_MSG.CREATE_LOCK, m.bytes(), owner));
   let status = answer;
-  if (err < 0) status = isHostDown(err) ? DLM_STATUS.RECOVERING : errToStatus(err);
+  if (lock.flags & LOCK_AST_FIRST) {
+    lock.flags &= ~LOCK_AST_FIRST;
+    status = DLM_STATUS.NORMAL;
+  } else if (err < 0) status = isHostDown(err) ? DLM_STATUS.RECOVERING : errToStatus(err);
   else if (isStale(res, owner, status)) status = DLM_STATUS.FORWARD;
   else if (status === DLM_STATUS.REJECTED) dlm.die(`${res.name}: node ${owner} is its master, but joins only now`);
   // The master died between its answer and now: the recovery took the lock off its queue.

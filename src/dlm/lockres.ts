@@ -54,6 +54,8 @@ export const LOCK_UNLOCK_PENDING = 0x400;
 export const LOCK_CANCEL_PENDING = 0x800;
 /** Called off while it was being sent. */
 export const LOCK_CANCEL_WANTED = 0x1000;
+/** The AST came before the answer to the request, and is as good. */
+export const LOCK_AST_FIRST = 0x4000;
 /** A cancel is under way. */
 export const LOCK_CANCELLING = 0x2000;
 

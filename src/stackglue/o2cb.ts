@@ -44,6 +44,8 @@ function statusToErrno(status: number): number {
 export class O2cbDomain implements LockDomain {
   readonly dlm: Dlm;
   readonly clustered = true;
+  /** What is to be done when the request before has been answered. */
+  readonly #queued = new Map<DlmLock, () => void>();
   onNodeDown: (node_num: number) => void = () => {};
 
   private constructor(dlm: Dlm) {
@@ -88,7 +90,14 @@ export class O2cbDomain implements LockDomain {
       if (options.lvb) flags |= LKM_VALBLK;
       if (options.local) flags |= LKM_LOCAL;
     }
-    lock.flags |= LOCK_BUSY | LOCK_SENDING;
+    lock.flags |= LOCK_BUSY;
+    // The last request's AST was faster than the answer to it.
+    if (lock.flags & LOCK_SENDING) this.#queued.set(lock, () => this.#request(lock, level, flags));
+    else this.#request(lock, level, flags);
+  }
+
+  #request(lock: DlmLock, level: LockLevel, flags: number): void {
+    lock.flags |= LOCK_SENDING;
     const done = (status: number): void => this.#taken(lock, status);
     if (lock.res === null) dlmlock(this.dlm, lock, level, flags, done);
     else dlmconvert(this.dlm, lock, level, flags & ~LKM_LOCAL, done);
@@ -98,6 +107,12 @@ export class O2cbDomain implements LockDomain {
   #taken(lock: DlmLock, status: number): void {
     const cancel = (lock.flags & LOCK_CANCEL_WANTED) !== 0;
     lock.flags &= ~(LOCK_SENDING | LOCK_CANCEL_WANTED);
+    const next = this.#queued.get(lock);
+    if (next !== undefined) {
+      this.#queued.delete(lock);
+      next();
+      return;
+    }
     if (status !== DLM_STATUS.NORMAL) {
       lock.flags &= ~LOCK_BUSY;
       lock.callbacks!.ast(statusToErrno(status));
@@ -107,6 +122,11 @@ export class O2cbDomain implements LockDomain {
   cancel(l: DomainLock): void {
     const lock = l as DlmLock;
     if (!(lock.flags & LOCK_BUSY) || lock.flags & LOCK_CANCELLING) return;
+    if (this.#queued.delete(lock)) {
+      lock.flags &= ~LOCK_BUSY;
+      lock.callbacks!.ast(-Errno.ECANCELED);
+      return;
+    }
     if (lock.flags & LOCK_SENDING) {
       lock.flags |= LOCK_CANCEL_WANTED;
       return;
@@ -126,6 +146,10 @@ export class O2cbDomain implements LockDomain {
     assert(!(lock.flags & LOCK_BUSY), `${lock.name} is unlocked while a request is in flight`);
     if (lock.res === null) {
       done(0);
+      return;
+    }
+    if (lock.flags & LOCK_SENDING) {
+      this.#queued.set(lock, () => this.unlock(lock, done, options));
       return;
     }
     dlmunlock(this.dlm, lock, options?.lvb ? LKM_VALBLK : 0, (status) => {

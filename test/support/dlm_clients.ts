@@ -423,7 +423,7 @@ export class World {
       for (const m of leaving) if (!m.sim.alive || m.tryLeave()) leaving.delete(m);
       if (now() < next) return now() >= end;
       next = now() + cluster.below(3000);
-      const stay = this.alive.filter((m) => m.joined_err === 0 && !leaving.has(m));
+      const stay = this.alive.filter((m) => m.joined_err === 0 && !m.idle);
       const absent = [...this.members.values()].filter((m) => m.left || !m.sim.alive);
       const roll = cluster.below(3);
       if (roll === 0 && absent.length > 0 && cluster.settled) this.restart(absent[cluster.below(absent.length)]!.num);
