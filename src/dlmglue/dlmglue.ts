@@ -354,6 +354,15 @@ export class DlmGlue {
     res.changed.wakeAll();
   }
 
+  /**
+   * As dropTask for a lock that somebody may still hold or ask for: what it covers is gone, which they will find out. One that
+   * stayed would be in the way of whatever gets the same name next.
+   */
+  *dropWhenFree(res: LockRes): Task<void> {
+    while (!res.isFree) yield* wait<void>((cb) => res.changed.add(() => cb(null)));
+    yield* this.dropTask(res);
+  }
+
   /** Every lock that the domain knows of is dropped, at the end of the mount (ocfs2_drop_osb_locks and all inodes'). */
   *dropAll(): Task<void> {
     while (this.#attached.size > 0) {

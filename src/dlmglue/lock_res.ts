@@ -64,7 +64,7 @@ export class LockRes {
   /** Lock sets whose trylock was refused, until they have heard of it. */
   readonly refused = new Set<LockSet>();
   readonly waiters = new WaitQueue();
-  /** Woken whenever a request was answered or a downconvert ended. */
+  /** Woken whenever a request was answered, a downconvert ended, a holder left, or somebody waits no more. */
   readonly changed = new WaitQueue();
   /** Called when a holder left and another node waits. Set by dlmglue. */
   onIdle: (res: LockRes) => void = () => {};
@@ -95,6 +95,7 @@ export class LockRes {
     else this.pr_holders--;
     assert(this.ex_holders >= 0 && this.pr_holders >= 0, `${this.name} released too often`);
     if (this.blocking !== NL || this.ops.nocache === true) this.onIdle(this);
+    this.changed.wakeAll();
     if (this.#idle_waits.length > 0) {
       const run = this.#idle_waits.filter((w) => this.idleFor(w.to));
       this.#idle_waits = this.#idle_waits.filter((w) => !run.includes(w));
@@ -118,7 +119,9 @@ export class LockRes {
   withdraw(locks: LockSet): void {
     this.refused.delete(locks);
     const i = this.wants.findIndex((w) => w.locks === locks);
-    if (i >= 0) this.wants.splice(i, 1);
+    if (i < 0) return;
+    this.wants.splice(i, 1);
+    this.changed.wakeAll();
   }
 
   /** Nobody holds it, waits for it, or is about to change its level. */

@@ -5,7 +5,7 @@
 import type { Clock } from "../lib/clock.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import { type Task, wait } from "../lib/task.ts";
-import { wipeInode } from "../volume/dir/wipe.ts";
+import { unusedInode, wipeInode } from "../volume/dir/wipe.ts";
 import type { Osb } from "../volume/osb.ts";
 
 /** Forgets every use, wipes orphans, and waits for wipes that are under way. What cannot be wiped is logged and stays an orphan. */
@@ -14,9 +14,10 @@ export function* forgetAll(osb: Osb, clock: Clock): Task<void> {
     inode.nlookup = 0;
     inode.open_count = 0;
     inode.writer_count = 0;
-    if (!inode.orphaned || osb.readonly_reason !== null || inode.task_count > 0) continue;
+    if (!(inode.orphaned || inode.maybe_orphaned) || osb.readonly_reason !== null || inode.task_count > 0) continue;
     try {
-      yield* wipeInode(osb, inode);
+      if (osb.glue.domain.clustered) yield* unusedInode(osb, inode);
+      else yield* wipeInode(osb, inode);
     } catch (err) {
       mlog(
         ML.ERROR,

@@ -45,6 +45,8 @@ function* metaDownconvert(o: Osb, res: LockRes, to: LockLevel): Task<void> {
     stuffMetaLvb(o, inode, res);
   }
   if (to >= PR) return;
+  // Whoever uses it last, here or there, deletes it then.
+  inode.orphaned = false;
   if (inode.inUse) inode.maybe_orphaned = true;
   // Without a user nobody here keeps others from deleting it. Before the convert: who deletes tries the open lock next.
   else if (!inode.is_system) yield* o.glue.giveUpTask(inode.open_lockres);

@@ -197,6 +197,8 @@ export class Recovery {
         }
       } while (recovery_map.size > 0);
       recovery_done.wakeAll();
+      // What the dead had open, and we could not delete for that.
+      this.#background("orphans", () => recoverOrphans(osb, osb.slot_num));
     } finally {
       locks.releaseAll();
     }
@@ -217,11 +219,14 @@ export class Recovery {
 
   /** Starts the second part of a slot's recovery. */
   finish(dead: ReplayedSlot): void {
-    const osb = this.#osb;
+    this.#background(`recovery of slot ${dead.slot}`, () => finishSlot(this.#osb, dead));
+  }
+
+  #background(what: string, make: () => Task<unknown>): void {
     this.#finishing++;
-    osb.ready(() =>
-      spawn(finishSlot(osb, dead), (err) => {
-        if (err) mlog(ML.ERROR, `recovery of slot ${dead.slot}:`, err instanceof Error ? err.message : String(err));
+    this.#osb.ready(() =>
+      spawn(make(), (err) => {
+        if (err) mlog(ML.ERROR, `${what}:`, err instanceof Error ? err.message : String(err));
         this.#finishing--;
         this.#idle.wakeAll();
       }),

@@ -277,6 +277,8 @@ export function* closeVolume(osb: Osb): Task<void> {
     yield* wait(osb.data.flushAll());
     if (osb.readonly_reason === null) {
       yield* wipesIdle(osb);
+      // What another node still had open when we tried to delete it.
+      if (clustered) yield* recoverOrphans(osb, osb.slot_num);
       yield* allocStop(osb);
     }
     yield* osb.journal.shutdown();

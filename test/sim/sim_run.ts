@@ -23,6 +23,8 @@ export interface SimOptions {
   readonly kills?: number;
   readonly sabotage?: readonly Sabotage[];
   readonly volume?: number;
+  /** Gets the volume as it is at the end. */
+  readonly onImage?: (image: Uint8Array) => void;
 }
 
 export interface SimResult {
@@ -173,6 +175,7 @@ export function simRun(o: SimOptions): SimResult {
     history = new History(c, o, o.nodes ?? 2 + (o.seed % 3));
     for (let i = 0; i < (o.steps ?? 120); i++) history.step();
     history.end();
+    o.onImage?.(image);
     const findings = judge(image, known);
     if (findings.length > 0) problem = `fsck.ocfs2: ${findings.join("\n")}`;
   } catch (err) {

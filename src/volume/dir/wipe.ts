@@ -13,7 +13,7 @@ import { DYN_FEATURES, I_FLAGS, isDir, SYSTEM_INODE } from "../../format/disk/in
 import { Errno } from "../../lib/errno.ts";
 import { FsError } from "../../lib/fs_error.ts";
 import { ML, mlog } from "../../lib/masklog.ts";
-import { type Task, wait } from "../../lib/task.ts";
+import { spawn, type Task, wait } from "../../lib/task.ts";
 import { WaitQueue } from "../../lib/wait.ts";
 import { freeClusters, freeInodeBit, freeMetadataBlock } from "../alloc/suballoc.ts";
 import { dxRootExtentTree, removeExtent } from "../extents/extent_tree.ts";
@@ -124,16 +124,17 @@ function removeInode(op: Op, inode: Inode): void {
   });
 }
 
-/** The cluster forgets the locks of an inode that is no more, once nothing is on its way for them. */
-function* dropLocks(osb: Osb, inode: Inode): Task<void> {
-  const { glue } = osb;
-  for (const res of [inode.open_lockres, inode.meta_lockres, inode.rw_lockres]) {
+/** The cluster forgets the locks of an inode that is no more, once nobody here asks for them any more and is told ESTALE. */
+function dropLocks(osb: Osb, inode: Inode): void {
+  // Each stays the inode's until it is gone: who holds it must not make itself another of the same name.
+  for (const key of ["open_lockres", "meta_lockres", "rw_lockres"] as const) {
+    const res = inode[key];
     if (res === null) continue;
-    while (res.downconverting) yield* wait<void>((cb) => res.changed.add(() => cb(null)));
-    // Somebody still asks for it and will be told ESTALE; the lock stays with the domain.
-    if (res.isFree) yield* glue.dropTask(res);
+    spawn(osb.glue.dropWhenFree(res), (err) => {
+      if (err) osb.journal.abort(err);
+      else if (inode[key] === res) inode[key] = null;
+    });
   }
-  inode.open_lockres = inode.rw_lockres = inode.meta_lockres = null;
 }
 
 /** undefined, too, when another wipe of the same inode has just ended. */
@@ -168,13 +169,44 @@ export function* wipeInode(osb: Osb, inode: Inode): Task<boolean> {
     yield* wait(osb.step((op) => removeInode(op, inode), locks));
     inodeRelease(inode, locks);
     locks.releaseAll();
-    yield* dropLocks(osb, inode);
+    dropLocks(osb, inode);
     return true;
   } finally {
     inode.task_count--;
     inodeRelease(inode, locks);
     locks.releaseAll();
     if (--running.count === 0) running.idle.wakeAll();
+  }
+}
+
+/**
+ * The last user of an inode is gone, and another node may have taken its last name meanwhile: it left the deletion to us if we still
+ * had the open lock when it tried. So that goes first; who looks afterwards, it or we, finds nobody in the way.
+ */
+export function* unusedInode(osb: Osb, inode: Inode): Task<void> {
+  if (inode.inUse) return;
+  const { glue } = osb;
+  inode.task_count++;
+  try {
+    yield* glue.giveUpTask(inode.open_lockres);
+    if (inode.inUse) return;
+    const links = yield* wait(
+      osb.step((op) => {
+        const { di } = lockInode(op, inode);
+        // Under the lock: from here on another node must come to us first.
+        op.onSuccess(() => {
+          inode.maybe_orphaned = false;
+        });
+        return linksOf(di);
+      }),
+    );
+    if (links === 0 && !inode.inUse) yield* wipeInode(osb, inode);
+  } catch (err) {
+    // It is gone already.
+    if (!(err instanceof FsError && err.errno === Errno.ESTALE)) throw err;
+    inode.maybe_orphaned = false;
+  } finally {
+    inode.task_count--;
   }
 }
 

@@ -7,7 +7,7 @@
  * Lock order: the inodes' meta locks, the tree's, then the allocators'.
  */
 import type { Bh, CachingInfo } from "../../block/buffer_cache.ts";
-import { EX, LOCK_TYPES, type LockLevel, type LockRes, lockName, NL, PR } from "../../dlmglue/lock_res.ts";
+import { EX, LOCK_TYPES, type LockLevel, type LockRes, lockName, PR } from "../../dlmglue/lock_res.ts";
 import {
   DYN_FEATURES,
   FEATURE_INCOMPAT,
@@ -95,15 +95,11 @@ function learn(op: Op, blkno: number): RefcountTree {
 function forget(osb: Osb, tree: RefcountTree): void {
   const trees = treesOf(osb);
   if (trees.get(tree.ci_blkno) === tree) trees.delete(tree.ci_blkno);
-  const res = tree.lockres;
-  res.whenIdle(NL, () => osb.ready(() => spawn(dropLock(osb, res), () => {})));
-}
-
-/** The cluster forgets the lock of a tree that is no more, once nothing is on its way for it. */
-function* dropLock(osb: Osb, res: LockRes): Task<void> {
-  while (res.downconverting) yield* wait<void>((cb) => res.changed.add(() => cb(null)));
-  // Somebody still asks for it and will find another tree, or none: the lock stays with the domain.
-  if (res.isFree) yield* osb.glue.dropTask(res);
+  osb.ready(() =>
+    spawn(osb.glue.dropWhenFree(tree.lockres), (err) => {
+      if (err) osb.journal.abort(err);
+    }),
+  );
 }
 
 function lockTree(op: Op, tree: RefcountTree): void {
