@@ -7,20 +7,33 @@
  */
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const dist = join(root, "dist");
 
 /** Bundle and entry point; one whose entry is not written yet is left out. */
-const bundles = [
+const commands = [
   ["cli.js", "src/cli/main.ts"],
+  ["cli_mkfs.js", "src/cli/mkfs.ts"],
+  ["cli_mount.js", "src/cli/mount_command.ts"],
+  ["cli_umount.js", "src/cli/umount_command.ts"],
+  ["cli_debugfs.js", "src/cli/debugfs.ts"],
+  ["cli_mounted.js", "src/cli/mounted.ts"],
+  ["cli_info.js", "src/cli/info.ts"],
+  ["cli_cluster.js", "src/cli/cluster_command.ts"],
+  ["cli_node.js", "src/cli/node_command.ts"],
+  ["cli_install_helper.js", "src/cli/install_helper.ts"],
+  ["cli_bench.js", "src/cli/bench.ts"],
+];
+const others = [
   ["volume_worker.js", "src/cli/volume_worker.ts"],
   ["notifier_worker.js", "src/fuse/notifier_worker.ts"],
   ["tree_worker.js", "src/fuse/tree_worker.ts"],
   ["index.js", "src/api/index.ts"],
-].filter(([, entry]) => existsSync(join(root, entry)));
+];
+const bundles = [...commands, ...others];
 
 function newest(path) {
   const st = statSync(path, { throwIfNoEntry: false });
@@ -44,27 +57,47 @@ export function isStale() {
   return existsSync(stamp) && Math.max(addon, mtime(stamp)) < newest(join(root, "native", "src"));
 }
 
+const esbuildOptions = {
+  outdir: dist,
+  bundle: true,
+  platform: "node",
+  format: "esm",
+  target: "node20",
+  sourcemap: "linked",
+  logLevel: "error",
+  write: false,
+};
+
+const entryPoints = (list) => list.map(([out, entry]) => ({ in: join(root, entry), out: out.replace(/\.js$/, "") }));
+
+/**
+ * The commands share what they have in common as chunks, and commander is in one of them: reading a few files takes less time than
+ * finding a package. The rest are bundles of their own, with packages where npm put them.
+ */
 async function buildBundles() {
   const { build } = await import("esbuild");
   mkdirSync(dist, { recursive: true });
-  const result = await build({
-    entryPoints: bundles.map(([out, entry]) => ({ in: join(root, entry), out: out.replace(/\.js$/, "") })),
-    outdir: dist,
-    bundle: true,
-    platform: "node",
-    format: "esm",
-    target: "node20",
-    packages: "external",
-    sourcemap: "linked",
-    logLevel: "error",
-    write: false,
+  const cli = await build({
+    ...esbuildOptions,
+    entryPoints: entryPoints(commands),
+    splitting: true,
+    chunkNames: "chunk-[hash]",
+    // commander is CommonJS and asks for Node's modules by require.
+    banner: {
+      js: 'import { createRequire as requireOf } from "node:module"; const require = requireOf(import.meta.url);',
+    },
   });
-  for (const file of result.outputFiles) {
+  const rest = await build({ ...esbuildOptions, entryPoints: entryPoints(others), packages: "external" });
+  const made = new Set();
+  for (const file of [...cli.outputFiles, ...rest.outputFiles]) {
     const temporary = `${file.path}.${process.pid}`;
     mkdirSync(dirname(file.path), { recursive: true });
     writeFileSync(temporary, file.contents);
     renameSync(temporary, file.path);
+    made.add(basename(file.path));
   }
+  for (const name of readdirSync(dist))
+    if (/^chunk-.*\.js(\.map)?$/.test(name) && !made.has(name)) rmSync(join(dist, name), { force: true });
 }
 
 function buildTypes() {

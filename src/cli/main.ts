@@ -1,27 +1,47 @@
-/** The command line: one sub-command a tool, named after the classic ones. Entry point of dist/cli.js. */
+/**
+ * The command line: one sub-command a tool, named after the classic ones. Entry point of dist/cli.js. Each tool is a bundle of its
+ * own, loaded when it is called for: mkfs of a small volume takes less time than reading the code of all of them.
+ */
 import { Command, CommanderError } from "commander";
-import { clusterCommand } from "./cluster_command.ts";
-import { command as debugfsCommand } from "./debugfs.ts";
-import { installHelperCommand } from "./install_helper.ts";
-import { command as mkfsCommand } from "./mkfs.ts";
-import { mountCommand, mountDaemonCommand } from "./mount_command.ts";
-import { nodeCommand, nodeDaemonCommand } from "./node_command.ts";
-import { umountCommand } from "./umount_command.ts";
+
+/** Name, description, and where it is: a bundle in dist/ and its export. Those without a description are not for users. */
+const COMMANDS: readonly [name: string, description: string, bundle: string, exported: string][] = [
+  ["mkfs", "make an OCFS2 file system on a block device or in a file", "cli_mkfs.js", "command"],
+  ["mount", "mount an OCFS2 volume through FUSE", "cli_mount.js", "mountCommand"],
+  ["umount", "unmount; all is on the disk when it returns", "cli_umount.js", "umountCommand"],
+  ["debugfs", "look at a volume, mounted or not, whatever its state; it only reads", "cli_debugfs.js", "command"],
+  ["mounted", "say which devices hold OCFS2 volumes, and which nodes have them mounted", "cli_mounted.js", "command"],
+  ["info", "print what a volume is: label, UUID, sizes, features", "cli_info.js", "command"],
+  ["cluster", "the cluster's configuration and state, as o2cb(8)", "cli_cluster.js", "clusterCommand"],
+  ["node", "the node's processes on this machine", "cli_node.js", "nodeCommand"],
+  [
+    "install-helper",
+    "make `mount -t fuse.ocfs2`, /etc/fstab and `umount` work",
+    "cli_install_helper.js",
+    "installHelperCommand",
+  ],
+  ["bench", "run a benchmark; without a name, list them", "cli_bench.js", "command"],
+  ["mount-daemon", "", "cli_mount.js", "mountDaemonCommand"],
+  ["node-daemon", "", "cli_node.js", "nodeDaemonCommand"],
+];
 
 const program = new Command("ocfs2")
   .description("a node of the OCFS2 shared-disk cluster file system in user space")
   .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "ocfs2: ")) })
-  .showHelpAfterError(false);
+  .showHelpAfterError(false)
+  .enablePositionalOptions();
 
-program.addCommand(mkfsCommand);
-program.addCommand(mountCommand);
-program.addCommand(umountCommand);
-program.addCommand(debugfsCommand);
-program.addCommand(clusterCommand);
-program.addCommand(nodeCommand);
-program.addCommand(installHelperCommand);
-program.addCommand(mountDaemonCommand, { hidden: true });
-program.addCommand(nodeDaemonCommand, { hidden: true });
+async function load(bundle: string, exported: string): Promise<Command> {
+  const module = (await import(new URL(`./${bundle}`, import.meta.url).href)) as Record<string, Command>;
+  return module[exported]!;
+}
+
+const [first, second] = process.argv.slice(2);
+const wanted = first === "help" ? second : first;
+for (const [name, description, bundle, exported] of COMMANDS) {
+  if (name === wanted) program.addCommand(await load(bundle, exported), { hidden: description === "" });
+  else if (description !== "") program.addCommand(new Command(name).description(description));
+}
 
 try {
   await program.parseAsync();

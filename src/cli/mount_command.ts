@@ -6,7 +6,6 @@ import { spawn } from "node:child_process";
 import { openSync, realpathSync, statSync } from "node:fs";
 import { hostname } from "node:os";
 import { resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { volumeOn } from "./cluster_node.ts";
 import { Control } from "./control.ts";
@@ -14,7 +13,7 @@ import { Daemon } from "./daemon.ts";
 import { CliError, MOUNT_FAILURE, MOUNT_USAGE, mountFailed, report } from "./errors.ts";
 import { OptionError, type ParsedOptions, parseMountOptions } from "./mount_opts.ts";
 import { mountThroughNode, NodeProcess } from "./node_process.ts";
-import { logPath, mountRecords } from "./run_dir.ts";
+import { cliPath, logPath, mountRecords } from "./run_dir.ts";
 
 interface MountArgs {
   readonly o?: string[];
@@ -84,7 +83,7 @@ async function daemonize(device: string, dir: string, o: readonly string[]): Pro
   const log = openSync(logPath(dir), "a");
   const child = spawn(
     process.execPath,
-    [...process.execArgv, fileURLToPath(import.meta.url), "mount-daemon", device, dir, ...o.flatMap((x) => ["-o", x])],
+    [...process.execArgv, cliPath(), "mount-daemon", device, dir, ...o.flatMap((x) => ["-o", x])],
     { detached: true, stdio: ["ignore", "ignore", log, "ipc"], cwd: "/" },
   );
   return new Promise((ok, no) => {

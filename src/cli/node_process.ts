@@ -5,7 +5,6 @@
 import { spawn } from "node:child_process";
 import { openSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
-import { fileURLToPath } from "node:url";
 import { ML, mlog, mlogSet } from "../lib/masklog.ts";
 import { ClusterNode, volumeOn } from "./cluster_node.ts";
 import { Control } from "./control.ts";
@@ -13,7 +12,7 @@ import { Daemon } from "./daemon.ts";
 import { CliError, MOUNT_FAILURE, mountFailed } from "./errors.ts";
 import { parseMountOptions } from "./mount_opts.ts";
 import { configTreeOf } from "./node_configfs.ts";
-import { nodeLogPath, nodeSocketPath } from "./run_dir.ts";
+import { cliPath, nodeLogPath, nodeSocketPath } from "./run_dir.ts";
 import { mountTree } from "./tree_mount.ts";
 
 const messageOf = (err: unknown): string => (err instanceof Error ? err.message : String(err));
@@ -195,7 +194,7 @@ export async function ensureNode(config: string, name: string, stays: boolean, c
   const log = openSync(nodeLogPath(name), "a");
   const args = ["node-daemon", "--config", config, "--node", name, ...(stays ? ["--stay"] : [])];
   if (configfs !== undefined) args.push("--configfs", configfs);
-  const child = spawn(process.execPath, [...process.execArgv, fileURLToPath(import.meta.url), ...args], {
+  const child = spawn(process.execPath, [...process.execArgv, cliPath(), ...args], {
     detached: true,
     stdio: ["ignore", log, log, "ipc"],
     cwd: "/",

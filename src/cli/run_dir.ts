@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 
 export interface MountRecord {
   readonly pid: number;
@@ -16,6 +17,9 @@ export interface MountRecord {
   readonly number: number;
   readonly cluster: string | null;
 }
+
+/** The program that this process runs: what a process of its own is started as. All bundles lie in one folder. */
+export const cliPath = (): string => fileURLToPath(new URL("./cli.js", import.meta.url));
 
 export function runDir(): string {
   const base =

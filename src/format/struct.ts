@@ -10,7 +10,7 @@
  */
 
 import { printStruct, structToJSON } from "./print.ts";
-import { makeView } from "./view.ts";
+import { type MadeView, makeView } from "./view.ts";
 
 export { flagNames, isActive } from "./print.ts";
 
@@ -255,15 +255,23 @@ export function struct<const F extends Fields>(
 ): Struct<F> {
   checkTable(name, size, fields, opts);
   const unions = [...new Set(Object.values(fields).flatMap((f) => (f.union ? [f.union] : [])))];
-  const { View, at } = makeView(name, size, order !== "be", fields);
+  // Compiled when first used: a command needs few of the tables, and its start waits for all.
+  let made: MadeView | null = null;
+  const view = (): MadeView => (made ??= makeView(name, size, order !== "be", fields));
+  let at = (dv: DataView, off: number): unknown => {
+    at = view().at;
+    return at(dv, off);
+  };
   const self: Struct<F> = {
     name,
     size,
     order,
     fields,
     unions,
-    View: View as ViewClass<View<F>>,
-    at: at as (dv: DataView, off: number) => View<F>,
+    get View() {
+      return view().View as ViewClass<View<F>>;
+    },
+    at: (dv, off) => at(dv, off) as View<F>,
     from: (b, off = 0) => self.at(new DataView(b.buffer, b.byteOffset, b.byteLength), off),
     alloc: (tailBytes = 0) => self.at(new DataView(new ArrayBuffer(size + tailBytes)), 0),
     print: (v, o) => printStruct(self, v, o),

@@ -145,7 +145,8 @@ function directoryOf(s: Session, arg: string | undefined): number {
 
 // Commands with some more to do -----------------------------------------------------------------------------------------
 
-function slots(s: Session): { slot: number; node: number }[] {
+/** Which node has which slot, as the slot map says. */
+export function slots(s: Session): { slot: number; node: number }[] {
   const v = volume(s);
   const bytes = v.whole(v.inode(v.systemFile(systemInodeName(SYSTEM_INODE.SLOT_MAP))));
   const out: { slot: number; node: number }[] = [];

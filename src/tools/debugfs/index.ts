@@ -6,7 +6,7 @@ import type { Session } from "./commands.ts";
 import { DebugfsError, DebugVolume } from "./image.ts";
 import type { Out } from "./print.ts";
 
-export { COMMANDS, runLine, type Session } from "./commands.ts";
+export { COMMANDS, runLine, type Session, slots } from "./commands.ts";
 export { DebugfsError } from "./image.ts";
 
 function reader(fd: number): ReadAt {

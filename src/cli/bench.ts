@@ -1,0 +1,47 @@
+/** `ocfs2 bench`: the programs of bench/, which a checkout has and an installed package has not. */
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { Command } from "commander";
+import { CliError, report } from "./errors.ts";
+
+const BENCHES: Readonly<Record<string, [program: string, what: string]>> = {
+  mount: ["bench/mount/run.mjs", "real work on a mount beside ext4 and fuse2fs (root)"],
+  extents: ["bench/mount/extents.mjs", "extents per file after parallel appends (root)"],
+  mkfs: ["bench/tools/mkfs.mjs", "mkfs beside mkfs.ocfs2"],
+  kernels: ["bench/kernels/run.mjs", "the Wasm kernels beside their twins"],
+  calls: ["bench/kernels/native_call.mjs", "calls into the addon, and random reads beside fio"],
+  heartbeat: ["bench/heartbeat/run.mjs", "the heartbeat's worst gap under load"],
+};
+
+const list = (): string =>
+  Object.entries(BENCHES)
+    .map(([name, [, what]]) => `  ${name.padEnd(10)} ${what}`)
+    .join("\n");
+
+function bench(name: string | undefined, args: readonly string[]): number {
+  if (name === undefined) {
+    process.stdout.write(`${list()}\n`);
+    return 0;
+  }
+  const program = BENCHES[name]?.[0];
+  if (program === undefined) throw new CliError(1, `there is no benchmark ${name}; there are:\n${list()}`);
+  const path = fileURLToPath(new URL(`../${program}`, import.meta.url));
+  if (!existsSync(path))
+    throw new CliError(1, `${path} is not there: benchmarks come with a checkout, not with the package`);
+  return spawnSync(process.execPath, [path, ...args], { stdio: "inherit" }).status ?? 1;
+}
+
+export const command = new Command("bench")
+  .description("run a benchmark; without a name, list them")
+  .argument("[name]")
+  .argument("[options...]", "options of the benchmark")
+  .allowUnknownOption()
+  .passThroughOptions()
+  .action((name: string | undefined, args: string[]) => {
+    try {
+      process.exitCode = bench(name, args);
+    } catch (err) {
+      process.exitCode = report("bench", err);
+    }
+  });
