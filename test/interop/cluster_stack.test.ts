@@ -21,7 +21,7 @@ class Peer {
     const runner = join(import.meta.dirname, "../support/run_ts.mjs");
     const code = `import(${JSON.stringify(runner)}).then((m) => m.loadTs("test/support/cluster_peer.ts"))`;
     const [nsenter = "", ...args] = rig.prefix;
-    this.#proc = spawn(nsenter, [...args, process.execPath, "-e", code, rig.conf(num), rig.image], {
+    this.#proc = spawn(nsenter, [...args, process.execPath, "-e", code, rig.conf, rig.nameOf(num), rig.image], {
       stdio: ["pipe", "pipe", "inherit"],
     });
     atExit(() => this.#proc.kill("SIGKILL"));
@@ -72,8 +72,8 @@ test.skipIf(why !== undefined)("a kernel node and two of ours see each other liv
   const [a, b] = [new Peer(rig, 11), new Peer(rig, 12)];
   await Promise.all([a.hear("steady"), b.hear("steady")]);
   await Promise.all([a.hear("connected 1 12"), b.hear("connected 1 11")]);
-  await logged("o2net: Accepted connection from node ours11 (num 11)");
-  await logged("o2net: Accepted connection from node ours12 (num 12)");
+  await logged(`o2net: Accepted connection from node ${rig.nameOf(11)} (num 11)`);
+  await logged(`o2net: Accepted connection from node ${rig.nameOf(12)} (num 12)`);
 
   // No handler has that type and key, there and here.
   a.say("send 1 499");
@@ -85,7 +85,7 @@ test.skipIf(why !== undefined)("a kernel node and two of ours see each other liv
   await a.hear("left");
   // A farewell is seen at the next beat, long before the dead time.
   expect(await b.hear("down 11")).toBeLessThan(6000);
-  await logged("o2net: No longer connected to node ours11 (num 11)");
+  await logged(`o2net: No longer connected to node ${rig.nameOf(11)} (num 11)`);
   expect(kernel.complaints()).toEqual([]);
 
   kernel.kill();

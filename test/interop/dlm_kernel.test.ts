@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { atExit, tempDir } from "../support/cleanup.ts";
-import { CLUSTER, ClusterRig, clusterUnavailable, ourName } from "../support/cluster_rig.ts";
+import { CLUSTER, ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
 import { sparseFile } from "../support/images.ts";
 import type { KernelNode } from "../support/rig.ts";
 import { sh } from "../support/sh.ts";
@@ -21,7 +21,7 @@ class Peer {
     const runner = join(import.meta.dirname, "../support/run_ts.mjs");
     const code = `import(${JSON.stringify(runner)}).then((m) => m.loadTs("test/support/dlm_peer.ts"))`;
     const [nsenter = "", ...args] = rig.prefix;
-    this.proc = spawn(nsenter, [...args, process.execPath, "-e", code, rig.conf, ourName(num), rig.image], {
+    this.proc = spawn(nsenter, [...args, process.execPath, "-e", code, rig.conf, rig.nameOf(num), rig.image], {
       stdio: ["pipe", "pipe", "inherit"],
     });
     atExit(() => this.proc.kill("SIGKILL"));

@@ -12,8 +12,14 @@ export interface Direction {
 
 const captures = join(import.meta.dirname, "..", "fixtures", "captures");
 
-/** The TCP streams of an Ethernet capture; packets that came out of order are put in order. */
-export function tcpStreams(name: string): Direction[] {
+/**
+ * The TCP streams of an Ethernet capture; packets that came out of order are put in order. `onSegment` sees the segments of all streams
+ * in the order of their arrival.
+ */
+export function tcpStreams(
+  name: string,
+  onSegment: (name: string, payload: Uint8Array) => void = () => {},
+): Direction[] {
   const bytes = gunzipSync(readFileSync(join(captures, name)));
   const pcap = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (pcap.getUint32(0, true) !== 0xa1b2c3d4) throw new Error(`${name}: no little-endian pcap`);
@@ -39,6 +45,7 @@ export function tcpStreams(name: string): Direction[] {
     for (let p = s.later.get(s.next); p !== undefined; p = s.later.get(s.next)) {
       s.later.delete(s.next);
       s.segments.push(p);
+      onSegment(key, p);
       s.next = (s.next + p.length) >>> 0;
     }
   }
