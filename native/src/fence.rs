@@ -14,7 +14,7 @@
 
 use napi::Result;
 use napi_derive::napi;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 use std::time::Duration;
 
 use crate::wrong;
@@ -125,6 +125,41 @@ pub fn lease_watchdog(lease: u32, grace_ms: f64) -> Result<i32> {
         Ok(_) => 0,
         Err(e) => -e.raw_os_error().unwrap_or(libc::EAGAIN),
     })
+}
+
+/// What takes more than this process down: a descriptor and the byte to write to it. -1: nothing does.
+static TRIGGER: AtomicI32 = AtomicI32::new(-1);
+static TRIGGER_BYTE: AtomicI32 = AtomicI32::new(0);
+
+/// From now on `fence_now` writes `byte` to `path` (/proc/sysrq-trigger: b resets the machine, c panics) before it ends the process. A byte
+/// of 0: the process only. 0 or -errno.
+#[napi]
+pub fn fence_trigger(path: String, byte: u32) -> Result<i32> {
+    let mut fd = -1;
+    if byte != 0 {
+        let path = crate::c_path(&path)?;
+        fd = crate::rc(unsafe { libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) });
+        if fd < 0 {
+            return Ok(fd);
+        }
+    }
+    TRIGGER_BYTE.store(byte as i32, Ordering::Release);
+    let before = TRIGGER.swap(fd, Ordering::AcqRel);
+    if before >= 0 {
+        unsafe { libc::close(before) };
+    }
+    Ok(0)
+}
+
+/// This node must not go on: ends the machine if that was asked for, and the process.
+#[napi]
+pub fn fence_now() {
+    let fd = TRIGGER.load(Ordering::Acquire);
+    if fd >= 0 {
+        let byte = TRIGGER_BYTE.load(Ordering::Acquire) as u8;
+        unsafe { libc::write(fd, (&raw const byte).cast(), 1) };
+    }
+    kill_self();
 }
 
 /// Ends the process at once: no handlers, no flushing. What the block layer has already been given still completes.

@@ -206,7 +206,7 @@ fn fence_if_late(lease: u32) {
     let deadline = fence_deadline(&regions(), lease);
     if deadline.is_some_and(|at| boottime_ns() >= at) {
         last_words();
-        fence::kill_self();
+        fence::fence_now();
     }
 }
 
@@ -227,7 +227,7 @@ fn watch() {
             for r in all.iter().flatten() {
                 if fence_deadline(&all, r.lease).is_some_and(|at| boottime_ns() >= at) {
                     last_words();
-                    fence::kill_self();
+                    fence::fence_now();
                 }
             }
         }
@@ -529,6 +529,8 @@ pub fn heartbeat_extend(id: u32) -> Result<()> {
 #[napi]
 pub fn heartbeat_shut(id: u32) -> Result<()> {
     let r = region(id)?;
+    // Under the lock, or a renewal that has just looked would open it again.
+    let _all = regions();
     r.shut.store(true, Ordering::Release);
     if r.lease != 0 {
         fence::renew(r.lease, 0);

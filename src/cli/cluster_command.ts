@@ -1,12 +1,15 @@
-/** `ocfs2 cluster`: o2cb(8)'s commands over cluster.conf (tools/o2cb). */
+/** `ocfs2 cluster`: o2cb(8)'s commands, over cluster.conf (tools/o2cb) and the node that runs here (cluster_control.ts). */
 import { lookup } from "node:dns/promises";
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
+import { hostname } from "node:os";
+import { dirname, resolve } from "node:path";
 import { Command } from "commander";
 import { type ClusterConf, DEFAULT_CONF, formatClusterConf, parseClusterConf } from "../cluster/cluster_conf.ts";
 import { findHeartbeatArea } from "../tools/heartbeat_area.ts";
 import * as o2cb from "../tools/o2cb/index.ts";
+import { type Answer, Control } from "./control.ts";
 import { CliError, report } from "./errors.ts";
+import { ensureNode } from "./node_process.ts";
 
 export function readConf(path: string): ClusterConf[] {
   return existsSync(path) ? parseClusterConf(readFileSync(path, "utf8"), path) : [];
@@ -138,3 +141,122 @@ for (const [name, parts, what] of [
         return 0;
       }),
     );
+
+// The node that runs -----------------------------------------------------------------------------------------------------
+
+const NODE = ["--node <name>", "which node of this machine (default: the host's name)"] as const;
+
+interface NodeOptions {
+  readonly node?: string;
+  readonly json?: boolean;
+}
+
+/** What the node answers, undefined when none runs. Throws CliError when it refuses. */
+async function ask(node: string, message: Record<string, unknown>): Promise<Answer | undefined> {
+  const control = await Control.openNode(node);
+  if (control === undefined) return undefined;
+  const answer = await control.ask(message as { type: string });
+  control.close();
+  if (answer === null) throw new CliError(1, `node ${node} went away`);
+  if (answer.type === "error") throw new CliError(1, String(answer["message"]));
+  return answer;
+}
+
+function sayDone(answer: Answer | undefined): number {
+  if (clusterCommand.opts<{ verbose?: boolean }>().verbose === true)
+    for (const line of (answer?.["notes"] as string[] | undefined) ?? []) process.stdout.write(`${line}\n`);
+  return 0;
+}
+
+/** The status of the node when it is in this cluster. */
+async function statusIn(node: string, cluster: string | undefined): Promise<Answer | undefined> {
+  const status = await ask(node, { type: "status" });
+  return cluster === undefined || status?.["cluster"] === cluster ? status : undefined;
+}
+
+async function active(node: string, cluster: string): Promise<Answer> {
+  const status = await statusIn(node, cluster);
+  if (status === undefined) throw new CliError(1, `Cluster '${cluster}' is not active on node '${node}'`);
+  return status;
+}
+
+clusterCommand
+  .command("register-cluster <cluster>")
+  .description("start this machine's node of the cluster, or let it read cluster.conf again")
+  .option(...NODE)
+  .action((cluster: string, o: NodeOptions) =>
+    done("register-cluster", async () => {
+      const node = o.node ?? hostname();
+      o2cb.clusterOf(readConf(confPath()), cluster);
+      const config = resolve(confPath());
+      if (await ensureNode(config, node, true)) {
+        await active(node, cluster);
+        return 0;
+      }
+      await active(node, cluster);
+      return sayDone(await ask(node, { type: "reload", config }));
+    }),
+  );
+clusterCommand
+  .command("unregister-cluster <cluster>")
+  .description("stop this machine's node of the cluster")
+  .option(...NODE)
+  .action((cluster: string, o: NodeOptions) =>
+    done("unregister-cluster", async () => {
+      const node = o.node ?? hostname();
+      const status = await active(node, cluster);
+      if ((status["heartbeat"] as unknown[]).length > 0)
+        throw new CliError(1, "at least one heartbeat region is still active: unmount, or stop-heartbeat, first");
+      await ask(node, { type: "stop" });
+      return 0;
+    }),
+  );
+clusterCommand
+  .command("start-heartbeat <cluster>")
+  .description(
+    "start global heartbeat on the regions of cluster.conf, and stop it on those that are not in it any more",
+  )
+  .option(...NODE)
+  .option("--device <path...>", "devices or files to look for regions on, before all block devices")
+  .action((cluster: string, o: NodeOptions & { device?: string[] }) =>
+    done("start-heartbeat", async () => {
+      const node = o.node ?? hostname();
+      if (o2cb.clusterOf(readConf(confPath()), cluster).heartbeat_mode !== "global") return 0;
+      await active(node, cluster);
+      const devices = (o.device ?? []).map((path) => resolve(path));
+      return sayDone(await ask(node, { type: "start-heartbeat", config: resolve(confPath()), devices }));
+    }),
+  );
+clusterCommand
+  .command("stop-heartbeat <cluster>")
+  .description("stop global heartbeat on all regions")
+  .option(...NODE)
+  .action((cluster: string, o: NodeOptions) =>
+    done("stop-heartbeat", async () => {
+      const node = o.node ?? hostname();
+      await active(node, cluster);
+      return sayDone(await ask(node, { type: "stop-heartbeat" }));
+    }),
+  );
+clusterCommand
+  .command("cluster-status [cluster]")
+  .description(
+    "whether the cluster is online on this node; --json tells of its nodes, heartbeats, connections and mounts",
+  )
+  .option(...NODE)
+  .option("--json", "as JSON")
+  .action((cluster: string | undefined, o: NodeOptions) =>
+    done("cluster-status", async () => {
+      const status = await statusIn(o.node ?? hostname(), cluster);
+      const heartbeats = (status?.["heartbeat"] as { state: string }[] | undefined) ?? [];
+      // Global heartbeat is online with at least one region, local always (o2cbtool_cluster_status).
+      const is_global = status?.["heartbeat_mode"] === "global";
+      const online = status !== undefined && (!is_global || heartbeats.some((h) => h.state === "steady"));
+      const name = cluster ?? status?.["cluster"];
+      const { type: _, ...rest } = status ?? { type: "" };
+      if (o.json === true) process.stdout.write(`${JSON.stringify({ cluster: name ?? null, online, ...rest })}\n`);
+      else
+        process.stdout.write(`${name === undefined ? "" : `Cluster '${name}' is `}${online ? "online" : "offline"}\n`);
+      return online ? 0 : 1;
+    }),
+  );

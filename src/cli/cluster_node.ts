@@ -15,7 +15,7 @@ import { ModKeyRouter } from "../dlm/mod_key.ts";
 import type { ClusterNode as DlmClusterNode } from "../dlm/node.ts";
 import { systemClock, systemRandom } from "../lib/clock.ts";
 import { check } from "../lib/fs_error.ts";
-import { eventfdWake, killSelf, leaseAlloc, leaseSet } from "../native/index.ts";
+import { eventfdWake, fenceNow, fenceTrigger, killSelf, leaseAlloc, leaseSet } from "../native/index.ts";
 import { tcpTransport } from "../native/tcp_transport.ts";
 import { type ExistingVolume, findExisting, heartbeatOffset } from "../tools/mkfs/existing.ts";
 import type { ReadAt } from "../tools/read_super.ts";
@@ -71,6 +71,9 @@ function sectorBytes(device: string): number {
   return Number(text ?? 0) || 512;
 }
 
+/** What to write to /proc/sysrq-trigger for each fence method; 0: nothing, the process ends. */
+const SYSRQ = { exit: 0, reset: 0x62, panic: 0x63 } as const;
+
 interface Region {
   readonly region: HbRegion;
   readonly steady: Promise<void>;
@@ -85,6 +88,8 @@ export class ClusterNode {
   readonly lease: number;
   readonly #router: ModKeyRouter;
   readonly #regions = new Map<string, Region>();
+  /** Mounts that depend on the global regions. */
+  #global_users = 0;
   /** Hears that the node must go; the mounts are cut off before the process ends. */
   onFence: (why: string) => void = () => {};
 
@@ -92,6 +97,7 @@ export class ClusterNode {
   constructor(config: string, node: string) {
     const timeouts = timeoutsFrom(readText(DEFAULT_O2CB), process.env);
     const nodes = nodeManagerFrom(readConf(config), { node, timeouts, file: config });
+    nodes.arm_fence = (method) => fenceTrigger("/proc/sysrq-trigger", SYSRQ[method]);
     this.name = node;
     this.lease = check(leaseAlloc(), "lease");
     this.stack = new ClusterStack({
@@ -128,6 +134,7 @@ export class ClusterNode {
 
   /** Heartbeats on the volume of `device`; settles when the region is steady. Each call is ended by one of `leaveRegion`. */
   joinRegion(device: string, volume: ExistingVolume): Promise<void> {
+    if (this.nodes.heartbeat_mode === "global") return this.#joinGlobal(device);
     const known = this.#regions.get(volume.uuid);
     if (known !== undefined) {
       known.users++;
@@ -148,7 +155,21 @@ export class ClusterNode {
     return steady;
   }
 
+  /** With global heartbeat the cluster's own regions say that this node lives; volumes have none. */
+  #joinGlobal(device: string): Promise<void> {
+    if (!this.stack.hb.regions().some((r) => r.isSteady)) {
+      const remedy = `ocfs2 cluster start-heartbeat ${this.nodes.cluster}`;
+      return Promise.reject(new CliError(1, `${device}: no global heartbeat region is active: "${remedy}"`));
+    }
+    this.#global_users++;
+    return Promise.resolve();
+  }
+
   leaveRegion(uuid: string): Promise<void> {
+    if (this.nodes.heartbeat_mode === "global") {
+      this.#global_users--;
+      return Promise.resolve();
+    }
     const known = this.#regions.get(uuid);
     if (known === undefined || --known.users > 0) return Promise.resolve();
     this.#regions.delete(uuid);
@@ -157,7 +178,7 @@ export class ClusterNode {
 
   /** Mounts that depend on a region. */
   usersOf(uuid: string): number {
-    return this.#regions.get(uuid)?.users ?? 0;
+    return this.nodes.heartbeat_mode === "global" ? this.#global_users : (this.#regions.get(uuid)?.users ?? 0);
   }
 
   /** The device of a region that a mount has started; "" for others. */
@@ -189,7 +210,7 @@ export class ClusterNode {
   }
 
   #globalRegions(): string[] {
-    return this.nodes.heartbeat_mode === "global" ? [...this.#regions.keys()] : [];
+    return this.nodes.heartbeat_mode === "global" ? this.stack.hb.regions().map((r) => r.name) : [];
   }
 
   /** What a volume thread must know of the cluster. */
@@ -211,7 +232,9 @@ export class ClusterNode {
   #fenced(why: string): void {
     leaseSet(this.lease, 0);
     this.onFence(why);
-    setTimeout(() => killSelf(), DRAIN_MS);
+    // A machine that is reset takes what is in flight with it.
+    if (this.nodes.fence_method === "exit") setTimeout(() => killSelf(), DRAIN_MS);
+    else fenceNow();
   }
 
   status(): Record<string, unknown> {
@@ -220,6 +243,7 @@ export class ClusterNode {
       node: this.name,
       number: this.number,
       cluster: nodes.cluster,
+      heartbeat_mode: nodes.heartbeat_mode,
       timeouts: nodes.timeouts,
       nodes: nodes.nodes().map((n) => ({ ...n, live: hb.liveNodes().has(n.num) })),
       heartbeat: hb.regions().map((r) => r.status()),

@@ -6,6 +6,7 @@ import { spawn } from "node:child_process";
 import { openSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { ML, mlog, mlogSet } from "../lib/masklog.ts";
+import { reload, startHeartbeat, stopHeartbeat } from "./cluster_control.ts";
 import { ClusterNode, volumeOn } from "./cluster_node.ts";
 import { Control } from "./control.ts";
 import { Daemon } from "./daemon.ts";
@@ -24,11 +25,14 @@ interface Command {
   readonly options?: string[];
   readonly mask?: string;
   readonly state?: string;
+  readonly config?: string;
+  readonly devices?: string[];
 }
 
 export class NodeProcess {
   readonly node: ClusterNode;
   readonly #stays: boolean;
+  readonly #config: string;
   readonly #configfs: string | undefined;
   #dropTree: () => void = () => {};
   readonly #mounts = new Map<string, Daemon>();
@@ -43,6 +47,7 @@ export class NodeProcess {
 
   /** Throws ConfigError or CliError. `stays`: goes on without mounts. */
   constructor(config: string, name: string, stays: boolean, configfs?: string) {
+    this.#config = config;
     this.#configfs = configfs;
     this.node = new ClusterNode(config, name);
     this.#stays = stays;
@@ -165,6 +170,12 @@ export class NodeProcess {
           for (const daemon of this.#mounts.values()) daemon.log(c.mask ?? "", c.state === "allow" ? "allow" : "off");
           return known ? { type: "ok" } : { type: "error", message: `there is no log mask "${c.mask}"` };
         }
+        case "reload":
+          return { type: "ok", notes: reload(this.node, c.config ?? this.#config) };
+        case "start-heartbeat":
+          return { type: "ok", notes: await startHeartbeat(this.node, c.config ?? this.#config, c.devices ?? []) };
+        case "stop-heartbeat":
+          return { type: "ok", notes: await stopHeartbeat(this.node) };
         case "stop":
           void this.stop();
           return { type: "ok" };

@@ -176,8 +176,7 @@ export class ConfigTree {
           store: (text) => {
             const method = FENCE_METHODS.find((m) => `${m}\n` === text.toLowerCase());
             if (method === undefined) return -Errno.EINVAL;
-            c.nodes.fence_method = method;
-            return 0;
+            return errnoOf(() => c.nodes.setFenceMethod(method));
           },
         },
       },

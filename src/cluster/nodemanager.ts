@@ -77,7 +77,10 @@ export interface NodeManagerListener {
 export class NodeManager {
   readonly cluster: string;
   heartbeat_mode: HeartbeatMode = "local";
+  /** Changed through setFenceMethod. */
   fence_method: FenceMethod = "exit";
+  /** Arms a fence method; 0 or -errno. Set by the node's process: only it can end a machine. */
+  arm_fence: (method: FenceMethod) => number = () => 0;
   readonly #timeouts: Timeouts;
   readonly #by_num = new Map<NodeNum, NodeConfig>();
   readonly #by_ip = new Map<string, NodeConfig>();
@@ -162,6 +165,13 @@ export class NodeManager {
 
   clearLocal(): void {
     this.#local = undefined;
+  }
+
+  /** Throws FsError with what this machine says against it (EACCES without the right to reset it). */
+  setFenceMethod(method: FenceMethod): void {
+    const err = this.arm_fence(method);
+    if (err < 0) refuse(-err, `fence method ${method}`);
+    this.fence_method = method;
   }
 
   /** Changes time-outs as the attributes of configfs do. Throws FsError EINVAL, ERANGE; a threshold that may not change is kept, as the kernel keeps it. */

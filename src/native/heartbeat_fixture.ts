@@ -1,7 +1,10 @@
 /** A process that heartbeats, for the tests that stop it: its last argument has the options. Says "armed" once it has deadlines. */
 import { DiskHeartbeat } from "./heartbeat.ts";
+import { fenceTrigger } from "./index.ts";
 
 const options = JSON.parse(process.argv.at(-1)!, (key, v) => (key === "generation" ? BigInt(v) : v));
+// In place of /proc/sysrq-trigger.
+if (options.trigger !== undefined) fenceTrigger(options.trigger, "b".charCodeAt(0));
 let beats = 0;
 const hb = new DiskHeartbeat(
   options,

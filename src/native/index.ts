@@ -31,6 +31,8 @@ interface Addon {
   leaseGet(lease: number): number;
   leaseWatchdog(lease: number, grace_ms: number): number;
   killSelf(): void;
+  fenceTrigger(path: string, byte: number): number;
+  fenceNow(): void;
 
   heartbeatStart(options: HeartbeatOptions, onBeat: () => void): number;
   heartbeatSetSlots(id: number, first: number, last: number): void;
@@ -157,6 +159,10 @@ export const leaseGet = addon.leaseGet;
 export const leaseWatchdog = addon.leaseWatchdog;
 /** SIGKILL to this process: nothing more is submitted; what the block layer has still completes. */
 export const killSelf = addon.killSelf;
+/** fenceNow, and a heartbeat that is too late, write this byte there before they end the process; byte 0: the process only. 0 or -errno. */
+export const fenceTrigger = addon.fenceTrigger;
+/** This node must not go on. Does not return. */
+export const fenceNow = addon.fenceNow;
 
 // ---- the disk heartbeat's thread (native/src/heartbeat.rs; native/heartbeat.ts reads its samples) ----
 
