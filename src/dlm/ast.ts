@@ -33,6 +33,7 @@ import {
   LOCK_AST_LISTED,
   LOCK_BAST_LISTED,
   LOCK_BUSY,
+  LOCK_CANCELLING,
   LOCK_CONVERT_PENDING,
   LOCK_GET_LVB,
   LOCK_LOCK_PENDING,
@@ -97,7 +98,7 @@ export function flushAsts(dlm: Dlm): void {
     const get_lvb = (lock.flags & LOCK_GET_LVB) !== 0;
     updateLvb(dlm, res, lock);
     if (lock.node === dlm.node_num) {
-      lock.flags &= ~LOCK_BUSY;
+      lock.flags &= ~(LOCK_BUSY | LOCK_CANCELLING);
       lock.callbacks!.ast(0);
       releaseAst(dlm, res);
     } else sendProxyAst(dlm, res, lock, DLM_AST, 0, get_lvb);
@@ -200,7 +201,7 @@ export function proxyAstHandler(dlm: Dlm, past: ViewOf<typeof DlmProxyAst>, payl
   lock.flags &= ~(LOCK_GET_LVB | LOCK_PUT_LVB);
   const granted = lock;
   dlm.callbacks.push(() => {
-    granted.flags &= ~LOCK_BUSY;
+    granted.flags &= ~(LOCK_BUSY | LOCK_CANCELLING);
     callbacks.ast(0);
   });
   return DLM_STATUS.NORMAL;

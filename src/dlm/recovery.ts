@@ -24,7 +24,7 @@ import { all, asThunk, type Task, type Thunk, wait } from "../lib/task.ts";
 import { cleanRecoveryLock, nodeDown, resetRecovery } from "./cleanup.ts";
 import { type Dlm, isHostDown, NO_NODE, RECO_ACTIVE, RECO_FINALIZE } from "./dlm.ts";
 import { dlmlock, isRecoveryLock, newLock, RECOVERY_LOCK_NAME } from "./lock.ts";
-import { type DlmLockRes, OWNER_UNKNOWN, RES_RECOVERING, RES_RECOVERY_WAITING } from "./lockres.ts";
+import { type DlmLockRes, LOCK_CANCELLING, OWNER_UNKNOWN, RES_RECOVERING, RES_RECOVERY_WAITING } from "./lockres.ts";
 import { sendOneLockres } from "./mig_lockres.ts";
 import { isNodeDead, kickRecovery, waitForNodeDeath } from "./recovery_wait.ts";
 import { calcUsage, dirtyLockres } from "./thread.ts";
@@ -110,7 +110,9 @@ function thunkOf(start: (done: (status: number) => void) => void): Thunk<number>
 function* dropRecoveryLock(dlm: Dlm, lock: ReturnType<typeof newLock>): Task<void> {
   if (lock.res === null) return;
   const status = yield* wait(thunkOf((done) => dlmunlock(dlm, lock, 0, done)));
-  if (status === DLM_STATUS.DENIED) yield* wait(thunkOf((done) => dlmunlock(dlm, lock, LKM_CANCEL, done)));
+  if (status !== DLM_STATUS.DENIED) return;
+  lock.flags |= LOCK_CANCELLING;
+  yield* wait(thunkOf((done) => dlmunlock(dlm, lock, LKM_CANCEL, done)));
 }
 
 /** dlm_send_begin_reco_message. */

@@ -29,6 +29,7 @@ import {
   LIST_NONE,
   LOCK_AST_LISTED,
   LOCK_CANCEL_PENDING,
+  LOCK_CANCELLING,
   LOCK_GET_LVB,
   LOCK_PUT_LVB,
   LOCK_UNLOCK_PENDING,
@@ -48,8 +49,8 @@ const REGRANT_LOCK = 2;
 const CLEAR_CONVERT_TYPE = 4;
 
 /**
- * dlmunlock. `flags`: LKM_VALBLK hands the LVB of a lock at EX to the others, LKM_CANCEL calls a request off. `done` gets NORMAL;
- * CANCELGRANT when the grant was faster than the cancel.
+ * dlmunlock. `flags`: LKM_VALBLK hands the LVB of a lock at EX to the others, LKM_CANCEL calls a request off (the caller sets
+ * LOCK_CANCELLING, the AST clears it). `done` gets NORMAL; CANCELGRANT when the grant was faster than the cancel.
  */
 export function dlmunlock(dlm: Dlm, lock: DlmLock, flags: number, done: (status: number) => void): void {
   dlm.enter();
@@ -65,6 +66,9 @@ function* unlockTask(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number): T
   for (;;) {
     // The kernel does not wait here for a resource that recovers or migrates, but asks again and again.
     yield* waitOnLockres(dlm, res, RES_BUSY);
+    // What was to be called off has been granted meanwhile, and another request may be under way.
+    if (flags & LKM_CANCEL && !(lock.flags & LOCK_CANCELLING))
+      return finish(dlm, res, lock, flags, DLM_STATUS.CANCELGRANT);
     const status =
       res.owner === dlm.node_num ? unlockMaster(dlm, res, lock, flags) : yield* unlockRemote(dlm, res, lock, flags);
     if (!isRetry(status) && status !== DLM_STATUS.NOLOCKMGR) return finish(dlm, res, lock, flags, status);

@@ -114,7 +114,7 @@ export class O2cbDomain implements LockDomain {
       return;
     }
     if (status !== DLM_STATUS.NORMAL) {
-      lock.flags &= ~LOCK_BUSY;
+      lock.flags &= ~(LOCK_BUSY | LOCK_CANCELLING);
       lock.callbacks!.ast(statusToErrno(status));
     } else if (cancel && lock.flags & LOCK_BUSY) this.cancel(lock);
   }

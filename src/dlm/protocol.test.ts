@@ -1,0 +1,160 @@
+/**
+ * Statuses (docs/PROTOCOL.md): what a kernel node must never hear from us, and what becomes of messages that no node sends. Nothing of it
+ * may throw, and nothing may stop the node that gets it.
+ */
+import { beforeAll, expect, test } from "vitest";
+import { type Member, World } from "../../test/support/dlm_clients.ts";
+import { DLM_LOCKID_NAME_MAX, DLM_STATUS, LKM_CANCEL, LKM_GET_LVB, LKM_PUT_LVB } from "../format/wire/dlm_constants.ts";
+import { DLM_MSG, type DlmMessage } from "../format/wire/dlm_messages.ts";
+import { seededRandom } from "../lib/clock.ts";
+import { mlogSet } from "../lib/masklog.ts";
+import { EX, PR } from "../stackglue/lock_domain.ts";
+import { putName } from "./dlm.ts";
+
+beforeAll(() => {
+  mlogSet("ERROR", "off");
+  mlogSet("NOTICE", "off");
+});
+
+/** Nodes 1 and 2 in a domain; node 1 holds EX on `ours` and PR on `theirs`, which node 2 masters. */
+function twoNodes(): { world: World; one: Member } {
+  const world = new World({ seed: 7 });
+  const [one, two] = [world.add(1), world.add(2)];
+  world.joinAll();
+  const lock = (m: Member, name: string, level: typeof EX | typeof PR): void => {
+    let granted = false;
+    const l = m.domain!.newLock(name, { ast: () => (granted = true), bast: () => {} });
+    m.domain!.convert(l, level);
+    world.runUntil("granted", () => granted);
+  };
+  lock(one, "ours", EX);
+  lock(two, "theirs", PR);
+  lock(one, "theirs", PR);
+  return { world, one };
+}
+
+/** Says a message to node 1 as if it came from node 2; what it answers. */
+function say(to: Member, msg: DlmMessage, fields: Record<string, number>, name = "", tail = 0): number {
+  const v = msg.struct.alloc(tail) as unknown as Record<string, unknown> & { dv: DataView };
+  if (name !== "") {
+    putName((v["name"] ?? v["lockname"]) as Uint8Array, name);
+    v["lockname" in v ? "lockname_len" : "namelen"] = name.length;
+  }
+  Object.assign(v, { ...("node_idx" in v ? { node_idx: 2 } : {}), ...fields });
+  return sayBytes(to, msg, new Uint8Array(v.dv.buffer as ArrayBuffer));
+}
+
+function sayBytes(to: Member, msg: DlmMessage, payload: Uint8Array): number {
+  const key = msg.mod ? to.node.mod_key : to.domain!.dlm.key;
+  const result = to.sim.handlers.get(`${msg.type}:${key >>> 0}`)!.handler(payload, 2);
+  if (typeof result === "number") return result;
+  if (typeof result === "function") throw new Error("an answer of another thread");
+  result.after();
+  return result.status;
+}
+
+const S = DLM_STATUS;
+
+test("each message is answered as docs/PROTOCOL.md has it", () => {
+  const { one } = twoNodes();
+  const cookie = { cookie_hi: 2 << 24, cookie_lo: 99 };
+  const table: [string, DlmMessage, Record<string, number>, string, number][] = [
+    ["of a name that we master", DLM_MSG.MASTER_REQUEST, {}, "ours", 1],
+    ["of a name that we do not master", DLM_MSG.MASTER_REQUEST, {}, "theirs", 0],
+    ["of a name that we never heard of", DLM_MSG.MASTER_REQUEST, {}, "new", 0],
+    ["the master says it again", DLM_MSG.ASSERT_MASTER, {}, "theirs", 0],
+    ["an end of our waiting, without a resource", DLM_MSG.ASSERT_MASTER, {}, "new", 0],
+    ["another master than we know", DLM_MSG.ASSERT_MASTER, {}, "ours", -22],
+    [
+      "what is held is refused without a queue",
+      DLM_MSG.CREATE_LOCK,
+      { ...cookie, requested_type: 3, flags: 0x200 },
+      "ours",
+      S.NOTQUEUED,
+    ],
+    ["what is held is waited for", DLM_MSG.CREATE_LOCK, { ...cookie, requested_type: 3 }, "ours", S.NORMAL],
+    ["a lock at who is not the master", DLM_MSG.CREATE_LOCK, { ...cookie, requested_type: 3 }, "theirs", S.FORWARD],
+    ["a lock on what is not there", DLM_MSG.CREATE_LOCK, { ...cookie, requested_type: 3 }, "gone", S.FORWARD],
+    ["a mode of no meaning", DLM_MSG.CREATE_LOCK, { ...cookie, requested_type: 4 }, "ours", S.BADPARAM],
+    ["a conversion of what waits", DLM_MSG.CONVERT_LOCK, { ...cookie, requested_type: 5 }, "ours", S.IVLOCKID],
+    ["an LVB put and got", DLM_MSG.CONVERT_LOCK, { ...cookie, flags: LKM_GET_LVB | LKM_PUT_LVB }, "ours", S.BADARGS],
+    ["an unlock of what waits", DLM_MSG.UNLOCK_LOCK, cookie, "ours", S.DENIED],
+    ["a cancel of what waits", DLM_MSG.UNLOCK_LOCK, { ...cookie, flags: LKM_CANCEL }, "ours", S.NORMAL],
+    ["an unlock of what is gone", DLM_MSG.UNLOCK_LOCK, cookie, "ours", S.IVLOCKID],
+    ["an unlock at who is not the master", DLM_MSG.UNLOCK_LOCK, cookie, "theirs", S.FORWARD],
+    ["an unlock that gets an LVB", DLM_MSG.UNLOCK_LOCK, { ...cookie, flags: LKM_GET_LVB }, "ours", S.BADARGS],
+    ["an AST for a lock that is gone", DLM_MSG.PROXY_AST, cookie, "theirs", S.NORMAL],
+    ["an AST for a resource that is gone", DLM_MSG.PROXY_AST, cookie, "gone", S.IVLOCKID],
+    ["an AST from who is not the master", DLM_MSG.PROXY_AST, cookie, "ours", S.IVLOCKID],
+    ["neither AST nor BAST", DLM_MSG.PROXY_AST, { ...cookie, type: 2 }, "theirs", S.IVLOCKID],
+    ["a reference is dropped", DLM_MSG.DEREF_LOCKRES, {}, "ours", 0],
+    ["and dropped again", DLM_MSG.DEREF_LOCKRES, {}, "ours", 0],
+    ["to what is not there", DLM_MSG.DEREF_LOCKRES, {}, "gone", -22],
+    ["done, but it was not asked for", DLM_MSG.DEREF_LOCKRES_DONE, {}, "theirs", 0],
+    ["who masters it: we", DLM_MSG.MASTER_REQUERY, {}, "ours", 1],
+    ["who masters it: another", DLM_MSG.MASTER_REQUERY, {}, "theirs", 2],
+    ["who masters it: unknown", DLM_MSG.MASTER_REQUERY, {}, "gone", 255],
+    ["state of nothing", DLM_MSG.MIG_LOCKRES, { flags: 0, master: 2 }, "theirs", -22],
+    ["more locks than there are bytes", DLM_MSG.MIG_LOCKRES, { flags: 2, master: 2, num_locks: 3 }, "theirs", -22],
+    ["locks for a recovery that is not going on", DLM_MSG.LOCK_REQUEST, { dead_node: 3 }, "", -12],
+    ["an end of a recovery that is not going on", DLM_MSG.RECO_DATA_DONE, { dead_node: 3 }, "", -22],
+    ["an end of a recovery that never began", DLM_MSG.FINALIZE_RECO, { dead_node: 3 }, "", -22],
+    ["our own death", DLM_MSG.BEGIN_RECO, { dead_node: 1 }, "", -22],
+    ["joins without having asked", DLM_MSG.ASSERT_JOINED, {}, "", 0],
+  ];
+  for (const [what, msg, fields, name, status] of table)
+    expect(`${what}: ${say(one, msg, fields, name)}`).toBe(`${what}: ${status}`);
+  expect(one.world.referee.faults).toEqual([]);
+});
+
+test("a name that is too long is refused by every message that has one", () => {
+  const { one } = twoNodes();
+  const expected: Readonly<Record<string, number>> = {
+    ...{ MASTER_REQUEST: S.IVBUFLEN, ASSERT_MASTER: 0, CREATE_LOCK: S.IVBUFLEN, CONVERT_LOCK: S.IVBUFLEN },
+    ...{ PROXY_AST: S.IVBUFLEN, UNLOCK_LOCK: S.IVBUFLEN, DEREF_LOCKRES: -22, DEREF_LOCKRES_DONE: -22 },
+    ...{ MIGRATE_REQUEST: -22, MASTER_REQUERY: 255 },
+  };
+  for (const [name, status] of Object.entries(expected)) {
+    const msg = DLM_MSG[name as keyof typeof DLM_MSG] as DlmMessage;
+    expect({ name, status: say(one, msg, { namelen: DLM_LOCKID_NAME_MAX + 1 }) }).toEqual({ name, status });
+  }
+});
+
+/** Statuses that stop a kernel node, by message. PROXY_AST may hear that we take its sender for dead, as a kernel node tells it. */
+const DEADLY: Readonly<Record<string, (status: number) => boolean>> = {
+  MASTER_REQUEST: (s) => s !== S.IVBUFLEN && (s < 0 || s > 3),
+  DEREF_LOCKRES: (s) => s === -12,
+  MASTER_REQUERY: (s) => s < 0 || s > 255,
+  CREATE_LOCK: (s) => s === S.REJECTED,
+};
+
+test("bytes at random: nothing throws, nothing stops, and no answer stops the sender", () => {
+  const random = seededRandom(4711);
+  const below = (n: number): number => random.u32() % n;
+  const { world, one } = twoNodes();
+  const names = ["ours", "theirs", "new", "$RECOVERY", ""];
+  const messages = Object.values(DLM_MSG).filter((m) => m !== DLM_MSG.EXIT_DOMAIN) as DlmMessage[];
+  for (let i = 0; i < 20_000; i++) {
+    const msg = messages[below(messages.length)]!;
+    const v = msg.struct.alloc(Math.min(below(3) * 64, msg.max_len - msg.struct.size)) as unknown as Record<
+      string,
+      unknown
+    > & { dv: DataView };
+    let payload = new Uint8Array(v.dv.buffer as ArrayBuffer);
+    // Mostly a message that is all but right.
+    const wild = below(4) === 0;
+    for (let b = wild ? 60 : below(4); b > 0; b--) payload[below(Math.min(payload.length, 20))] = below(256);
+    const name = names[below(names.length)]!;
+    const field = (v["name"] ?? v["lockname"]) as Uint8Array | undefined;
+    if (field !== undefined && !wild) {
+      putName(field, name);
+      v["lockname" in v ? "lockname_len" : "namelen"] = name.length;
+    }
+    if (below(10) === 0) payload = payload.subarray(0, below(payload.length));
+    const status = sayBytes(one, msg, payload);
+    if (DEADLY[msg.name]?.(status)) throw new Error(`${msg.name} ${Buffer.from(payload).toString("hex")}: ${status}`);
+    if (world.referee.faults.length > 0)
+      throw new Error(`${msg.name} ${Buffer.from(payload).toString("hex")}: ${world.referee.faults[0]}`);
+    if (i % 100 === 0) for (let n = 0; n < 50; n++) world.cluster.clock.step();
+  }
+});
