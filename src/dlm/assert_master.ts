@@ -28,6 +28,7 @@ import {
   RES_RECOVERING,
   RES_SETREF_INPROG,
 } from "./lockres.ts";
+import { waitOnLockres } from "./master.ts";
 import { detachMle, putOwed, unlinkMle, wakeMle } from "./mle.ts";
 import type { NodeMap } from "./node_map.ts";
 import { calcUsage } from "./thread.ts";
@@ -76,6 +77,8 @@ export function* assertMaster(dlm: Dlm, res: DlmLockRes, nodes: NodeMap, flags: 
 export function dispatchAssertMaster(dlm: Dlm, res: DlmLockRes, flags: number, skip: NodeNum = OWNER_UNKNOWN): void {
   res.extra.inflight_assert_workers++;
   dlm.background(function* () {
+    // Others would take an assertion in the middle of a recovery for that of one who knows nothing of it.
+    if (!(flags & DLM_ASSERT_MASTER_REQUERY)) yield* waitOnLockres(dlm, res, RES_RECOVERING);
     const nodes = dlm.domain_map.copy();
     nodes.clear(dlm.node_num);
     nodes.clear(skip);

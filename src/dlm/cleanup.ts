@@ -147,11 +147,11 @@ export function moveToRecoveryList(dlm: Dlm, res: DlmLockRes): void {
   for (const lock of res.locks()) {
     if (lock.flags & LOCK_CONVERT_PENDING) {
       revertPendingConvert(res, lock);
-      lock.flags &= ~LOCK_CONVERT_PENDING;
+      lock.flags &= ~(LOCK_CONVERT_PENDING | LOCK_CANCEL_PENDING);
     } else if (lock.flags & LOCK_LOCK_PENDING) {
       assert(lock.list === LIST_BLOCKED, `${res.name}: a new lock is pending, and not blocked`);
       revertPendingLock(res, lock);
-      lock.flags &= ~LOCK_LOCK_PENDING;
+      lock.flags &= ~(LOCK_LOCK_PENDING | LOCK_CANCEL_PENDING);
     } else if (lock.flags & LOCK_UNLOCK_PENDING) {
       commitPendingUnlock(res, lock);
       lock.flags &= ~LOCK_UNLOCK_PENDING;

@@ -271,7 +271,12 @@ export class Dlm {
     for (let work = this.#work.shift(); work !== undefined; work = this.#work.shift()) yield* work();
   }
 
-  /** Waits until the work that was queued is done (flush_workqueue). */
+  /** Waits until the work that was queued is done, not that in the background. */
+  *flushQueue(): Task<void> {
+    while (this.#working) yield* this.sleepOn(this.#work_idle);
+  }
+
+  /** Waits until all work is done (flush_workqueue). */
   *flushWork(): Task<void> {
     while (this.#working || this.#running > 0) yield* this.sleepOn(this.#work_idle);
   }

@@ -182,8 +182,8 @@ function* remasterLocks(dlm: Dlm, dead: NodeNum): Task<void> {
     if (done) break;
     yield* dlm.sleepOn(dlm.reco_thread_wq, THREAD_TIMEOUT_MS);
   }
-  // What came is to be worked in before it is opened.
-  yield* dlm.flushWork();
+  // What came is to be worked in before it is opened. Assertions wait until then.
+  yield* dlm.flushQueue();
   reco.state |= RECO_FINALIZE;
   yield* sendFinalize(dlm, dead);
   finishLocalRecovery(dlm, dead, dlm.node_num);

@@ -133,6 +133,7 @@ function unlockMaster(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number): 
 /** dlmunlock_common elsewhere. */
 function* unlockRemote(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number): Task<number> {
   const { status: planned, actions } = plan(lock, flags);
+  const { list } = lock;
   // The death of the master has done it for us, as if the master had still answered.
   if (planned === DLM_STATUS.DENIED && lock.list === LIST_NONE) return DLM_STATUS.NORMAL;
   if (planned !== DLM_STATUS.NORMAL) return planned;
@@ -162,8 +163,8 @@ function* unlockRemote(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number):
     status = DLM_STATUS.NORMAL;
     if (!(flags & LKM_CANCEL)) yield* waitOnLockres(dlm, res, RES_RECOVERING);
   } else if (status === DLM_STATUS.NORMAL) {
-    // A grant that came while the cancel was under way has moved the lock: nothing is to be called off.
-    if (flags & LKM_CANCEL && lock.list === LIST_GRANTED) status = DLM_STATUS.CANCELGRANT;
+    // A grant that came while the cancel was under way has moved the lock, and more may have happened to it since.
+    if (flags & LKM_CANCEL && (lock.list !== list || !(lock.flags & LOCK_CANCELLING))) status = DLM_STATUS.CANCELGRANT;
     else carryOut(res, lock, actions);
   }
   dlm.wakeRes(res);
