@@ -40,6 +40,9 @@ export const O2NET_HB_PRI = 0x1;
 /** While so much waits to be sent, nothing more is read from that node: it does not take its answers. */
 const HELD_BYTES_MAX = 4 << 20;
 
+/** A timer that fires so much too late tells of a pause of this thread. */
+const LATE_MS = 1000;
+
 const SYS_ERRNO: Readonly<Record<number, number>> = {
   [O2NET_ERR_NO_HNDLR]: -Errno.ENOPROTOOPT,
   [O2NET_ERR_OVERFLOW]: -Errno.EOVERFLOW,
@@ -514,10 +517,14 @@ export class O2netStack implements O2net {
     for (const done of waiting) if (done !== null) this.#fail(done, -Errno.EHOSTDOWN);
   }
 
-  #queueStillUp(peer: PeerNode): void {
-    peer.cancel_still_up ??= this.#clock.after(quorumDelayMs(this.#nodes.timeouts), () => {
+  #queueStillUp(peer: PeerNode, ms: number = quorumDelayMs(this.#nodes.timeouts)): void {
+    if (peer.cancel_still_up !== null) return;
+    const due_ms = this.#clock.monotonic_ms() + ms;
+    peer.cancel_still_up = this.#clock.after(ms, () => {
       peer.cancel_still_up = null;
-      this.#quorum.hbStillUp(peer.num);
+      // After a pause of this thread the heartbeat's news, which may be a death, come first.
+      if (this.#clock.monotonic_ms() - due_ms > LATE_MS) this.#queueStillUp(peer, LATE_MS);
+      else this.#quorum.hbStillUp(peer.num);
     });
   }
 
