@@ -1,6 +1,7 @@
 /** o2hb on samples that the test writes: who lives, who is dead, who came back. Time is virtual. */
 import { describe, expect, test } from "vitest";
 import { O2HB_NEGO_APPROVE_MSG, O2HB_NEGO_TIMEOUT_MSG } from "../format/wire/o2net.ts";
+import { mlogSink } from "../lib/masklog.ts";
 import { SimClock } from "../lib/sim_clock.ts";
 import type { OwnSlot, SlotSample } from "../native/heartbeat.ts";
 import { type HbRegion, Heartbeat } from "./heartbeat.ts";
@@ -303,6 +304,45 @@ class FakeNet implements O2net {
     return () => void this.handlers.delete(`${type} ${key.toString(16)}`);
   }
 }
+
+/** What the log gets while `run` runs. */
+function logged(run: () => void): string[] {
+  const lines: string[] = [];
+  mlogSink((line) => lines.push(line));
+  try {
+    run();
+  } finally {
+    mlogSink((line) => process.stderr.write(`${line}\n`));
+  }
+  return lines;
+}
+
+describe("what the log says", () => {
+  test("a slow disk, long before the deadline, once for each quarter of the way", () => {
+    const { n, both } = withTwo();
+    both();
+    const lines = logged(() => n.clock.run(3000));
+    expect(lines.filter((l) => l.includes("no heartbeat write"))).toHaveLength(1);
+    expect(lines[0]).toMatch(/completed for [45].* writes stop after 7.0 s, this node ends itself after 12.0 s/);
+    expect(logged(() => n.clock.run(6000)).filter((l) => l.includes("no heartbeat write"))).toHaveLength(2);
+    expect(logged(both)).toEqual([]);
+  });
+
+  test("a node with another threshold, when it comes up, and what to do", () => {
+    const { n, disk, region } = withTwo();
+    const lines = logged(() => {
+      for (let i = 1; i < 3; i++) {
+        disk.write(3, i, 3n);
+        disk.blocks.get(3)!.dead_ms = 62_000;
+        n.beat(region, disk);
+      }
+    });
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toContain(
+      "Node 3 in region A has a dead count of 62000 ms, but our count is 14000 ms. Set O2CB_HEARTBEAT_THRESHOLD",
+    );
+  });
+});
 
 describe("late writes", () => {
   test("the lowest node grants time when all live nodes ask, and tells them", () => {

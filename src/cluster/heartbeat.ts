@@ -304,8 +304,9 @@ export class HbRegion {
     const look = (): void => {
       const limit_ms = maxWriteTimeoutMs(this.#hb.nodes.timeouts);
       const age_ms = this.#hb.clock.monotonic_ms() - this.#last_beat_ms;
-      const quarter = Math.min(3, Math.floor((age_ms * 4) / limit_ms));
-      if (quarter > told && age_ms > 2 * O2HB_REGION_TIMEOUT_MS) {
+      // Two beats are no delay yet, however short the deadline.
+      const quarter = age_ms > 2 * O2HB_REGION_TIMEOUT_MS ? Math.min(3, Math.floor((age_ms * 4) / limit_ms)) : 0;
+      if (quarter > told) {
         const s = (n: number): string => (n / 1000).toFixed(1);
         mlog(
           ML.ERROR,

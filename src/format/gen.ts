@@ -8,6 +8,9 @@ import * as fuse from "./fuse/index.ts";
 import * as jbd2 from "./jbd2/index.ts";
 import type { AnyStruct, ArrayField, Elem, Field, Fields, Order, ScalarKind, TailField } from "./struct.ts";
 import { flagNames } from "./struct.ts";
+import * as dlm from "./wire/dlm.ts";
+import * as lvb from "./wire/lvb.ts";
+import * as o2net from "./wire/o2net.ts";
 
 const hex = (n: number, width = 2): string => `0x${n.toString(16).padStart(width, "0")}`;
 
@@ -159,6 +162,8 @@ export function formatDoc(): string {
     roomDoc(),
     ...part("OCFS2 structures", disk),
     ...part("Journal structures (JBD2)", jbd2),
+    ...part("Cluster network (o2net)", o2net),
+    ...part("Lock manager's messages (o2dlm) and lock value blocks", { ...dlm, ...lvb }),
     "## FUSE protocol\n",
     opcodeDoc(),
     ...structsOf(fuse).map(structDoc),

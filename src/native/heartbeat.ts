@@ -3,6 +3,7 @@
  * cluster/heartbeat.ts's.
  */
 import { array, hex64, reserved, s32, struct, u8, u32, u64, type ViewOf } from "../format/struct.ts";
+import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
 import * as native from "./index.ts";
 
@@ -116,7 +117,12 @@ export class DiskHeartbeat {
       },
       () => this.#drain(),
     );
-    if (this.#id < 0) throw new FsError(-this.#id, "heartbeat.open", { path: o.path });
+    if (this.#id === -Errno.EINVAL)
+      throw new FsError(Errno.EINVAL, "heartbeat", {
+        path: o.path,
+        what: "its file system has no O_DIRECT: use another one",
+      });
+    if (this.#id < 0) throw new FsError(-this.#id, "heartbeat", { path: o.path });
   }
 
   #drain(): void {
