@@ -104,7 +104,7 @@ export class OurMember implements Member {
   log(): string {
     try {
       const text = readFileSync(`/run/ocfs2/node-${this.name}.log`, "utf8");
-      return text.split("\n").slice(-40).join("\n");
+      return text.split("\n").slice(-140).join("\n");
     } catch {
       return "";
     }
