@@ -51,6 +51,20 @@ export function* tryLockJournal(osb: Osb, slot: number, locks: LockSet): Task<bo
   return got;
 }
 
+/**
+ * Makes whoever has a slot's journal lock give it up: a node of the kernel's that recovered the slot keeps the lock cached, and a
+ * trylock calls nobody. Without the super lock, since a recovery that is under way holds both.
+ */
+export function* callJournalLock(osb: Osb, slot: number): Task<void> {
+  const locks = new LockSet({ for_recovery: true });
+  const res = osb.glue.metaLock(osb.sysfile(SYSTEM_INODE.JOURNAL, slot));
+  try {
+    yield* wait(osb.step((op) => osb.glue.lock(op.locks, res, EX), locks));
+  } finally {
+    locks.releaseAll();
+  }
+}
+
 /** Releases a journal's lock and leaves nothing of it in the domain: others try for it to see who lives. */
 export function* dropJournalLock(osb: Osb, slot: number, locks: LockSet): Task<void> {
   const res = osb.glue.metaLock(osb.sysfile(SYSTEM_INODE.JOURNAL, slot));

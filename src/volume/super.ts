@@ -29,6 +29,7 @@ import { replaySlot, startJournal } from "./mount_journal.ts";
 import { startOrphanScan, stopOrphanScan } from "./orphan_scan.ts";
 import { Osb, type Sabotage } from "./osb.ts";
 import {
+  callJournalLock,
   dropJournalLock,
   isJournalDirty,
   journalToggleDirty,
@@ -60,8 +61,6 @@ export interface OpenParts {
 }
 
 const UNDO_BLOCKS = 1024;
-/** So long a mount waits for another node that still recovers the slot which it wants. */
-const SLOT_BUSY_MS = 200;
 
 /**
  * Opens a volume: checks it, replays dirty journals, takes a slot, starts the journal. With a clustered domain, which this node has
@@ -184,6 +183,7 @@ function* joinVolume(osb: Osb, parts: OpenParts): Task<ReplayedSlot[]> {
   const progress = parts.onProgress ?? (() => {});
   for (;;) {
     const locks = new LockSet({ for_recovery: true });
+    let busy = -1;
     try {
       yield* superLock(osb, locks);
       const slot = yield* wait(osb.step((op) => findSlot(op, glue.domain.node_num, options.preferred_slot)));
@@ -206,11 +206,12 @@ function* joinVolume(osb: Osb, parts: OpenParts): Task<ReplayedSlot[]> {
         }
         return dead;
       }
+      busy = slot;
     } finally {
       locks.releaseAll();
     }
-    // Another node still returns what we had when we died to the bitmap.
-    yield* wait<void>((cb) => osb.clock.after(SLOT_BUSY_MS, () => cb(null)));
+    // Another node still returns what we had when we died to the bitmap, or did and has kept the lock.
+    if (busy >= 0) yield* callJournalLock(osb, busy);
   }
 }
 
