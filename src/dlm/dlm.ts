@@ -185,7 +185,7 @@ export class Dlm {
   }
 
   wake(waiters: Waiters): void {
-    for (const cb of waiters.take()) this.#runq.push(cb);
+    if (waiters.length > 0) for (const cb of waiters.take()) this.#runq.push(cb);
   }
 
   /** Something about `res` has changed that others wait for. */
