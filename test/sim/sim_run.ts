@@ -5,6 +5,7 @@
 
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import type { RawOptions } from "../../src/tools/mkfs/options.ts";
 import type { Sabotage } from "../../src/volume/osb.ts";
 import { syncVolume } from "../../src/volume/super.ts";
 import { tempDir } from "../support/cleanup.ts";
@@ -40,10 +41,13 @@ export interface SimResult {
   readonly trace: readonly string[];
 }
 
-export const SIM_VOLUMES: readonly { name: string; args: readonly string[] }[] = [
-  { name: "4K blocks, 4K clusters", args: ["-b", "4K", "-C", "4K"] },
-  { name: "1K blocks, 8K clusters, metaecc", args: ["-b", "1K", "-C", "8K", "--fs-features=metaecc"] },
-  { name: "2K blocks, 4K clusters, no inline data", args: ["-b", "2K", "-C", "4K", "--fs-features=noinline-data"] },
+export const SIM_VOLUMES: readonly { name: string; options: RawOptions }[] = [
+  { name: "4K blocks, 4K clusters", options: { blockSize: "4K", clusterSize: "4K" } },
+  { name: "1K blocks, 8K clusters, metaecc", options: { blockSize: "1K", clusterSize: "8K", fsFeatures: "metaecc" } },
+  {
+    name: "2K blocks, 4K clusters, no inline data",
+    options: { blockSize: "2K", clusterSize: "4K", fsFeatures: "noinline-data" },
+  },
 ];
 const images = new Map<number, { readonly image: Uint8Array; readonly known: string[] }>();
 
@@ -60,8 +64,7 @@ function judge(image: Uint8Array, known: readonly string[]): string[] {
 export function simImage(n: number): { image: Uint8Array; known: string[] } {
   let made = images.get(n);
   if (made === undefined) {
-    const image = clusterImage(SIM_VOLUMES[n]!.args, 48);
-    // Debian's mkfs leaves the lost+found of some volumes without its index.
+    const image = clusterImage(SIM_VOLUMES[n]!.options, 48);
     made = { image, known: judge(image, []) };
     images.set(n, made);
   }

@@ -8,16 +8,15 @@
  * (whole sectors from its start), or not at all; none comes later, as fencing promises. The disk itself does not lose power: what a
  * write's completion said is there.
  */
-import { execFileSync } from "node:child_process";
-import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { IoDone } from "../../src/block/device.ts";
 import { MemoryDevice } from "../../src/block/memory_device.ts";
 import { type Random, seededRandom } from "../../src/lib/clock.ts";
 import { assert } from "../../src/lib/fs_error.ts";
 import { spawn, type Task, wait } from "../../src/lib/task.ts";
 import { MemoryCluster, type MemoryNode } from "../../src/stackglue/memory_cluster.ts";
+import { resolveCluster } from "../../src/tools/mkfs/cluster_info.ts";
+import { type MkfsSink, mkfs } from "../../src/tools/mkfs/index.ts";
+import { parseOptions, type RawOptions } from "../../src/tools/mkfs/options.ts";
 import { forgetAll } from "../../src/vfs/teardown.ts";
 import { defaultMountOptions, type MountOptions } from "../../src/volume/mount_options.ts";
 import type { Op } from "../../src/volume/op.ts";
@@ -27,22 +26,26 @@ import { type Arena, createArena } from "../../src/wasm/arena.ts";
 import { createKernels } from "../../src/wasm/kernels.ts";
 import { SimClock } from "./sim_clock.ts";
 
-/** A volume for a cluster, made by Debian's mkfs.ocfs2. */
-export function clusterImage(args: readonly string[], size_mib: number, slots = 4): Uint8Array {
-  const dir = mkdtempSync(join(tmpdir(), "ocfs2-cluster-"));
-  const path = join(dir, "img");
-  try {
-    const fd = openSync(path, "w");
-    ftruncateSync(fd, size_mib * 2 ** 20);
-    closeSync(fd);
-    const stack = ["--cluster-stack=o2cb", "--cluster-name=sim", "-N", String(slots)];
-    execFileSync("/sbin/mkfs.ocfs2", ["-q", "-F", "-J", "size=4M", ...stack, ...args, path], {
-      stdio: ["ignore", "ignore", "pipe"],
-    });
-    return new Uint8Array(readFileSync(path));
-  } finally {
-    rmSync(dir, { recursive: true });
-  }
+/** A volume for a cluster, made by our mkfs. The same for the same options: a history must not depend on a volume's chances. */
+export function clusterImage(options: RawOptions, size_mib: number, slots = 4): Uint8Array {
+  const image = new Uint8Array(size_mib * 2 ** 20);
+  const raw = {
+    journalOptions: "size=4M",
+    clusterStack: "o2cb",
+    clusterName: "sim",
+    nodeSlots: String(slots),
+    ...options,
+  };
+  const { params, wish } = parseOptions(raw);
+  const cluster = resolveCluster(params, wish, { active: undefined, on_disk: undefined, force: false });
+  const sink: MkfsSink = {
+    write: (bytes, at) => image.set(bytes, at),
+    zero: (at, len) => void image.fill(0, at, at + len),
+    sync() {},
+  };
+  const shape = { name: "memory", size_bytes: image.length, sector_bytes: 512 };
+  mkfs({ ...params, cluster }, shape, sink, { clock: new SimClock(), random: seededRandom(7) });
+  return image;
 }
 
 const SECTOR = 512;
