@@ -171,8 +171,15 @@ function* mountClustered(osb: Osb, parts: OpenParts, ro: string | null): Task<vo
     startOrphanScan(osb);
   } catch (err) {
     yield* osb.recovery!.stop();
+    // A journal that cannot be emptied is for the others to replay: they must see us die, not leave.
+    if (osb.journal !== undefined && osb.journal.aborted !== null) throw err;
+    if (osb.journal !== undefined) {
+      yield* osb.journal.shutdown();
+      yield* leaveVolume(osb);
+    }
     osb.journal_locks.releaseAll();
     yield* osb.glue.dropAll();
+    yield* wait<void>((cb) => osb.glue.domain.leave(() => cb(null)));
     throw err;
   }
 }

@@ -52,7 +52,7 @@ export const SIM_VOLUMES: readonly { name: string; options: RawOptions }[] = [
 const images = new Map<number, { readonly image: Uint8Array; readonly known: string[] }>();
 
 /** What fsck.ocfs2 -fn says that it did not say of the new volume. */
-function judge(image: Uint8Array, known: readonly string[]): string[] {
+export function judge(image: Uint8Array, known: readonly string[]): string[] {
   const path = join(tempDir("ocfs2-sim", existsSync("/dev/shm") ? { base: "/dev/shm" } : {}), "img");
   writeSparse(path, image);
   const { findings } = fsck(path, known);

@@ -73,8 +73,29 @@ export class SharedDevice extends MemoryDevice {
     this.#io_ms = io_ms;
   }
 
+  #holding = false;
+  readonly #held: (() => void)[] = [];
+
+  /** The next write stays on its way until `release`. */
+  holdNextWrite(): void {
+    this.#holding = true;
+  }
+
+  get held(): number {
+    return this.#held.length;
+  }
+
+  release(): void {
+    for (const run of this.#held.splice(0)) this.#clock.after(0, run);
+  }
+
   #later(io: InFlight, run: () => void): void {
     if (this.dead) return;
+    if (this.#holding && io.land !== null) {
+      this.#holding = false;
+      this.#held.push(run);
+      return;
+    }
     this.#in_flight.add(io);
     this.#clock.after(this.#random.u32() % this.#io_ms, () => {
       if (!this.#in_flight.delete(io)) return;
@@ -259,6 +280,8 @@ export class SimCluster {
         ...defaultMountOptions,
         cache_bytes: 2 << 20,
         data_cache_bytes: 8 << 20,
+        // The volumes are small, and every node has a window.
+        localalloc_mb: 2,
         ...this.options.mount,
         ...options,
       },
@@ -386,7 +409,8 @@ export class SimCluster {
   checkNode(node: SimNode): void {
     const { osb } = node;
     if (osb.journal?.aborted) throw new Error(`node ${node.num}: journal aborted: ${String(osb.journal.aborted)}`);
-    if (osb.readonly_reason !== null) throw new Error(`node ${node.num} is read-only: ${osb.readonly_reason}`);
+    if (osb.readonly_reason !== null && !osb.options.ro)
+      throw new Error(`node ${node.num} is read-only: ${osb.readonly_reason}`);
   }
 
   /** The cluster is not used any more: its memory serves the next one. */

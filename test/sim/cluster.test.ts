@@ -1,0 +1,555 @@
+/**
+ * Two to four mounted volumes of ours on one disk, scenario by scenario: what one does the others see at once, and what one leaves
+ * behind the others clean up. sim.test.ts has the random histories.
+ */
+import { afterEach, describe, expect, test } from "vitest";
+import { FsError } from "../../src/lib/fs_error.ts";
+import { spawn, wait } from "../../src/lib/task.ts";
+import { fallocate, fsync, readFile, setattr, statfs, writeFile } from "../../src/vfs/file.ts";
+import * as ns from "../../src/vfs/namespace.ts";
+import { dentryLocks } from "../../src/volume/dir/dentry_locks.ts";
+import { openDir } from "../../src/volume/dir/dir.ts";
+import { lockDir } from "../../src/volume/dir/iget.ts";
+import { nameOf } from "../../src/volume/dir/name.ts";
+import { readAll } from "../../src/volume/dir/readdir.ts";
+import { Flock } from "../../src/volume/file/flock.ts";
+import { ORPHAN_SCAN_MS, orphanScan, orphanScanOf } from "../../src/volume/orphan_scan.ts";
+import type { Sabotage } from "../../src/volume/osb.ts";
+import { reflinkTask } from "../../src/volume/refcount/index.ts";
+import { syncVolume } from "../../src/volume/super.ts";
+import { type ClusterOptions, SimCluster, type SimNode } from "../support/cluster.ts";
+import { fsckUnavailable } from "../support/judges.ts";
+import { bufferOf, CRED } from "./model.ts";
+import { judge, simImage } from "./sim_run.ts";
+
+const no_fsck = fsckUnavailable();
+if (no_fsck !== undefined) console.warn(`SKIPPED: the volumes are not checked: ${no_fsck}`);
+
+let c: SimCluster;
+let image: Uint8Array;
+
+function cluster(options: Partial<ClusterOptions> = {}): SimCluster {
+  image = simImage(0).image;
+  c = new SimCluster({ seed: 1, image, ...options });
+  return c;
+}
+
+/** Unmounts all, and has fsck.ocfs2 look. */
+function sound(): void {
+  while (c.mounted.length > 0) c.umount(c.mounted[0]!);
+  if (no_fsck === undefined) expect(judge(image, [])).toEqual([]);
+}
+
+afterEach(() => c.dispose());
+
+const root = (node: SimNode): number => node.osb.geo.root_blkno;
+const lookup = (node: SimNode, name: string, dir = root(node)): ReturnType<typeof ns.lookup> =>
+  c.op(node, (op) => ns.lookup(op, dir, nameOf(name)));
+const create = (node: SimNode, name: string, dir = root(node)): number =>
+  c.op(node, (op) => ns.create(op, dir, nameOf(name), 0o644, CRED)).ino;
+
+function write(node: SimNode, ino: number, text: string, offset = 0, append = false): void {
+  const { osb } = node;
+  const addr = bufferOf(osb);
+  osb.arena.u8.set(Buffer.from(text), addr);
+  const len = text.length;
+  c.task(
+    node,
+    wait<number>((cb) => writeFile(osb, osb.inodes.get(ino), { offset, len, addr, append }, cb)),
+  );
+}
+
+function read(node: SimNode, ino: number): string {
+  const { osb } = node;
+  const addr = bufferOf(osb);
+  const n = c.task(
+    node,
+    wait<number>((cb) => readFile(osb, osb.inodes.get(ino), { offset: 0, len: 65536, addr }, cb)),
+  );
+  return Buffer.from(osb.arena.u8.slice(addr, addr + n)).toString("latin1");
+}
+
+function names(node: SimNode, dir: number): string[] {
+  return c.op(node, (op) => {
+    const d = lockDir(op, node.osb.inodes.get(dir));
+    return readAll(openDir(op, d.inode, d.di_bh))
+      .map((r) => Buffer.from(r.name).toString())
+      .filter((n) => n !== "." && n !== ".." && n !== "lost+found");
+  });
+}
+
+const codeOf = (fn: () => unknown): string => {
+  try {
+    fn();
+    return "ok";
+  } catch (err) {
+    if (err instanceof FsError) return err.code;
+    throw err;
+  }
+};
+
+/** A use of a file as by a program that has it open. */
+function open(node: SimNode, name: string): { ino: number; close(): void } {
+  const { osb } = node;
+  const ino = c.op(node, (op) => {
+    const attr = ns.lookup(op, root(node), nameOf(name))!;
+    op.onSuccess(() => {
+      osb.inodes.get(attr.ino).open_count++;
+    });
+    return attr.ino;
+  });
+  return {
+    ino,
+    close() {
+      osb.inodes.get(ino).open_count--;
+      ns.reap(osb, osb.inodes.get(ino));
+    },
+  };
+}
+
+describe("what one node does the other sees at once", () => {
+  test.each([
+    [1, 2],
+    [2, 1],
+  ])("node %i does, node %i has warm caches", (first, second) => {
+    cluster();
+    for (const n of [1, 2]) c.mount(n);
+    const [a, b] = [c.nodes.get(first)!, c.nodes.get(second)!];
+    const dir = c.op(a, (op) => ns.mkdir(op, root(a), nameOf("d"), 0o755, CRED)).ino;
+    const warm = (): string[] => names(b, dir);
+    expect(lookup(b, "d")!.ino).toBe(dir);
+    expect(warm()).toEqual([]);
+    const f = create(a, "f", dir);
+    expect(warm()).toEqual(["f"]);
+    write(a, f, "hello");
+    expect(lookup(b, "f", dir)!.size).toBe(5);
+    expect(read(b, f)).toBe("hello");
+    write(a, f, "J");
+    expect(read(b, f)).toBe("Jello");
+    write(b, f, "x".repeat(10_000), 5);
+    expect(read(a, f)).toBe(`Jello${"x".repeat(10_000)}`);
+    c.task(
+      a,
+      wait((cb) => setattr(a.osb, a.osb.inodes.get(f), { size: 7 }, cb)),
+    );
+    expect(read(b, f)).toBe("Jelloxx");
+    c.task(
+      a,
+      wait((cb) => setattr(a.osb, a.osb.inodes.get(f), { mode: 0o600, uid: 7, mtime: { sec: 5, nsec: 6 } }, cb)),
+    );
+    expect(c.op(b, (op) => ns.getattr(op, f))).toMatchObject({ mode: 0o100600, uid: 7, mtime: 5, mtime_nsec: 6 });
+    c.task(
+      a,
+      wait<void>((cb) => fallocate(a.osb, a.osb.inodes.get(f), 3, 0, 4, cb)),
+    );
+    expect(read(b, f)).toBe("\0\0\0\0oxx");
+    c.op(a, (op) => ns.link(op, f, dir, nameOf("g")));
+    expect(c.op(b, (op) => ns.getattr(op, f)).nlink).toBe(2);
+    expect(warm().sort()).toEqual(["f", "g"]);
+    c.op(a, (op) => ns.rename(op, dir, nameOf("f"), root(a), nameOf("moved")));
+    expect(warm()).toEqual(["g"]);
+    expect(lookup(b, "moved")!.ino).toBe(f);
+    const link = c.op(a, (op) => ns.symlink(op, dir, nameOf("s"), nameOf("target"), CRED)).ino;
+    expect(Buffer.from(c.op(b, (op) => ns.readlink(op, link))).toString()).toBe("target");
+    write(a, f, "y".repeat(70_000));
+    const src = a.osb.inodes.get(f);
+    const copy = c.task(
+      a,
+      reflinkTask(a.osb, src, a.osb.inodes.get(dir), nameOf("copy"), { preserve: false, cred: CRED }),
+    );
+    expect(lookup(b, "copy", dir)!.size).toBe(70_000);
+    write(b, copy.ino, "z");
+    expect(read(a, copy.ino).slice(0, 3)).toBe("zyy");
+    expect(read(a, f).slice(0, 3)).toBe("yyy");
+    for (const name of ["g", "s", "copy"]) c.op(a, (op) => ns.unlink(op, dir, nameOf(name)));
+    expect(warm()).toEqual([]);
+    expect(lookup(b, "g", dir)).toBeUndefined();
+    c.op(a, (op) => ns.rmdir(op, root(a), nameOf("d")));
+    expect(lookup(b, "d")).toBeUndefined();
+    sound();
+  });
+
+  test("a stat of a file that the other node writes reads no disk", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const f = create(a, "f");
+    lookup(b, "f");
+    for (let i = 1; i < 5; i++) {
+      write(a, f, "x".repeat(1000 * i));
+      const reads = b.dev.reads;
+      expect(c.op(b, (op) => ns.getattr(op, f)).size).toBe(1000 * i);
+      expect(b.dev.reads).toBe(reads);
+    }
+    // Another file in the same block: the LVB is not its own.
+    c.op(a, (op) => ns.unlink(op, root(a), nameOf("f")));
+    c.sleep(1000);
+    expect(codeOf(() => c.op(b, (op) => ns.getattr(op, f)))).toBe("ESTALE");
+    sound();
+  });
+
+  test("records that all append are there once each, whole", () => {
+    cluster();
+    const nodes = [c.mount(1), c.mount(2), c.mount(3)];
+    const f = create(nodes[0]!, "log");
+    for (const n of nodes) lookup(n, "log");
+    let left = 0;
+    for (let i = 0; i < 60; i++) {
+      const node = nodes[i % 3]!;
+      const addr = node.osb.arena.alloc(64, 64);
+      node.osb.arena.u8.set(Buffer.from(`${i}`.padEnd(64, ".")), addr);
+      left++;
+      writeFile(node.osb, node.osb.inodes.get(f), { offset: 0, len: 64, addr, append: true }, () => {
+        left--;
+      });
+    }
+    c.run(() => left === 0);
+    const text = read(nodes[1]!, f);
+    const seen = text.match(/.{64}/g)!.map((r) => Number(r.replace(/\.+$/, "")));
+    expect(seen.sort((x, y) => x - y)).toEqual(Array.from({ length: 60 }, (_, i) => i));
+    sound();
+  });
+});
+
+describe("deleting", () => {
+  test("a file that is open elsewhere keeps its data, and goes with its last user", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const f = create(a, "f");
+    write(a, f, "data".repeat(5000));
+    const file = open(b, "f");
+    const free = (): number => c.op(a, (op) => statfs(op)).bfree;
+    c.op(a, (op) => ns.unlink(op, root(a), nameOf("f")));
+    c.sleep(10_000);
+    expect(read(b, file.ino)).toBe("data".repeat(5000));
+    const before = free();
+    file.close();
+    c.sleep(10_000);
+    expect(codeOf(() => c.op(b, (op) => ns.getattr(op, f)))).toBe("ESTALE");
+    c.umount(b);
+    expect(free()).toBeGreaterThan(before);
+    sound();
+  });
+
+  test("the node that has it open dies: whoever unlinked it deletes it", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const f = create(a, "f");
+    open(b, "f");
+    c.op(a, (op) => ns.unlink(op, root(a), nameOf("f")));
+    c.sleep(1000);
+    c.kill(b);
+    c.sleep(5000);
+    expect(codeOf(() => c.op(a, (op) => ns.getattr(op, f)))).toBe("ESTALE");
+    sound();
+  });
+
+  test("without the open lock the data goes from under its reader: the test notices", () => {
+    cluster({ sabotage: ["open_lock"] });
+    const [a, b] = [c.mount(1), c.mount(2)];
+    create(a, "f");
+    const file = open(b, "f");
+    c.op(a, (op) => ns.unlink(op, root(a), nameOf("f")));
+    c.sleep(5000);
+    expect(codeOf(() => read(b, file.ino))).toBe("ESTALE");
+  });
+
+  test("the orphan scan: one node of all in each interval", () => {
+    cluster();
+    const nodes = [c.mount(1), c.mount(2), c.mount(3)];
+    for (let i = 0; i < 6; i++) c.sleep(ORPHAN_SCAN_MS);
+    const counts = nodes.map((n) => orphanScanOf(n.osb).count);
+    const scans = counts.reduce((x, y) => x + y, 0);
+    // The kernel's rule lets nobody scan in the interval in which all learn of the last scan.
+    expect(scans).toBeGreaterThan(0);
+    expect(scans).toBeLessThanOrEqual(6);
+    sound();
+  });
+
+  test("the orphan scan finds what was left in any slot", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const f = create(a, "f");
+    const file = open(b, "f");
+    c.op(a, (op) => ns.unlink(op, root(a), nameOf("f")));
+    c.sleep(1000);
+    // Closed by a program whose end nobody told us of.
+    b.osb.inodes.get(file.ino).open_count--;
+    c.task(b, b.osb.glue.giveUpTask(b.osb.inodes.get(file.ino).open_lockres));
+    for (let i = 0; i < 4; i++) c.task(b, orphanScan(b.osb));
+    expect(codeOf(() => c.op(a, (op) => ns.getattr(op, f)))).toBe("ESTALE");
+    sound();
+  });
+});
+
+/** Both nodes have the names of a directory cached, and delete in it at the same time. */
+function twoRm(sabotage: Sabotage[]): void {
+  cluster({ sabotage });
+  const nodes = [c.mount(1), c.mount(2)];
+  const dir = c.op(nodes[0]!, (op) => ns.mkdir(op, root(nodes[0]!), nameOf("d"), 0o755, CRED)).ino;
+  const forgotten: string[] = [];
+  for (let i = 0; i < 12; i++) create(nodes[0]!, `f${i}`, dir);
+  for (const node of nodes) {
+    const { osb } = node;
+    osb.kernel_caches = {
+      invalidate: () => (cb) => cb(null),
+      invalidateEntry: (parent, ino) => void forgotten.push(`${node.num}: ${parent}/${ino}`),
+    };
+    for (let i = 0; i < 12; i++)
+      c.op(node, (op) => {
+        const attr = ns.lookup(op, dir, nameOf(`f${i}`))!;
+        dentryLocks(osb).attach(op, osb.inodes.get(dir), osb.inodes.get(attr.ino));
+      });
+  }
+  expect(nodes.map((n) => dentryLocks(n.osb).size)).toEqual([12, 12]);
+  let left = 12;
+  for (let i = 0; i < 12; i++) {
+    const { osb } = nodes[i % 2]!;
+    osb.exec(
+      (op) => ns.unlink(op, dir, nameOf(`f${i}`)),
+      (err) => {
+        if (err) c.failures.push(String(err));
+        // What a dentry's invalidation would wait for in the kernel: no rm holds the directory any more.
+        if (--left === 0) for (const n of nodes) dentryLocks(n.osb).sabotage_wait.wakeAll();
+      },
+    );
+  }
+  c.run(() => left === 0);
+  c.sleep(100);
+  expect(forgotten.length).toBe(12);
+  expect(nodes.map((n) => names(n, dir))).toEqual([[], []]);
+  sound();
+}
+
+describe("names", () => {
+  test("two rm in one directory, on two nodes that know its names", () => twoRm([]));
+  test("a dentry lock that waits for the directory locks the cluster: the test notices", () => {
+    expect(() => twoRm(["dentry_waits"])).toThrow("stands still");
+  });
+
+  test("directories are moved below each other from two nodes: one must fail", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const mkdir = (name: string): number => c.op(a, (op) => ns.mkdir(op, root(a), nameOf(name), 0o755, CRED)).ino;
+    for (let i = 0; i < 5; i++) {
+      const [x, y] = [mkdir(`x${i}`), mkdir(`y${i}`)];
+      const answers: string[] = [];
+      const move = (node: SimNode, from: string, into: number): void =>
+        node.osb.exec(
+          (op) => ns.rename(op, root(node), nameOf(from), into, nameOf("in")),
+          (err) => answers.push(err instanceof FsError ? err.code : err ? String(err) : "ok"),
+        );
+      move(a, `x${i}`, y);
+      move(b, `y${i}`, x);
+      c.run(() => answers.length === 2);
+      expect(answers.sort().join()).toMatch(/^(EINVAL|ENOENT|ESTALE),ok$/);
+    }
+    sound();
+  });
+});
+
+describe("locks", () => {
+  const upconvert = (sabotage: Sabotage[]): void => {
+    cluster({ sabotage });
+    const nodes = [c.mount(1), c.mount(2), c.mount(3)];
+    const f = create(nodes[0]!, "f");
+    for (let i = 0; i < 5; i++) {
+      for (const n of nodes) c.op(n, (op) => ns.getattr(op, f));
+      let left = 3;
+      for (const n of nodes)
+        setattr(n.osb, n.osb.inodes.get(f), { mode: 0o600 + i }, (err) => {
+          if (err) c.failures.push(String(err));
+          left--;
+        });
+      c.run(() => left === 0);
+    }
+    sound();
+  };
+
+  test("nodes that all hold PR and all want EX do not wait for each other", () => {
+    upconvert([]);
+    expect(c.dlm.cancels).toBeGreaterThan(0);
+  });
+
+  test("without calling conversions off they do: the test notices", () => {
+    expect(() => upconvert(["cancel_convert"])).toThrow("stands still");
+  });
+
+  test("flock: across nodes and within one, with trylock and signals", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const f = create(a, "f");
+    lookup(b, "f");
+    const [fa, fa2, fb] = [a, a, b].map((n) => new Flock(n.osb, n.osb.inodes.get(f))) as [Flock, Flock, Flock];
+    c.task(a, fa.set("shared"));
+    c.task(b, fb.set("shared", true));
+    expect(codeOf(() => c.task(a, fa2.set("exclusive", true)))).toBe("EAGAIN");
+    c.task(a, fa.set("unlock"));
+    expect(codeOf(() => c.task(a, fa2.set("exclusive", true)))).toBe("EAGAIN");
+    let got = "";
+    spawn(fa2.set("exclusive"), (err) => {
+      got = err ? String(err) : "ok";
+    });
+    c.sleep(500);
+    expect(got).toBe("");
+    c.task(b, fb.set("unlock"));
+    c.run(() => got !== "");
+    expect(got).toBe("ok");
+    let stopped = "";
+    spawn(fb.set("shared"), (err) => {
+      stopped = err instanceof FsError ? err.code : "ok";
+    });
+    c.sleep(500);
+    fb.interrupt();
+    c.run(() => stopped !== "");
+    expect(stopped).toBe("EINTR");
+    c.task(a, fa2.set("unlock"));
+    for (const [n, l] of [
+      [a, fa],
+      [a, fa2],
+      [b, fb],
+    ] as const)
+      c.task(n, l.close());
+    sound();
+  });
+
+  /** Whether a truncation elsewhere waits for a direct write that is on its way to the disk. */
+  const directWrite = (sabotage: Sabotage[]): boolean => {
+    cluster({ sabotage });
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const f = create(a, "f");
+    write(a, f, "x".repeat(65_536));
+    c.task(
+      a,
+      wait<void>((cb) => fsync(a.osb, a.osb.inodes.get(f), false, cb)),
+    );
+    c.task(a, syncVolume(a.osb));
+    lookup(b, "f");
+    const addr = a.osb.arena.alloc(4096, 4096);
+    let written = false;
+    a.dev.holdNextWrite();
+    writeFile(a.osb, a.osb.inodes.get(f), { offset: 0, len: 4096, addr, direct: true }, () => {
+      written = true;
+    });
+    c.run(() => a.dev.held > 0);
+    let truncated = false;
+    setattr(b.osb, b.osb.inodes.get(f), { size: 0 }, () => {
+      truncated = true;
+    });
+    c.sleep(3000);
+    const waited = !truncated;
+    a.dev.release();
+    c.run(() => truncated && written);
+    return waited;
+  };
+
+  test("a lock is kept until direct I/O under it has ended", () => {
+    expect(directWrite([])).toBe(true);
+    sound();
+  });
+
+  test("without that, the write lands in clusters that are somebody else's: the test notices", () => {
+    expect(directWrite(["io_drain"])).toBe(false);
+  });
+});
+
+describe("mounts and deaths", () => {
+  test("slots: the first that is free, the preferred one, the one of before, none", () => {
+    cluster();
+    expect(c.mount(7).osb.slot_num).toBe(0);
+    expect(c.mount(5, { preferred_slot: 3 }).osb.slot_num).toBe(3);
+    const third = c.mount(9);
+    expect(third.osb.slot_num).toBe(1);
+    c.kill(third);
+    c.mount(11);
+    // The kernel's message: no free slots available.
+    const four = c.mounted.length;
+    expect(four).toBe(3);
+    const again = c.mount(9);
+    expect([1, 2]).toContain(again.osb.slot_num);
+    expect(codeOf(() => c.mount(12))).toBe("EINVAL");
+    c.umount(again);
+    c.mount(12);
+    sound();
+  });
+
+  test("nobody's journal is replayed while he lives", () => {
+    cluster();
+    const a = c.mount(1);
+    create(a, "f");
+    const b = c.mount(2);
+    create(b, "g");
+    const d = c.mount(3);
+    expect([a, b, d].map((n) => n.osb.recovery!.recovered)).toEqual([0, 0, 0]);
+    sound();
+  });
+
+  test("what was synced is there after its node's death, what the other changed since is not undone", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const f = create(a, "f");
+    write(a, f, "from a");
+    c.task(
+      a,
+      wait<void>((cb) => fsync(a.osb, a.osb.inodes.get(f), false, cb)),
+    );
+    lookup(b, "f");
+    write(b, f, "from b, longer than before");
+    create(a, "g");
+    c.task(a, syncVolume(a.osb));
+    c.kill(a);
+    expect(read(b, f)).toBe("from b, longer than before");
+    expect(names(b, root(b)).sort()).toEqual(["f", "g"]);
+    sound();
+  });
+
+  test("a node dies, and another while it recovers the first: the third does both", () => {
+    for (let after = 0; after < 60; after += 12) {
+      cluster({ seed: 3 + after });
+      const [a, b, d] = [c.mount(1), c.mount(2), c.mount(3)];
+      for (let i = 0; i < 5; i++) write(a, create(a, `a${i}`), "x".repeat(3000 * i));
+      for (let i = 0; i < 5; i++) create(b, `b${i}`);
+      c.task(a, syncVolume(a.osb));
+      c.task(b, syncVolume(b.osb));
+      write(a, create(a, "more"), "y".repeat(9000));
+      c.kill(a);
+      let left = after;
+      c.run(() => left-- <= 0);
+      c.kill(b);
+      expect(names(d, root(d)).filter((n) => n !== "more").length).toBe(10);
+      c.sleep(20_000);
+      expect(d.osb.recovery!.busy).toBe(false);
+      sound();
+      c.dispose();
+    }
+  });
+
+  test("a node that comes back at once waits until its slot was cleaned up, or takes it over", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    for (let i = 0; i < 5; i++) write(a, create(a, `a${i}`), "x".repeat(3000));
+    c.kill(a);
+    const again = c.mount(1);
+    expect(again.osb.slot_num).toBe(0);
+    create(again, "back");
+    expect(lookup(b, "back")).toBeDefined();
+    sound();
+  });
+
+  test("read-only beside others, and alone", () => {
+    cluster();
+    const a = c.mount(1);
+    const b = c.mount(2, { ro: true });
+    const f = create(a, "f");
+    write(a, f, "seen");
+    expect(lookup(b, "f")!.ino).toBe(f);
+    expect(read(b, f)).toBe("seen");
+    expect(codeOf(() => create(b, "no"))).toBe("EROFS");
+    c.kill(a);
+    expect(read(b, f)).toMatch(/^(seen|)$/);
+    c.umount(b);
+    const alone = c.mount(3, { nocluster: true });
+    expect(alone.osb.glue.domain.clustered).toBe(false);
+    create(alone, "alone");
+    sound();
+  });
+});
