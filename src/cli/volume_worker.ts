@@ -16,14 +16,14 @@ import { fileOps } from "../fuse/vfs_face.ts";
 import { seededRandom, systemRandom } from "../lib/clock.ts";
 import { Errno, errnoName } from "../lib/errno.ts";
 import { AssertionFailure, FsError } from "../lib/fs_error.ts";
-import { ML, mlog, mlogSet, mlogSink } from "../lib/masklog.ts";
+import { mlogSet, mlogSink } from "../lib/masklog.ts";
 import { spawn, type Task, wait } from "../lib/task.ts";
 import { arenaDontFork, closeFd, registerArena, setIoFlusher } from "../native/index.ts";
 import { Loop } from "../native/loop.ts";
 import type { LockDomain } from "../stackglue/lock_domain.ts";
 import { O2cbDomain } from "../stackglue/o2cb.ts";
 import { RandomBastDomain } from "../stackglue/random_bast.ts";
-import { wipeInode } from "../volume/dir/wipe.ts";
+import { forgetAll } from "../vfs/teardown.ts";
 import type { Osb } from "../volume/osb.ts";
 import { closeVolume, openVolume } from "../volume/super.ts";
 import { createArena } from "../wasm/arena.ts";
@@ -123,30 +123,12 @@ function serve(o: Osb, fd: number): void {
   };
 }
 
-/** The kernel knows nothing any more: what was only kept for it is forgotten, and orphans go. */
-function* forgetAll(o: Osb): Task<void> {
-  for (const inode of [...o.inodes.values()]) {
-    inode.nlookup = 0;
-    inode.open_count = 0;
-    inode.writer_count = 0;
-    if (!inode.orphaned || o.readonly_reason !== null || inode.task_count > 0) continue;
-    try {
-      yield* wipeInode(o, inode);
-    } catch (err) {
-      mlog(ML.ERROR, `orphan ${inode.ino}: ${messageOf(err)}; the next mount deletes it`);
-    }
-  }
-  // Wipes that were under way before.
-  while ([...o.inodes.values()].some((inode) => inode.task_count > 0))
-    yield* wait<void>((cb) => loop.after(1, () => cb(null)));
-}
-
 let closing = false;
 function close(o: Osb): void {
   if (closing) return;
   closing = true;
   function* all(): Task<void> {
-    if (o.readonly_reason === null) yield* forgetAll(o);
+    if (o.readonly_reason === null) yield* forgetAll(o, loop.clock);
     yield* closeVolume(o);
   }
   spawn(all(), (err) => {

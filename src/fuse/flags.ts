@@ -63,8 +63,8 @@ export const INIT_FLAGS: readonly FlagRow[] = [
     "FLOCK_LOCKS",
     F.FUSE_FLOCK_LOCKS,
     "no",
-    "no",
-    "on one node the kernel keeps flock locks; a cluster needs them in the DLM, one lock an open file (not built yet)",
+    "yes",
+    "on one node the kernel keeps flock locks; in a cluster they are locks of the DLM, one an open file",
   ),
   row("HAS_IOCTL_DIR", F.FUSE_HAS_IOCTL_DIR, "no", "no", "what the kernel says of itself; ioctls on directories come"),
   row(

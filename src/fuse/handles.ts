@@ -1,4 +1,5 @@
 /** Open files by the number that the kernel hands back with each request. */
+import type { Flock } from "../volume/file/flock.ts";
 import type { Inode } from "../volume/inode.ts";
 
 const O_ACCMODE = 3;
@@ -10,6 +11,8 @@ export class FileHandle {
   readonly inode: Inode;
   /** O_* of the open. */
   readonly flags: number;
+  /** flock(2) of a clustered mount, once it was asked for. */
+  flock: { readonly lock: Flock; busy: boolean; readonly waiting: (() => void)[] } | null = null;
   /** The first read of a handle may move atime. */
   was_read = false;
 

@@ -20,6 +20,7 @@ import type { Loop } from "../native/loop.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { KernelCaches } from "../volume/inode_locks.ts";
 import { HeldRanges, type PageRange } from "./held_ranges.ts";
+import { LostNames } from "./lost_names.ts";
 import type { Notifier } from "./notifier.ts";
 import type { Session } from "./session.ts";
 
@@ -32,12 +33,14 @@ export class SessionCaches implements KernelCaches {
   readonly #s: Session;
   readonly #notifier: Notifier;
   readonly #loop: Loop;
+  readonly #lost: LostNames;
 
   constructor(s: Session, notifier: Notifier, loop: Loop, glue: DlmGlue) {
     assert(glue.domain.clustered, "kernel caches are given up on clustered mounts only");
     this.#s = s;
     this.#notifier = notifier;
     this.#loop = loop;
+    this.#lost = new LostNames(s, notifier);
   }
 
   invalidate(inode: Inode, to: LockLevel): Thunk<void> {
@@ -45,6 +48,7 @@ export class SessionCaches implements KernelCaches {
       const res = inode.meta_lockres!;
       res.gate_shut = true;
       const held = res.level;
+      if (to === NL) this.#lost.suspect(inode);
       this.#whenIoIdle(inode, () => {
         const type = inode.ino === inode.osb.geo.root_blkno ? S_IFDIR : this.#s.types.get(inode.ino);
         if (this.#s.ended || (inode.nlookup === 0 && type !== S_IFDIR)) cb(null);

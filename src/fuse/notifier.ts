@@ -11,8 +11,10 @@ import {
   FUSE_NOTIFY_INC_EPOCH,
   FUSE_NOTIFY_INVAL_ENTRY,
   FUSE_NOTIFY_INVAL_INODE,
+  FUSE_NOTIFY_PRUNE,
   FuseNotifyInvalEntryOut,
   FuseNotifyInvalInodeOut,
+  FuseNotifyPruneOut,
   FuseOutHeader,
 } from "../format/fuse/index.ts";
 import { Errno } from "../lib/errno.ts";
@@ -27,6 +29,9 @@ export interface NotifierWorkerData {
   readonly wakefd: number;
   readonly mailbox: SharedArrayBuffer;
 }
+
+/** Node ids in one FUSE_NOTIFY_PRUNE: what a mailbox holds. */
+export const PRUNE_MAX = 200;
 
 const FIRST_THREADS = 2;
 const MAX_THREADS = 32;
@@ -167,6 +172,20 @@ export class Notifier {
   /** Every name is looked up again before it is used (7.44, Linux 6.16). Waits for nothing. */
   incEpoch(done: Notified): void {
     this.#send(FUSE_NOTIFY_INC_EPOCH, 0, () => {}, done);
+  }
+
+  /** Names that lead to these inodes and that nobody uses are dropped, and FORGETs come (7.45, Linux 6.18). At most PRUNE_MAX. */
+  prune(nodeids: readonly number[], done: Notified): void {
+    const size = FuseNotifyPruneOut.size;
+    this.#send(
+      FUSE_NOTIFY_PRUNE,
+      size + 8 * nodeids.length,
+      (dv, at) => {
+        FuseNotifyPruneOut.at(dv, at).count = nodeids.length;
+        nodeids.forEach((id, i) => dv.setBigUint64(at + size + 8 * i, BigInt(id), true));
+      },
+      done,
+    );
   }
 
   stop(): void {

@@ -9,6 +9,7 @@ import * as attr from "./ops_attr.ts";
 import * as dir from "./ops_dir.ts";
 import * as file from "./ops_file.ts";
 import * as ioctl from "./ops_ioctl.ts";
+import * as lock from "./ops_lock.ts";
 import * as name from "./ops_name.ts";
 import * as xattr from "./ops_xattr.ts";
 import type { Session } from "./session.ts";
@@ -37,7 +38,7 @@ op(
   F.FUSE_INTERRUPT,
   F.FuseInterruptIn.size,
   admin.interrupt,
-  "none: the request is answered as if nothing had happened",
+  "none: a wait for an flock ends with EINTR, all else is answered as if nothing had happened",
 );
 op(F.FUSE_STATFS, 0, admin.statFs, "fuse_statfs_out");
 op(F.FUSE_SYNCFS, F.FuseSyncfsIn.size, admin.syncFs, "empty, when everything is on the disk");
@@ -92,8 +93,8 @@ nosys(F.FUSE_ACCESS, "default_permissions: the kernel checks");
 nosys(F.FUSE_BMAP, "no swap files");
 nosys(F.FUSE_POLL, "files are always ready");
 nosys(F.FUSE_GETLK, "POSIX_LOCKS is not set: the kernel keeps the locks");
-nosys(F.FUSE_SETLK, "as GETLK");
-nosys(F.FUSE_SETLKW, "as GETLK");
+op(F.FUSE_SETLK, F.FuseLkIn.size, lock.setlk, "empty; ENOSYS on a local mount: flock is the kernel's there");
+op(F.FUSE_SETLKW, F.FuseLkIn.size, lock.setlkw, "as SETLK, after the lock was granted");
 
 const size = Math.max(...rows.keys()) + 1;
 /** Rows by opcode. */

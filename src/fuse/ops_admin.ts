@@ -7,6 +7,7 @@ import {
   FuseForgetOne,
   FuseInitIn,
   FuseInitOut,
+  FuseInterruptIn,
   FuseKstatfs,
   FuseStatfsOut,
 } from "../format/fuse/index.ts";
@@ -99,10 +100,11 @@ export function batchForget(s: Session): void {
 }
 
 /**
- * A signal for the process that waits for a request. Nothing here waits for long on one node, so the answer comes
- * anyway; and an operation that was begun cannot be said to have not happened.
+ * A signal for the process that waits for a request. An operation that was begun cannot be said to have not happened, so its answer comes
+ * when it comes; only a wait for another node's flock is given up.
  */
 export function interrupt(s: Session): void {
+  s.interrupts.get(FuseInterruptIn.at(s.dv as DataView, s.body).unique)?.();
   s.noReply();
 }
 

@@ -33,6 +33,7 @@ import { dinodeOf, type Inode, inodeLock } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import { type FileHandle, isDirect } from "./handles.ts";
 import { changeAttr } from "./ops_attr.ts";
+import { dropFlock } from "./ops_lock.ts";
 import { killCapabilities } from "./ops_xattr.ts";
 import { replyOpen } from "./reply.ts";
 import type { Session } from "./session.ts";
@@ -61,7 +62,9 @@ export function openHandle(s: Session, inode: Inode, flags: number): FileHandle 
 
 export function closeHandle(s: Session, fh: number): void {
   const handle = s.handles.close(fh);
-  if (handle !== undefined) s.vfs.release(s.osb, handle.inode, handle.mayWrite);
+  if (handle === undefined) return;
+  dropFlock(handle);
+  s.vfs.release(s.osb, handle.inode, handle.mayWrite);
 }
 
 /**

@@ -111,6 +111,8 @@ export class Session {
   readonly counts = new Uint32Array(64);
   /** Types (S_IFMT) of the inodes that the kernel was told of and that are no regular files; on clustered mounts only. */
   readonly types = new Map<number, number>();
+  /** How to give up requests that a signal may end, by their number. */
+  readonly interrupts = new Map<number, () => void>();
   /** Requests that hold pages in the kernel until they are answered; on clustered mounts only. */
   readonly held = new HeldRanges();
   /** How long the kernel may keep what it is told. */

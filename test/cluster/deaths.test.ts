@@ -26,7 +26,7 @@ describe.skipIf(clusterUnavailable() !== undefined)("a node that dies", () => {
     await Promise.all([a.mount(), b.mount()]);
     await a.run(SYNCED);
     const busy = a.run(BUSY).catch(() => {});
-    await b.run("cd $D/w; for i in $(seq 1 30); do echo $i >>other; cat log >/dev/null 2>&1; done");
+    await b.run("cd $D/w; for i in $(seq 1 30); do echo $i >>other; cat log >/dev/null 2>&1; done; true");
     a.kill();
     const took_ms = await survives(b);
     console.log(`ours after ours: ${Math.round(took_ms)} ms\n${b.log()}`);
@@ -50,7 +50,7 @@ describe.skipIf(clusterUnavailable() !== undefined)("a node that dies", () => {
     await o.mount();
     await o.run(SYNCED);
     const busy = o.run(BUSY).catch(() => {});
-    await k.run("cd $D/w; for i in $(seq 1 10); do echo $i >>other; cat log >/dev/null 2>&1; done");
+    await k.run("cd $D/w; for i in $(seq 1 10); do echo $i >>other; cat log >/dev/null 2>&1; done; true");
     o.kill();
     const after_ours_ms = await survives(k);
     await busy;
@@ -58,7 +58,7 @@ describe.skipIf(clusterUnavailable() !== undefined)("a node that dies", () => {
     expect(await o.run("cat $D/w/other | wc -l; tail -1 $D/w/f-1")).toBe("10\nmore\n");
     await k.run("cd $D; rm -rf w; mkdir w; for i in $(seq 1 20); do echo line-$i >w/f-$i; done; sync -f w");
     const kernel_busy = k.run(BUSY).catch(() => {});
-    await o.run("cd $D/w; for i in $(seq 1 10); do echo $i >>other; cat log >/dev/null 2>&1; done");
+    await o.run("cd $D/w; for i in $(seq 1 10); do echo $i >>other; cat log >/dev/null 2>&1; done; true");
     const complaints = k.node.complaints();
     k.node.kill();
     const after_kernel_ms = await survives(o);

@@ -3,6 +3,7 @@ import { ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
 import { fsck } from "../support/judges.ts";
 import { coherenceBothWays } from "./coherence.ts";
 import { clusterImage } from "./image.ts";
+import { life } from "./life.ts";
 import { KernelMember, OurMember } from "./members.ts";
 
 describe.skipIf(clusterUnavailable() !== undefined)(
@@ -16,6 +17,7 @@ describe.skipIf(clusterUnavailable() !== undefined)(
       await k.node.mount();
       await o.mount();
       await coherenceBothWays(k, o);
+      await life(k, o);
       await o.unmount();
       await k.node.unmount();
       // Throws when the kernel complained of anything.

@@ -3,6 +3,7 @@ import { ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
 import { fsck } from "../support/judges.ts";
 import { coherenceBothWays } from "./coherence.ts";
 import { clusterImage } from "./image.ts";
+import { life } from "./life.ts";
 import { OurMember } from "./members.ts";
 
 describe.skipIf(clusterUnavailable() !== undefined)("two nodes of ours on one volume", () => {
@@ -12,6 +13,7 @@ describe.skipIf(clusterUnavailable() !== undefined)("two nodes of ours on one vo
     const [a, b] = [new OurMember(rig, 11), new OurMember(rig, 12)];
     await Promise.all([a.mount(), b.mount()]);
     await coherenceBothWays(a, b);
+    await life(a, b);
     await a.unmount();
     await b.unmount();
     const judged = fsck(image);
