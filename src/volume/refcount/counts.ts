@@ -12,11 +12,13 @@
 import type { Bh } from "../../block/buffer_cache.ts";
 import { extentRecsPerRb, REFCOUNT_FLAGS, RefcountBlock, refcountRecsPerRb } from "../../format/disk/index.ts";
 import { Corruption } from "../../lib/fs_error.ts";
+import { waitOn } from "../../lib/wait.ts";
 import { claimMetadata, freeClusters, freeMetadataBlock } from "../alloc/suballoc.ts";
 import { blknoOf, cposOf, emptyRecs, lastAtOrBefore, recAt, usedOf } from "../extents/extent_list.ts";
 import { insertExtent, refcountExtentTree, removeExtent } from "../extents/extent_tree.ts";
 import { findPath, leafOf, rightBoundary } from "../extents/path.ts";
 import type { Op } from "../op.ts";
+import type { Osb } from "../osb.ts";
 import { changeRecs, type Rec, readRecs, writeRecs } from "./records.ts";
 import { initRefcountBlock, isTree, type LockedTree, rbOf } from "./tree.ts";
 
@@ -90,6 +92,40 @@ export function decreaseRefcount(op: Op, t: LockedTree, cpos: number, clusters: 
     else runs.push({ cpos: at, clusters: n });
   });
   if (free) for (const r of runs) freeClusters(op, r.cpos, r.clusters);
+  op.onSuccess(() => remember(op.osb, cpos, clusters));
+}
+
+/** Clusters that lost an owner in a transaction which is not committed. */
+interface Given {
+  readonly tid: number;
+  readonly cpos: number;
+  clusters: number;
+}
+
+const given = new WeakMap<Osb, Given[]>();
+
+function remember(osb: Osb, cpos: number, clusters: number): void {
+  const { journal } = osb;
+  const tid = journal.running_tid;
+  const list = given.get(osb) ?? [];
+  const last = list[list.length - 1];
+  if (last?.tid === tid && last.cpos + last.clusters === cpos) last.clusters += clusters;
+  else if (last?.tid === tid) list.push({ tid, cpos, clusters });
+  else given.set(osb, [...list.filter((g) => !journal.isCommitted(g.tid)), { tid, cpos, clusters }]);
+}
+
+/**
+ * Before the last owner writes to these clusters in place, it must be the last one on the disk, too: after a crash the other file would
+ * be back, with what was written here for its contents. Throws Wait until the transactions are committed in which others gave them up.
+ */
+export function waitUntilSole(op: Op, cpos: number, clusters: number): void {
+  const { journal } = op.osb;
+  const isOpen = (tid: number): boolean =>
+    !journal.isCommitted(tid) && (tid !== journal.running_tid || journal.runningBlocks > 0);
+  const open = given.get(op.osb)?.some((g) => g.cpos < cpos + clusters && cpos < g.cpos + g.clusters && isOpen(g.tid));
+  if (open !== true) return;
+  journal.startCommit();
+  waitOn(journal.new_transaction);
 }
 
 function change(

@@ -23,7 +23,7 @@ import type { Op } from "../op.ts";
 import type { Osb } from "../osb.ts";
 import { countOf, isLocal } from "../xattr/area.ts";
 import { inlinePlace } from "../xattr/place.ts";
-import { boundedRun, decreaseRefcount, refcountOf } from "./counts.ts";
+import { boundedRun, decreaseRefcount, refcountOf, waitUntilSole } from "./counts.ts";
 import { type LockedTree, leaveRefcountTree, lockRefcountTree, refcountLoc } from "./tree.ts";
 
 /** The kernel copies in pieces of so many bytes, so that files do not fall to pieces (MAX_CONTIG_BYTES). */
@@ -114,6 +114,7 @@ function cowPiece(
     throw new Corruption("refcount.cow", { ino: inode.ino, cpos: at, p_cluster, found: "no count for it" });
   if (rec.refcount === 1) {
     // All others have gone: the clusters are ours as they are.
+    waitUntilSole(op, p_cluster, rec.clusters);
     changeExtentFlag(op, et, at, rec.clusters, 0, EXT_FLAGS.REFCOUNTED);
     decreaseRefcount(op, t, p_cluster, rec.clusters, false);
     return rec.clusters;

@@ -10,7 +10,7 @@ import type { Arena } from "../../lib/arena.ts";
 import { seededRandom } from "../../lib/clock.ts";
 import { spawn, type Task, type Thunk, wait } from "../../lib/task.ts";
 import { RandomBastDomain } from "../../stackglue/random_bast.ts";
-import { setattr, writeFile } from "../../vfs/file.ts";
+import { readFile, setattr, writeFile } from "../../vfs/file.ts";
 import { getattr, lookup } from "../../vfs/namespace.ts";
 import * as namei from "../dir/namei.ts";
 import { wipeInode } from "../dir/wipe.ts";
@@ -370,6 +370,36 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("reflinks", () => {
     osb.runSync((op) => removexattr(op, b.inode(a), "user.long"));
     expect([tree(a), tree(c) !== 0]).toEqual([0, true]);
     expect(osb.runSync((op) => getxattr(op, b.inode(c), "user.long"))).toEqual(pattern(5000, 1));
+    clean(b, image);
+  });
+
+  test("the last owner writes in place only when the others are gone on the disk, too", () => {
+    const image = small();
+    const b = new Bench(openImage(image));
+    const { osb } = b.v;
+    const a = b.create();
+    b.write(a, 0, pattern(40_000, 1));
+    const c = b.reflink(a);
+    for (const f of [a, c]) b.sync(f);
+    osb.runTaskSync(wait(osb.journal.flush));
+    const place = b.place(a, 8192);
+    b.remove(c);
+    for (let i = 0; i < 1000 && osb.pump(); i++);
+    b.write(a, 8192, pattern(4096, 2));
+    expect(b.place(a, 8192)).toBe(place);
+    // The power goes once the data is written, whatever of the journal is.
+    osb.runTaskSync(wait(osb.data.flushAll()));
+    const again = openImage(image.slice());
+    const old = again.osb.runSync((op) => lookup(op, again.osb.geo.root_blkno, Buffer.from(c.name)));
+    const addr = again.osb.arena.alloc(1 << 16, 4096);
+    if (old !== undefined) {
+      const inode = again.osb.inodes.get(old.ino);
+      const n = again.osb.runTaskSync(
+        wait<number>((cb) => readFile(again.osb, inode, { offset: 0, len: 1 << 16, addr }, cb)),
+      );
+      expect(Buffer.compare(again.osb.arena.u8.slice(addr, addr + n), pattern(40_000, 1))).toBe(0);
+    }
+    b.check("after all");
     clean(b, image);
   });
 
