@@ -260,3 +260,27 @@ clusterCommand
       return online ? 0 : 1;
     }),
   );
+clusterCommand
+  .command("log [changes...]")
+  .description(
+    "the masks of the debug log of this machine's node, and switching them: DLM_MASTER=allow, DLM_MASTER=off",
+  )
+  .option(...NODE)
+  .option("--json", "as JSON")
+  .action((changes: string[], o: NodeOptions) =>
+    done("log", async () => {
+      const node = o.node ?? hostname();
+      for (const change of changes) {
+        const [mask = "", state = ""] = change.split("=");
+        if (state !== "allow" && state !== "off") throw new CliError(1, `${change}: write MASK=allow or MASK=off`);
+        if ((await ask(node, { type: "log", mask, state })) === undefined)
+          throw new CliError(1, `node ${node} does not run`);
+      }
+      if (changes.length > 0) return 0;
+      const masks = (await ask(node, { type: "log" }))?.["masks"] as Record<string, string> | undefined;
+      if (masks === undefined) throw new CliError(1, `node ${node} does not run`);
+      if (o.json === true) process.stdout.write(`${JSON.stringify(masks)}\n`);
+      else for (const [mask, state] of Object.entries(masks)) process.stdout.write(`${mask} ${state}\n`);
+      return 0;
+    }),
+  );

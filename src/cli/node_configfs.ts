@@ -17,7 +17,7 @@ function pathOfFd(pid: number, fd: number): string | undefined {
 }
 
 /** The tree shows the cluster that the node was started in; nodes and regions come and go in it. */
-export function configTreeOf(node: ClusterNode): ConfigTree {
+export function configTreeOf(node: ClusterNode, setLog: (name: string, state: "allow" | "off") => void): ConfigTree {
   const { stack, number } = node;
   return new ConfigTree(
     {
@@ -51,6 +51,7 @@ export function configTreeOf(node: ClusterNode): ConfigTree {
       isRegionPinned: (name) => node.usersOf(name) > 0,
       deviceOf: (name) => node.deviceOf(name),
       isConnected: (num) => stack.net.connectedNodes().has(num),
+      setLog,
       pathOfFd,
     },
     { nodes: stack.nodes, hb: stack.hb },

@@ -5,7 +5,7 @@
 import { spawn } from "node:child_process";
 import { openSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
-import { ML, mlog, mlogSet } from "../lib/masklog.ts";
+import { ML, mlog, mlogSet, mlogStates } from "../lib/masklog.ts";
 import { reload, startHeartbeat, stopHeartbeat } from "./cluster_control.ts";
 import { ClusterNode, volumeOn } from "./cluster_node.ts";
 import { Control } from "./control.ts";
@@ -68,7 +68,11 @@ export class NodeProcess {
       server.once("error", no);
       server.listen(path, ok);
     });
-    if (this.#configfs !== undefined) this.#dropTree = mountTree(configTreeOf(this.node), this.#configfs);
+    if (this.#configfs !== undefined)
+      this.#dropTree = mountTree(
+        configTreeOf(this.node, (name, state) => this.#setLog(name, state)),
+        this.#configfs,
+      );
     mlog(ML.NOTICE, `node ${this.node.name} (${this.node.number}) of cluster ${this.node.nodes.cluster} is up`);
   }
 
@@ -157,6 +161,12 @@ export class NodeProcess {
     socket.on("close", () => this.#clients.delete(socket));
   }
 
+  /** False: there is no such mask. */
+  #setLog(mask: string, state: "allow" | "off"): boolean {
+    for (const daemon of this.#mounts.values()) daemon.log(mask, state);
+    return mlogSet(mask, state);
+  }
+
   async #command(line: string): Promise<unknown> {
     try {
       const c = JSON.parse(line) as Command;
@@ -166,8 +176,8 @@ export class NodeProcess {
         case "status":
           return { type: "status", ...(await this.status()) };
         case "log": {
-          const known = mlogSet(c.mask ?? "", c.state === "allow" ? "allow" : "off");
-          for (const daemon of this.#mounts.values()) daemon.log(c.mask ?? "", c.state === "allow" ? "allow" : "off");
+          if (c.mask === undefined) return { type: "ok", masks: Object.fromEntries(mlogStates()) };
+          const known = this.#setLog(c.mask, c.state === "allow" ? "allow" : "off");
           return known ? { type: "ok" } : { type: "error", message: `there is no log mask "${c.mask}"` };
         }
         case "reload":

@@ -40,6 +40,7 @@ class Shell {
       isRegionPinned: () => this.pinned,
       deviceOf: () => "/dev/elsewhere",
       isConnected: (num) => this.connected.has(num),
+      setLog: (name, state) => this.calls.push(`log ${name} ${state}`),
       pathOfFd: (pid, fd) => (pid === 42 && fd === 3 ? "/dev/sdb1" : undefined),
     };
     this.tree = new ConfigTree(hooks);
@@ -107,7 +108,7 @@ function registered(): Shell {
 
 test("a cluster is registered as o2cb does it", () => {
   const sh = registered();
-  expect(sh.ls("/")).toEqual(["cluster"]);
+  expect(sh.ls("/")).toEqual(["cluster", "logmask"]);
   expect(sh.ls("/cluster/web")).toEqual([
     ...["idle_timeout_ms", "keepalive_delay_ms", "reconnect_delay_ms", "fence_method", "node", "heartbeat"],
   ]);
@@ -203,6 +204,14 @@ describe("the kernel's errnos", () => {
     ]);
     expect([sh.echo("global", `${web}/heartbeat/mode`), sh.cat(`${web}/heartbeat/mode`)]).toEqual([0, "global\n"]);
     expect(sh.echo("regional", `${web}/heartbeat/mode`)).toBe(-Errno.EINVAL);
+  });
+
+  test("log masks are switched by their names", () => {
+    const sh = registered();
+    expect([sh.cat("/logmask/ERROR"), sh.cat("/logmask/DLM_MASTER")]).toEqual(["allow\n", "off\n"]);
+    expect([sh.echo("allow", "/logmask/DLM_MASTER"), sh.echo("deny", "/logmask/ERROR")]).toEqual([0, 0]);
+    expect(sh.calls.slice(-2)).toEqual(["log DLM_MASTER allow", "log ERROR off"]);
+    expect(sh.echo("on", "/logmask/ERROR")).toBe(-Errno.EINVAL);
   });
 
   test("numbers are the kernel's simple_strtoul", () => {

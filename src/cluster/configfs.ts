@@ -5,6 +5,7 @@
  */
 import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
+import { mlogStates } from "../lib/masklog.ts";
 import type { Heartbeat } from "./heartbeat.ts";
 import { O2NM_MAX_NODES } from "./node.ts";
 import {
@@ -35,6 +36,8 @@ export interface ConfigfsHooks {
   deviceOf(name: string): string;
   /** Connected to it: it may not be taken out (o2nm_depend_item of the connection). */
   isConnected(num: number): boolean;
+  /** A log mask is switched, here and on the threads of the mounts. */
+  setLog(name: string, state: "allow" | "off"): void;
   /** The path behind a file descriptor of a process, undefined when there is none. */
   pathOfFd(pid: number, fd: number): string | undefined;
 }
@@ -128,7 +131,30 @@ export class ConfigTree {
   }
 
   #root(): Folder {
-    return folder(() => ({ cluster: { dir: this.#clusters() } }));
+    return folder(() => ({ cluster: { dir: this.#clusters() }, logmask: { dir: this.#logmasks() } }));
+  }
+
+  /** As /sys/fs/o2cb/logmask. The kernel's "deny" keeps a mask off that another would switch on; ours have no others. */
+  #logmasks(): Folder {
+    return folder(() =>
+      Object.fromEntries(
+        mlogStates().map(([name, state]) => [
+          name,
+          {
+            file: {
+              mode: RW,
+              show: () => `${state}\n`,
+              store: (text) => {
+                const word = text.replace(/\n$/, "").toLowerCase();
+                if (word !== "allow" && word !== "off" && word !== "deny") return -Errno.EINVAL;
+                this.#hooks.setLog(name, word === "allow" ? "allow" : "off");
+                return 0;
+              },
+            },
+          },
+        ]),
+      ),
+    );
   }
 
   #clusters(): Folder {

@@ -51,6 +51,10 @@ export function mlogSet(name: string, state: "allow" | "off"): boolean {
   return true;
 }
 
+/** Every mask by its name, and whether it is on. */
+export const mlogStates = (): [name: string, state: "allow" | "off"][] =>
+  Object.entries(ML).map(([name, mask]) => [name, mlogOn(mask) ? "allow" : "off"]);
+
 export function mlogSink(fn: (line: string) => void): void {
   sink = fn;
 }

@@ -45,6 +45,8 @@ test.skipIf(why !== "")("a node's configuration tree is read, changed, and start
   expect(refused("touch x")).toContain("not permitted");
   expect(refused("rm idle_timeout_ms")).toContain("not permitted");
   bash("rmdir node/new && test ! -e node/new");
+  bash("echo allow > ../../logmask/DLM_MASTER");
+  expect(ocfs2("cluster", "log", "--node", NAME)).toMatch(/^DLM_MASTER allow$/m);
 
   sparseFile(image, 64);
   sh(["mkfs.ocfs2", "-q", "-F", "-N", "2", "--cluster-stack=o2cb", "--cluster-name=tree", image]);
