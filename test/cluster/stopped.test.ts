@@ -1,0 +1,62 @@
+/**
+ * A node that stops for longer than its deadline and goes on (a frozen machine, a debugger, a very long pause): the others have taken its
+ * place by then, and nothing of it may reach the disk any more. The kernel's own nodes go on as if nothing had been.
+ */
+import { createHash } from "node:crypto";
+import { createReadStream, existsSync } from "node:fs";
+import { pipeline } from "node:stream/promises";
+import { describe, expect, test } from "vitest";
+import { ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
+import { fsck } from "../support/judges.ts";
+import { clusterImage } from "./image.ts";
+import { KernelMember, OurMember } from "./members.ts";
+
+async function hashOf(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  await pipeline(createReadStream(path), hash);
+  return hash.digest("hex");
+}
+
+/** Keeps many writes of all kinds on their way. */
+const BUSY =
+  "cd $D/w; for n in 1 2 3; do (i=0; while :; do i=$((i+1)); echo $i >>log-$n; head -c 300000 /dev/zero >x-$n; rm -f x-$n; " +
+  "echo $i >y-$n-$((i % 50)); sync -f .; done) & done; wait";
+
+/** What the kernel says about any node that dies while it is being asked something. */
+const OF_A_DEATH = /dlm_\w+:\d+ ERROR: (link to 11 went down!|node down! 11|status = -(11|107|112)\b)/;
+
+// A minute and a half: native/heartbeat.test.ts has the core of it in two seconds.
+const long = process.env["OCFS2_LONG_TESTS"] === "1";
+
+describe.skipIf(clusterUnavailable() !== undefined || !long)("a node that is stopped and goes on", () => {
+  test("after the others have recovered it, it writes nothing and ends itself", async () => {
+    const image = clusterImage(256);
+    const rig = new ClusterRig(image, [1, 11]);
+    const kernel = new KernelMember(rig.nameOf(1), await rig.kernel(1));
+    const ours = new OurMember(rig, 11);
+    await kernel.node.mount();
+    await ours.mount();
+    const { pid } = ours;
+    await ours.run("mkdir $D/w; echo fsynced >$D/kept; sync -f $D");
+    const busy = ours.run(BUSY).catch(() => {});
+    await ours.run("until [ -s $D/w/y-3-5 ]; do sleep 0.1; done");
+    ours.signal("SIGSTOP");
+    expect(
+      await kernel.run("cd $D; cat kept; touch w/after; for i in $(seq 50); do echo $i >w/y-1-$i; done; sync"),
+    ).toBe("fsynced\n");
+    await kernel.node.unmount();
+
+    const before = await hashOf(image);
+    ours.signal("SIGCONT");
+    for (let i = 0; i < 100 && existsSync(`/proc/${pid}/fd`); i++) await new Promise((r) => setTimeout(r, 100));
+    expect(existsSync(`/proc/${pid}/fd`), "its process has ended").toBe(false);
+    expect(await hashOf(image)).toBe(before);
+    expect(ours.log()).toContain("considered dead by the others");
+    ours.kill();
+    await busy;
+    expect(kernel.node.complaints().filter((line) => !OF_A_DEATH.test(line))).toEqual([]);
+    const judged = fsck(image);
+    expect(judged.findings, judged.output).toEqual([]);
+    rig.close();
+  }, 200_000);
+});
