@@ -9,6 +9,8 @@ import { I_ATTR, isDir, OCFS2_FL_MODIFIABLE, OCFS2_FL_VISIBLE } from "../format/
 import { FuseIoctlIn, FuseIoctlOut } from "../format/fuse/index.ts";
 import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
+import { spawn } from "../lib/task.ts";
+import { trimTask } from "../volume/alloc/suballoc.ts";
 import { dinodeOf, type Inode, inodeChanged, inodeLock } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import type { Session } from "./session.ts";
@@ -110,18 +112,52 @@ const commands: ReadonlyMap<number, Run> = new Map<number, Run>([
   ],
 ]);
 
+/** struct fstrim_range: start, len, minlen, 64 bits each. */
+const FSTRIM_RANGE_BYTES = 24;
+
+/** FITRIM (ocfs2_ioctl). The kernel behind FUSE does not ask for CAP_SYS_ADMIN, so root it must be. */
+function trim(s: Session, input: DataView): void {
+  const { unique } = s;
+  if (s.uid !== 0) {
+    s.fail(unique, Errno.EPERM);
+    return;
+  }
+  if (input.byteLength < FSTRIM_RANGE_BYTES) {
+    s.fail(unique, Errno.EINVAL);
+    return;
+  }
+  const u64 = (at: number): number => Math.min(Number.MAX_SAFE_INTEGER, Number(input.getBigUint64(at, true)));
+  const start = u64(0);
+  const range = { start, len: Math.min(u64(8), Number.MAX_SAFE_INTEGER - start), min_bytes: u64(16) };
+  spawn(trimTask(s.osb, range), (err, bytes) => {
+    if (err) {
+      s.error(unique, err);
+      return;
+    }
+    const to = s.bodyOut(FuseIoctlOut.size + FSTRIM_RANGE_BYTES);
+    const out = new DataView(s.u8.buffer, s.u8.byteOffset + to + FuseIoctlOut.size, FSTRIM_RANGE_BYTES);
+    out.setBigUint64(0, BigInt(start), true);
+    out.setBigUint64(8, BigInt(bytes!), true);
+    out.setBigUint64(16, BigInt(range.min_bytes), true);
+    s.reply(unique, FuseIoctlOut.size + FSTRIM_RANGE_BYTES);
+  });
+}
+
 export function ioctl(s: Session): void {
   const { unique } = s;
   const q = FuseIoctlIn.at(s.dv as DataView, s.body);
   const { cmd, in_size, out_size } = q;
   const run = commands.get(cmd & 0xffff);
-  if (run === undefined) {
-    // As a file system on a device without discard answers; the clusters that are free would have to stay so meanwhile.
-    s.fail(unique, (cmd & 0xffff) === FITRIM ? Errno.EOPNOTSUPP : Errno.ENOTTY);
-    return;
-  }
   const at = s.body + FuseIoctlIn.size;
   const input = s.u8.slice(at, Math.min(at + in_size, s.end));
+  if ((cmd & 0xffff) === FITRIM) {
+    trim(s, new DataView(input.buffer, input.byteOffset, input.byteLength));
+    return;
+  }
+  if (run === undefined) {
+    s.fail(unique, Errno.ENOTTY);
+    return;
+  }
   const request: Ioctl = {
     inode: s.inode(s.nodeid),
     cmd,

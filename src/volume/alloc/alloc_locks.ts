@@ -8,7 +8,7 @@
 import type { Bh } from "../../block/buffer_cache.ts";
 import { EX } from "../../dlmglue/lock_res.ts";
 import { SYSTEM_INODE, type SystemInode } from "../../format/disk/index.ts";
-import { WAIT } from "../../lib/wait.ts";
+import { WAIT, waitOn } from "../../lib/wait.ts";
 import { type Inode, readDinode } from "../inode.ts";
 import type { Op } from "../op.ts";
 import { type AllocState, allocState } from "./alloc_state.ts";
@@ -33,12 +33,13 @@ export function dropAllocatorLocks(op: Op, st: AllocState, rank: number): void {
 }
 
 /**
- * Locks an allocator at EX until the operation ends (also when a task's lock set would keep it) and returns its
- * dinode's block, not yet joined to the operation. Throws Wait.
+ * Locks an allocator at EX until the operation ends (also when a task's lock set would keep it, unless `keep`) and returns
+ * its dinode's block, not yet joined to the operation. Throws Wait.
  */
-export function lockAllocator(op: Op, type: SystemInode, slot: number): { inode: Inode; bh: Bh } {
+export function lockAllocator(op: Op, type: SystemInode, slot: number, keep = false): { inode: Inode; bh: Bh } {
   const { osb } = op;
   const st = allocState(osb);
+  if (st.trimming !== null && st.trimming !== op.locks && type === SYSTEM_INODE.GLOBAL_BITMAP) waitOn(st.trim_done);
   const inode = osb.sysfile(type, slot);
   const res = osb.glue.metaLock(inode);
   if (osb.glue.domain.clustered) {
@@ -50,9 +51,10 @@ export function lockAllocator(op: Op, type: SystemInode, slot: number): { inode:
       if (err === WAIT) dropAllocatorLocks(op, st, rank);
       throw err;
     }
-    op.onSuccess(() => {
-      if (op.locks.level(res) !== undefined) op.locks.release(res);
-    });
+    if (!keep)
+      op.onSuccess(() => {
+        if (op.locks.level(res) !== undefined) op.locks.release(res);
+      });
   }
   return { inode, bh: readDinode(op, inode) };
 }

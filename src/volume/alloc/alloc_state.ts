@@ -3,6 +3,7 @@
  * the truncate log's flush. All of it may be lost at any time; what must not be lost is on the disk.
  */
 import type { LockRes } from "../../dlmglue/lock_res.ts";
+import type { LockSet } from "../../dlmglue/lock_set.ts";
 import { groupBitmapSize, localAllocSize } from "../../format/disk/index.ts";
 import { WaitQueue } from "../../lib/wait.ts";
 import type { Inode } from "../inode.ts";
@@ -68,6 +69,9 @@ export class AllocState {
   tl_error: unknown = null;
   tl_cancel_timer: (() => void) | null = null;
   stopping = false;
+  /** A trim has clusters of the global bitmap on their way to the device: nobody else takes any (trim.ts). */
+  trimming: LockSet | null = null;
+  readonly trim_done = new WaitQueue();
 
   #saved: LocalAllocMood | null = null;
 

@@ -40,9 +40,9 @@ export interface ClaimedBits {
   readonly discontig: boolean;
 }
 
-/** Locks an allocator and checks its dinode (ocfs2_reserve_suballoc_bits). */
-export function openAllocator(op: Op, type: SystemInode, slot = 0): ChainAllocator {
-  const { inode, bh } = lockAllocator(op, type, slot);
+/** Locks an allocator and checks its dinode (ocfs2_reserve_suballoc_bits). With `keep` the lock stays with the task's set. */
+export function openAllocator(op: Op, type: SystemInode, slot = 0, keep = false): ChainAllocator {
+  const { inode, bh } = lockAllocator(op, type, slot, keep);
   const di = dinodeOf(op, bh);
   const cl = di.i_chain;
   const bad = (found: string): never => {

@@ -15,4 +15,5 @@ export {
   type SuballocOrigin,
   type SuballocResult,
 } from "./metadata.ts";
+export { type TrimRange, trimTask } from "./trim.ts";
 export { freeClusters, truncateLogFlush } from "./truncate_log.ts";
