@@ -4,7 +4,9 @@
  * this repository into it, installs and builds it there, loads it with direct I/O, unmounts, and has fsck.ocfs2 judge it. As
  * root the same work runs on ext4 in a loop device, for the table at the end. Nothing is left behind, also after Ctrl-C.
  *
- * Options: --size MIB (default 6144), --no-ext4, --keep (leave the image for a look).
+ * As root it then brings up a cluster on this machine (demo_cluster.mjs).
+ *
+ * Options: --size MIB (default 6144), --no-ext4, --nodes N (default 2; 0: no cluster), --only-cluster, --keep (leave the images for a look).
  */
 import { spawn, spawnSync } from "node:child_process";
 import {
@@ -21,6 +23,7 @@ import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { clusterDemo } from "./demo_cluster.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const ocfs2 = [process.execPath, join(root, "bin", "ocfs2")];
@@ -28,13 +31,16 @@ const { values: options } = parseArgs({
   options: {
     size: { type: "string", default: "6144" },
     "no-ext4": { type: "boolean", default: false },
+    nodes: { type: "string", default: "2" },
+    "only-cluster": { type: "boolean", default: false },
     keep: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
 });
 if (options.help) {
   console.log(
-    "npm run demo -- [--size MIB] [--no-ext4] [--keep]\nbuilds this repository on a volume of its own making",
+    "npm run demo -- [--size MIB] [--no-ext4] [--nodes N] [--only-cluster] [--keep]\n" +
+      "builds this repository on a volume of its own making, and on N nodes that share one",
   );
   process.exit(0);
 }
@@ -45,7 +51,7 @@ const have = (tool) =>
 const work = realpathSync(mkdtempSync(join(tmpdir(), "ocfs2-demo-")));
 /** What must be undone, last first. */
 const undo = [];
-let child = null;
+const children = new Set();
 let stopped = null;
 
 const isMounted = (dir) =>
@@ -79,7 +85,7 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
     // Who asks twice means it.
     const how = stopped === null ? "SIGTERM" : "SIGKILL";
     stopped = signal;
-    if (child !== null && !child.uninterrupted) process.kill(-child.pid, how);
+    for (const child of children) if (!child.uninterrupted) process.kill(-child.pid, how);
   });
 }
 
@@ -94,17 +100,18 @@ function run(argv, cwd, env = {}, how = {}) {
   const log = join(work, "log");
   return new Promise((resolve, reject) => {
     const output = [];
-    child = spawn(argv[0], argv.slice(1), {
+    const child = spawn(argv[0], argv.slice(1), {
       cwd,
       detached: true,
       stdio: ["ignore", "pipe", "pipe"],
       env: { ...process.env, ...env },
     });
     child.uninterrupted = how.uninterrupted === true;
+    children.add(child);
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => output.push(data));
-    child.on("error", (err) => reject(new StepFailed(`${argv[0]}: ${err.message}`)));
+    child.on("error", (err) => children.delete(child) && reject(new StepFailed(`${argv[0]}: ${err.message}`)));
     child.on("close", (code, signal) => {
-      child = null;
+      children.delete(child);
       const text = Buffer.concat(output).toString();
       writeFileSync(log, text);
       if (stopped !== null) reject(new StepFailed(`stopped by ${stopped}`));
@@ -197,14 +204,20 @@ async function onOcfs2() {
   rows.push(...(await workload(dir)));
   const umount = [...ocfs2, "umount", dir];
   rows.push(["umount", await timed("umount", () => run(umount, undefined, {}, toItsEnd))]);
-  if (have("fsck.ocfs2")) {
-    const out = await run(["sh", "-c", `PATH=$PATH:/usr/sbin:/sbin; exec fsck.ocfs2 -fn ${image}`]);
-    const findings = out.split("\n").filter((line) => /^\[[A-Z0-9_]+\]/.test(line));
-    if (findings.length > 0) throw new StepFailed(`fsck.ocfs2 found:\n${findings.join("\n")}`);
-    console.log("fsck.ocfs2 -fn: clean");
-  } else console.log("fsck.ocfs2 is not installed: the volume was not judged");
+  await fsck(image);
   rmSync(image);
   return rows;
+}
+
+async function fsck(image) {
+  if (!have("fsck.ocfs2")) {
+    console.log("fsck.ocfs2 is not installed: the volume was not judged");
+    return;
+  }
+  const out = await run(["sh", "-c", `PATH=$PATH:/usr/sbin:/sbin; exec fsck.ocfs2 -fn ${image}`]);
+  const findings = out.split("\n").filter((line) => /^\[[A-Z0-9_]+\]/.test(line));
+  if (findings.length > 0) throw new StepFailed(`fsck.ocfs2 found:\n${findings.join("\n")}`);
+  console.log("fsck.ocfs2 -fn: clean");
 }
 
 async function onExt4() {
@@ -222,10 +235,10 @@ async function onExt4() {
   return rows;
 }
 
-function table(ours, theirs) {
+function table(ours, theirs, name = "ext4") {
   const other = new Map(theirs ?? []);
   const show = (v, unit) => (v === undefined ? "" : unit === "iops" ? String(v) : v.toFixed(2));
-  const lines = [["", "ocfs2 (s)", theirs === null ? "" : "ext4 (s)", theirs === null ? "" : "ratio"]];
+  const lines = [["", "ocfs2 (s)", theirs === null ? "" : `${name} (s)`, theirs === null ? "" : "ratio"]];
   for (const [label, value, unit] of ours) {
     const o = other.get(label);
     lines.push([label, show(value, unit), show(o, unit), o === undefined ? "" : (value / o).toFixed(2)]);
@@ -235,21 +248,39 @@ function table(ours, theirs) {
     console.log(l.map((c, i) => (i === 0 ? c.padEnd(widths[0]) : c.padStart(widths[i]))).join("  "));
 }
 
-try {
+const knows = (fs) => readFileSync("/proc/filesystems", "utf8").includes(fs);
+
+async function local() {
   console.error("On OCFS2, through our mount:");
   const ours = await onOcfs2();
   let theirs = null;
-  if (
-    is_root &&
-    !options["no-ext4"] &&
-    have("mkfs.ext4") &&
-    readFileSync("/proc/filesystems", "utf8").includes("ext4")
-  ) {
+  if (is_root && !options["no-ext4"] && have("mkfs.ext4") && knows("ext4")) {
     console.error("The same on ext4 in a loop device:");
     theirs = await onExt4();
   }
   console.log(`\n${readFileSync(join(root, "package.json"), "utf8").match(/"version": "(.*?)"/)[1]}, ${jobs} CPUs`);
   table(ours, theirs);
+}
+
+async function cluster(nodes) {
+  console.error(`\nA cluster of ${nodes} nodes on this machine, on one volume:`);
+  const d = { run, timed, undo, unmount, sparse, fsck, work, root, ocfs2, toItsEnd, StepFailed };
+  const beside = !options["no-ext4"] && have("mkfs.ext3") && (knows("ext3") || knows("ext4"));
+  const rows = await clusterDemo(d, nodes, beside);
+  console.log(`\n${nodes} nodes, ${jobs} CPUs`);
+  const theirs = rows.filter(([, , other]) => other !== undefined).map(([label, , other]) => [label, other]);
+  table(
+    rows.map(([label, value]) => [label, value]),
+    beside ? theirs : null,
+    "ext3",
+  );
+}
+
+try {
+  const nodes = Number(options.nodes);
+  if (!options["only-cluster"]) await local();
+  if (nodes > 0 && is_root) await cluster(nodes);
+  else if (nodes > 0) console.log("the cluster's nodes are mounted by root: not shown");
 } catch (err) {
   if (!(err instanceof StepFailed)) throw err;
   console.error(`demo: ${err.message}`);

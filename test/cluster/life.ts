@@ -62,7 +62,8 @@ export async function appendsAreWhole(a: Member, b: Member): Promise<void> {
   expect(new Set(lines).size).toBe(200);
 }
 
-export async function life(a: Member, b: Member): Promise<void> {
+/** `appends`: not beside a kernel node, which takes the end of the file from an inode that it has not locked yet; two of them tear records too. */
+export async function life(a: Member, b: Member, appends: boolean): Promise<void> {
   for (const [x, y] of [
     [a, b],
     [b, a],
@@ -71,5 +72,5 @@ export async function life(a: Member, b: Member): Promise<void> {
     await deleteWhatTheOtherHasOpen(x, y);
     await deleteWhatTheOtherHasSeen(x, y);
   }
-  await appendsAreWhole(a, b);
+  if (appends) await appendsAreWhole(a, b);
 }

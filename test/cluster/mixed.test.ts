@@ -17,7 +17,7 @@ describe.skipIf(clusterUnavailable() !== undefined)(
       await k.node.mount();
       await o.mount();
       await coherenceBothWays(k, o);
-      await life(k, o);
+      await life(k, o, false);
       await o.unmount();
       await k.node.unmount();
       // Throws when the kernel complained of anything.

@@ -13,7 +13,7 @@ describe.skipIf(clusterUnavailable() !== undefined)("two nodes of ours on one vo
     const [a, b] = [new OurMember(rig, 11), new OurMember(rig, 12)];
     await Promise.all([a.mount(), b.mount()]);
     await coherenceBothWays(a, b);
-    await life(a, b);
+    await life(a, b, true);
     await a.unmount();
     await b.unmount();
     const judged = fsck(image);
