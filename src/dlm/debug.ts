@@ -2,7 +2,6 @@
 import { CTXT_NAMES, type Dlm, RECO_ACTIVE } from "./dlm.ts";
 import {
   type DlmLockRes,
-  LIST_NAMES,
   LOCK_AST_LISTED,
   LOCK_BAST_LISTED,
   LOCK_BUSY,
@@ -33,30 +32,30 @@ const STATES: readonly (readonly [number, string])[] = [
   [RES_MIGRATING, "Migrating"],
   [RES_DROPPING_REF, "DroppingRef"],
   [RES_BLOCK_DIRTY, "BlockDirty"],
-  [RES_SETREF_INPROG, "SetrefInprog"],
+  [RES_SETREF_INPROG, "SetRefInProg"],
+  // debugfs.ocfs2 has no words for these.
   [RES_RECOVERY_WAITING, "RecoveryWaiting"],
   [RES_REDIRTY, "Redirty"],
-  [RES_ON_PURGE, "Purge"],
-  [RES_MIGRATION_PENDING, "MigrationPending"],
 ];
 
 const PENDING: readonly (readonly [number, string])[] = [
-  [LOCK_BUSY, "busy"],
-  [LOCK_AST_LISTED, "ast"],
-  [LOCK_BAST_LISTED, "bast"],
-  [LOCK_CONVERT_PENDING, "convert"],
-  [LOCK_LOCK_PENDING, "lock"],
-  [LOCK_UNLOCK_PENDING, "unlock"],
-  [LOCK_CANCEL_PENDING, "cancel"],
+  [LOCK_AST_LISTED, "Ast"],
+  [LOCK_BAST_LISTED, "Bast"],
+  [LOCK_CONVERT_PENDING, "Convert"],
+  [LOCK_LOCK_PENDING, "Lock"],
+  [LOCK_CANCEL_PENDING, "Cancel"],
+  [LOCK_UNLOCK_PENDING, "Unlock"],
+  [LOCK_BUSY, "Busy"],
 ];
 
 const MODES: Readonly<Record<number, string>> = { 0: "NL", 3: "PR", 5: "EX" };
-const mode = (type: number): string => MODES[type] ?? "--";
-const bits = (table: readonly (readonly [number, string])[], value: number): string =>
-  table
-    .filter(([bit]) => value & bit)
-    .map(([, name]) => name)
-    .join(" ");
+const mode = (type: number): string => MODES[type] ?? String(type);
+const bits = (table: readonly (readonly [number, string])[], value: number): string[] =>
+  table.filter(([bit]) => value & bit).map(([, name]) => name);
+const yesNo = (yes: number): string => (yes ? "Yes" : "No");
+/** Columns, as printf's %-4d. */
+const columns = (...cells: [text: string | number, width: number][]): string =>
+  cells.map(([text, width]) => String(text).padEnd(width)).join("  ");
 
 /** A name as it can be read: a dentry lock's ends with a binary number (ocfs2_print_meta_lockname). */
 export function printableName(name: string): string {
@@ -66,21 +65,40 @@ export function printableName(name: string): string {
   return `${name.slice(0, 17)}:${ino.toString(16).padStart(8, "0")}`;
 }
 
+/** One lock resource in the words of debugfs.ocfs2's dlm_locks. Refs are those that matter: the table's and the locks'. */
 export function dumpLockres(res: DlmLockRes): string {
-  const owner = res.owner === OWNER_UNKNOWN ? "unknown" : res.owner;
-  const lines = [
-    `Lockres: ${printableName(res.name)}   Owner: ${owner}   State: 0x${(res.state & 0xffff).toString(16)} ${bits(STATES, res.state)}`.trimEnd(),
-    `Last Used: ${res.last_used}   ASTs Reserved: ${res.asts_reserved}   Inflight: ${res.inflight_locks}   Refmap: ${res.refNodes().join(" ") || "none"}`,
+  const locks = res.locks();
+  const lists = [
+    ...(res.state & RES_ON_PURGE ? ["Purge"] : []),
+    ...(res.state & RES_DIRTY ? ["Dirty"] : []),
+    ...(res.state & RES_RECOVERING ? ["Recovering"] : []),
   ];
-  if (!lvbIsEmpty(res)) lines.push(`LVB: ${Buffer.from(lvbOf(res)).toString("hex")}`);
-  LIST_NAMES.forEach((name, list) => {
-    for (let l = res.head(list); l !== null; l = l.next)
-      lines.push(
-        `  ${name.padEnd(10)}  Node ${l.node}  Level ${mode(l.type)}  Conv ${mode(l.convert_type)}  Blocked ${mode(l.highest_blocked)}  Cookie ${l.cookieText}  ${bits(PENDING, l.flags)}`.trimEnd(),
-      );
-  });
-  return lines.join("\n");
+  const state = [`0x${(res.state & 0x7fff).toString(16).toUpperCase()}`, ...bits(STATES, res.state)].join(" ");
+  const name = printableName(res.name).padEnd(32);
+  const lines = [
+    `Lockres: ${name}  Owner: ${String(res.owner).padEnd(3)}  State: ${state}`,
+    `Last Used: ${String(res.last_used).padEnd(5)}  ASTs Reserved: ${String(res.asts_reserved).padEnd(3)}  ` +
+      `Inflight: ${String(res.inflight_locks).padEnd(3)}  Migration Pending: ${yesNo(res.state & RES_MIGRATION_PENDING)}`,
+    `Refs: ${String(locks.length + 1).padEnd(3)}  Locks: ${String(locks.length).padEnd(3)}  On Lists: ${lists.join(" ") || "None"}`,
+    `Reference Map: ${res.refNodes().join(" ")}`.trimEnd(),
+  ];
+  if (!lvbIsEmpty(res)) {
+    const bytes = [...lvbOf(res)].map((b) => b.toString(16).padStart(2, "0"));
+    const rows = [0, 16, 32, 48].map((at) => bytes.slice(at, at + 16).join(" "));
+    lines.push(`Raw LVB:\t${rows.join("\n\t\t")}`);
+  }
+  const row = (...cells: (string | number)[]): string =>
+    ` ${columns(...([10, 4, 5, 4, 15, 4, 3, 4, 0].map((width, i) => [cells[i]!, width]) as [string | number, number][]))}`;
+  lines.push(row("Lock-Queue", "Node", "Level", "Conv", "Cookie", "Refs", "AST", "BAST", "Pending-Action"));
+  for (const l of locks) {
+    const [ast, bast] = [yesNo(l.flags & LOCK_AST_LISTED), yesNo(l.flags & LOCK_BAST_LISTED)];
+    const pending = bits(PENDING, l.flags).join(" ") || "None";
+    lines.push(row(QUEUES[l.list]!, l.node, mode(l.type), mode(l.convert_type), l.cookieText, 1, ast, bast, pending));
+  }
+  return `${lines.join("\n")}\n`;
 }
+
+const QUEUES = ["Granted", "Converting", "Blocked"] as const;
 
 export const dumpMle = (mle: Mle): string =>
   `MLE: ${printableName(mle.name)} ${mle.type} master ${mle.master} new_master ${mle.new_master} inuse ${mle.inuse} refs ${mle.refs} ` +

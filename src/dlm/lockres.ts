@@ -38,7 +38,6 @@ export const LIST_NONE = -1;
 export const LIST_GRANTED = 0;
 export const LIST_CONVERTING = 1;
 export const LIST_BLOCKED = 2;
-export const LIST_NAMES = ["granted", "converting", "blocked"] as const;
 
 export const LOCK_PUT_LVB = 0x02;
 export const LOCK_GET_LVB = 0x04;

@@ -9,6 +9,7 @@ import { DLM_MSG, type DlmMessage } from "../format/wire/dlm_messages.ts";
 import { seededRandom } from "../lib/clock.ts";
 import { mlogSet } from "../lib/masklog.ts";
 import { EX, PR } from "../stackglue/lock_domain.ts";
+import { dumpDomain } from "./debug.ts";
 import { putName } from "./dlm.ts";
 
 beforeAll(() => {
@@ -105,6 +106,35 @@ test("each message is answered as docs/PROTOCOL.md has it", () => {
   for (const [what, msg, fields, name, status] of table)
     expect(`${what}: ${say(one, msg, fields, name)}`).toBe(`${what}: ${status}`);
   expect(one.world.referee.faults).toEqual([]);
+});
+
+test("a domain is shown in debugfs.ocfs2's words", () => {
+  const { one } = twoNodes();
+  const cookie = { cookie_hi: 2 << 24, cookie_lo: 99 };
+  say(one, DLM_MSG.CREATE_LOCK, { ...cookie, requested_type: 3 }, "ours");
+  expect(dumpDomain(one.domain!.dlm)).toMatchInlineSnapshot(`
+    "Domain: 0AD1B7A93F2A4B8196090CA8716C204B  Key: 0xa5bb5e18  Protocol: 1.3
+    Node: 1  State: JOINED  Joining Node: none
+    Domain Map: 1 2  Exit Domain Map:   Live Map: 1 2  Recovery Map: 
+    Lock Resources: 2  MLEs: 0  Purge: 0
+    Recovery: INACTIVE  Master: 255  Dead Node: 255  Resources: 0
+    Lockres: theirs                            Owner: 2    State: 0x0
+    Last Used: 0      ASTs Reserved: 0    Inflight: 0    Migration Pending: No
+    Refs: 2    Locks: 1    On Lists: None
+    Reference Map:
+     Lock-Queue  Node  Level  Conv  Cookie           Refs  AST  BAST  Pending-Action
+     Granted     1     PR     -1    1:2              1     No   No    None
+
+    Lockres: ours                              Owner: 1    State: 0x0
+    Last Used: 0      ASTs Reserved: 0    Inflight: 0    Migration Pending: No
+    Refs: 3    Locks: 2    On Lists: None
+    Reference Map:
+     Lock-Queue  Node  Level  Conv  Cookie           Refs  AST  BAST  Pending-Action
+     Granted     1     EX     -1    1:1              1     No   No    None
+     Blocked     2     PR     -1    2:99             1     No   No    None
+
+    "
+  `);
 });
 
 test("a name that is too long is refused by every message that has one", () => {

@@ -160,7 +160,7 @@ function* unlockRemote(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number):
   lock.flags &= ~pending;
   if (recovered) {
     // Committed when the master died, whatever has become of the message. The next master is to hear of our reference first.
-    status = DLM_STATUS.NORMAL;
+    status = flags & LKM_CANCEL && !(lock.flags & LOCK_CANCELLING) ? DLM_STATUS.CANCELGRANT : DLM_STATUS.NORMAL;
     if (!(flags & LKM_CANCEL)) yield* waitOnLockres(dlm, res, RES_RECOVERING);
   } else if (status === DLM_STATUS.NORMAL) {
     // A grant that came while the cancel was under way has moved the lock, and more may have happened to it since.

@@ -133,9 +133,10 @@ export class O2cbDomain implements LockDomain {
     }
     lock.flags |= LOCK_CANCELLING;
     dlmunlock(this.dlm, lock, LKM_CANCEL, (status) => {
+      const pending = (lock.flags & LOCK_CANCELLING) !== 0;
       lock.flags &= ~LOCK_CANCELLING;
       // Otherwise the grant was faster, and its AST has come or comes.
-      if (status !== DLM_STATUS.NORMAL || !(lock.flags & LOCK_BUSY)) return;
+      if (status !== DLM_STATUS.NORMAL || !pending || !(lock.flags & LOCK_BUSY)) return;
       lock.flags &= ~LOCK_BUSY;
       lock.callbacks!.ast(-Errno.ECANCELED);
     });
