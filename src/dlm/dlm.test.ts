@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { World } from "../../test/support/dlm_clients.ts";
 import { mlogSet } from "../lib/masklog.ts";
+import { lvbSlotsUsed } from "./lvb.ts";
 
 const NAMES = ["M1L", "M2L", "M3L", "O1", "O2", "W1"];
 
@@ -25,6 +26,12 @@ describe("nodes that lock at random", () => {
 
   test("three to eight nodes", () => {
     for (let seed = 100; seed < 112; seed++) verdict(seed, (w) => w.play(3 + (seed % 6), NAMES, 10_000));
+  });
+
+  test("no LVB is left behind by those who leave", () => {
+    const before = lvbSlotsUsed();
+    for (let seed = 150; seed < 156; seed++) verdict(seed, (w) => w.churn(2 + (seed % 4), NAMES, 10_000, 0));
+    expect(lvbSlotsUsed()).toBe(before);
   });
 
   test("nodes die", () => {

@@ -13,6 +13,9 @@ const slabs: Uint8Array[] = [];
 const free: number[] = [];
 let used = 0;
 
+/** Slots in use, on this thread. */
+export const lvbSlotsUsed = (): number => used - free.length;
+
 /** An LVB of zeros. */
 export function lvbAlloc(): number {
   const slot = free.pop();

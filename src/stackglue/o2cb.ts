@@ -7,6 +7,7 @@ import type { Dlm, ProtocolVersion } from "../dlm/dlm.ts";
 import { joinDomain, leaveDomain } from "../dlm/domain.ts";
 import { dlmlock, newLock } from "../dlm/lock.ts";
 import { type DlmLock, LOCK_BUSY, LOCK_CANCEL_WANTED, LOCK_CANCELLING, LOCK_SENDING } from "../dlm/lockres.ts";
+import { lvbDrop } from "../dlm/lvb.ts";
 import type { DlmNode } from "../dlm/node.ts";
 import { dlmunlock } from "../dlm/unlock.ts";
 import {
@@ -146,6 +147,7 @@ export class O2cbDomain implements LockDomain {
     const lock = l as DlmLock;
     assert(!(lock.flags & LOCK_BUSY), `${lock.name} is unlocked while a request is in flight`);
     if (lock.res === null) {
+      lvbDrop(lock);
       done(0);
       return;
     }

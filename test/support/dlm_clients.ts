@@ -453,6 +453,8 @@ export class World {
     for (const m of this.alive) for (const c of m.clients) c.unlock();
     this.runUntil("everything is unlocked", () => this.alive.every((m) => m.clients.every((c) => !c.busy)));
     const members = this.alive;
+    // Nobody asks for anything: whoever was blocked by a request for a mastery has been told the outcome.
+    this.runUntil("no mastery is waited for", () => members.every((m) => m.domain!.dlm.mles.size === 0), 30_000);
     if (together) for (const m of members) m.leave();
     for (const m of members) {
       if (!together) m.leave();
