@@ -154,6 +154,7 @@ export class Session {
       this.#dispatch(got);
       if (n >= MAX_BATCH) {
         this.#flushPending();
+        this.#renewReceive();
         return true;
       }
       got = this.#next();
@@ -179,13 +180,17 @@ export class Session {
     return fuseRead(this.#arena, this.#fd, requestOf(this.#receive), REQUEST_BYTES);
   }
 
+  /** Another slot to receive in, when the last one went with a request: what is in it must not be read over. */
+  #renewReceive(): void {
+    if (!this.#receive_given) return;
+    this.#receive_given = false;
+    this.#receive = this.slots.takeReceive();
+  }
+
   /** Writes the answer of the request just handled, if there is one, and reads the next request. */
   #next(): number {
-    if (this.#receive_given) {
-      this.#receive_given = false;
-      this.#flushPending();
-      this.#receive = this.slots.takeReceive();
-    }
+    if (this.#receive_given) this.#flushPending();
+    this.#renewReceive();
     const len = this.#pending_len;
     if (len === 0) return this.#read();
     this.#pending_len = 0;
