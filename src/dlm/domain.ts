@@ -29,6 +29,7 @@ import { assertMasterHandler } from "./assert_master.ts";
 import { proxyAstHandler } from "./ast.ts";
 import { nodeDown, setJoiningNode } from "./cleanup.ts";
 import { convertLockHandler } from "./convert.ts";
+import { printableName } from "./debug.ts";
 import { derefLockresDoneHandler, derefLockresHandler } from "./deref.ts";
 import {
   DLM_CTXT_IN_SHUTDOWN,
@@ -42,11 +43,11 @@ import {
   putName,
   RECO_ACTIVE,
 } from "./dlm.ts";
-import { createLockHandler } from "./lock.ts";
+import { createLockHandler, isRecoveryLock } from "./lock.ts";
 import { OWNER_UNKNOWN } from "./lockres.ts";
 import { masterRequeryHandler, masterRequestHandler } from "./master.ts";
 import { migLockresHandler } from "./mig_lockres.ts";
-import { emptyLockres, migrateRequestHandler } from "./migrate.ts";
+import { emptyLockres, hasLocalLocks, migrateRequestHandler } from "./migrate.ts";
 import { notifyMles } from "./mle.ts";
 import type { DlmNode } from "./node.ts";
 import { NodeMap } from "./node_map.ts";
@@ -301,7 +302,11 @@ function* leave(dlm: Dlm): Task<void> {
   if (dlm.dlm_proto.minor >= 2)
     for (const node of dlm.domain_map.copy())
       if (node !== dlm.node_num) yield* wait(dlm.call(DLM_MSG.BEGIN_EXIT_DOMAIN, exitMessage(dlm), node));
+  let told = false;
   while (!(yield* migrateAllLocks(dlm))) {
+    const held: string | undefined = told ? undefined : heldByUs(dlm);
+    if (held !== undefined) mlog(ML.ERROR, `domain ${dlm.name} is left, but ${printableName(held)} is held: waiting`);
+    told ||= held !== undefined;
     dlm.purge_due = true;
     yield* dlm.sleep(20);
   }
@@ -322,6 +327,12 @@ function exitMessage(dlm: Dlm): Uint8Array {
   const m = DlmExitDomain.alloc();
   m.node_idx = dlm.node_num;
   return m.bytes();
+}
+
+/** A lock that keeps us from leaving: it had to be dropped before. */
+function heldByUs(dlm: Dlm): string | undefined {
+  for (const res of dlm.lockres) if (!isRecoveryLock(res.name) && hasLocalLocks(dlm, res)) return res.name;
+  return undefined;
 }
 
 /** dlm_migrate_all_locks: true when no resource is left, and no recovery can bring one. */

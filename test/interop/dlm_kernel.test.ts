@@ -221,6 +221,7 @@ describe.skipIf(why !== undefined)("o2dlm beside a kernel node", () => {
     expect(await c.lock(M, "EX", "lvb")).toMatchObject({ status: 0 });
     expect(await c.owner(M)).toBe("11");
     await c.unlock(M);
+    await c.unlock(ours);
     c.say("leave");
     await c.hear(/^left$/);
     expect(peers.flatMap((p) => p.lines).filter((line) => /^(fence|failed|fatal)/.test(line))).toEqual([]);
