@@ -12,11 +12,13 @@ import type { HbRegion } from "../cluster/heartbeat.ts";
 import { ClusterServer, type ToNode } from "../cluster/proxy.ts";
 import { ClusterStack } from "../cluster/stack.ts";
 import { ModKeyRouter } from "../dlm/mod_key.ts";
-import type { ClusterNode as DlmClusterNode } from "../dlm/node.ts";
+import { type ClusterNode as DlmClusterNode, DlmNode } from "../dlm/node.ts";
 import { systemClock, systemRandom } from "../lib/clock.ts";
 import { check } from "../lib/fs_error.ts";
 import { eventfdWake, fenceNow, fenceTrigger, killSelf, leaseAlloc, leaseSet } from "../native/index.ts";
 import { tcpTransport } from "../native/tcp_transport.ts";
+import type { LockDomain } from "../stackglue/lock_domain.ts";
+import { O2cbDomain } from "../stackglue/o2cb.ts";
 import { type ExistingVolume, findExisting, heartbeatOffset } from "../tools/mkfs/existing.ts";
 import type { ReadAt } from "../tools/read_super.ts";
 import { CliError } from "./errors.ts";
@@ -199,6 +201,32 @@ export class ClusterNode {
     );
     port.on("message", (batch: readonly ToNode[]) => server.heard(batch));
     return server;
+  }
+
+  /** Joins a domain for programs' locks; its lock manager is on this thread. */
+  joinDomain(name: string, done: (err: number, domain: LockDomain | null) => void): void {
+    const node = new DlmNode({
+      net: this.#router.netFor(name),
+      hb: this.stack.hb,
+      clock: systemClock,
+      random: systemRandom,
+      nodes: () => this.#dlmNodes(),
+      regions: () => this.#globalRegions(),
+      fatal: (err) => this.stack.fence(err.message),
+    });
+    O2cbDomain.join(node, name, (err, domain) => {
+      if (domain === null) {
+        node.close();
+        return done(err, null);
+      }
+      const leave = domain.leave.bind(domain);
+      domain.leave = (left) =>
+        leave((status) => {
+          node.close();
+          left(status);
+        });
+      done(0, domain);
+    });
   }
 
   #dlmNodes(): DlmClusterNode[] {

@@ -5,7 +5,7 @@ import { Command } from "commander";
 import { DEFAULT_CONF } from "../cluster/cluster_conf.ts";
 import { Control } from "./control.ts";
 import { report } from "./errors.ts";
-import { ensureNode, NodeProcess, type Told } from "./node_process.ts";
+import { ensureNode, NodeProcess, type Told, type Trees } from "./node_process.ts";
 import { type MountRecord, mountRecords } from "./run_dir.ts";
 
 async function statusOf(r: MountRecord): Promise<Record<string, unknown>> {
@@ -80,10 +80,12 @@ async function stop(o: { node?: string }): Promise<number> {
   return 0;
 }
 
-async function start(o: { config: string; node?: string; configfs?: string }): Promise<number> {
+async function start(o: { config: string; node?: string } & Trees): Promise<number> {
   const name = o.node ?? hostname();
-  const configfs = o.configfs === undefined ? undefined : realpathSync(o.configfs);
-  if (!(await ensureNode(o.config, name, true, configfs))) process.stdout.write(`node ${name} runs already\n`);
+  const trees: Trees = {};
+  if (o.configfs !== undefined) trees.configfs = realpathSync(o.configfs);
+  if (o.dlmfs !== undefined) trees.dlmfs = realpathSync(o.dlmfs);
+  if (!(await ensureNode(o.config, name, true, trees))) process.stdout.write(`node ${name} runs already\n`);
   return 0;
 }
 
@@ -112,7 +114,8 @@ nodeCommand
   .option("--config <file>", "cluster.conf", DEFAULT_CONF)
   .option("--node <name>", "the node's name (default: the host's)")
   .option("--configfs <folder>", "mount the configuration tree there, as the kernel's configfs has it")
-  .action((o: { config: string; node?: string; configfs?: string }) => done("start", start(o)));
+  .option("--dlmfs <folder>", "mount the cluster's locks there as files, as the kernel's dlmfs has them")
+  .action((o: { config: string; node?: string } & Trees) => done("start", start(o)));
 
 /** The process in the background: it tells its parent once, then only its log. */
 export const nodeDaemonCommand = new Command("node-daemon")
@@ -120,13 +123,14 @@ export const nodeDaemonCommand = new Command("node-daemon")
   .requiredOption("--node <name>")
   .option("--stay")
   .option("--configfs <folder>")
-  .action(async (o: { config: string; node: string; stay?: boolean; configfs?: string }) => {
+  .option("--dlmfs <folder>")
+  .action(async (o: { config: string; node: string; stay?: boolean } & Trees) => {
     const tell = (m: Told): void => void process.send?.(m, () => process.disconnect?.());
     process.on("disconnect", () => {});
     // A terminal that goes away is no reason to take volumes away.
     process.on("SIGHUP", () => {});
     try {
-      const node = new NodeProcess(o.config, o.node, o.stay === true, o.configfs);
+      const node = new NodeProcess(o.config, o.node, o.stay === true, o);
       for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void node.stop());
       await node.start();
       tell({ ok: true });

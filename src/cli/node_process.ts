@@ -5,6 +5,7 @@
 import { spawn } from "node:child_process";
 import { openSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
+import { Dlmfs } from "../fuse/dlmfs.ts";
 import { ML, mlog, mlogSet, mlogStates } from "../lib/masklog.ts";
 import { reload, startHeartbeat, stopHeartbeat } from "./cluster_control.ts";
 import { ClusterNode, volumeOn } from "./cluster_node.ts";
@@ -14,7 +15,7 @@ import { CliError, MOUNT_FAILURE, mountFailed } from "./errors.ts";
 import { parseMountOptions } from "./mount_opts.ts";
 import { configTreeOf } from "./node_configfs.ts";
 import { cliPath, nodeLogPath, nodeSocketPath } from "./run_dir.ts";
-import { mountTree } from "./tree_mount.ts";
+import { askConfigTree, mountTree } from "./tree_mount.ts";
 
 const messageOf = (err: unknown): string => (err instanceof Error ? err.message : String(err));
 
@@ -29,12 +30,19 @@ interface Command {
   readonly devices?: string[];
 }
 
+/** Folders where the node's trees are mounted. */
+export interface Trees {
+  configfs?: string;
+  dlmfs?: string;
+}
+
 export class NodeProcess {
   readonly node: ClusterNode;
   readonly #stays: boolean;
   readonly #config: string;
-  readonly #configfs: string | undefined;
-  #dropTree: () => void = () => {};
+  readonly #trees: Trees;
+  #dropTrees: (() => void)[] = [];
+  readonly #dlmfs: Dlmfs;
   readonly #mounts = new Map<string, Daemon>();
   /** Folders whose mount is being made. */
   readonly #coming = new Set<string>();
@@ -46,10 +54,11 @@ export class NodeProcess {
   #stopping = false;
 
   /** Throws ConfigError or CliError. `stays`: goes on without mounts. */
-  constructor(config: string, name: string, stays: boolean, configfs?: string) {
+  constructor(config: string, name: string, stays: boolean, trees: Trees = {}) {
     this.#config = config;
-    this.#configfs = configfs;
+    this.#trees = trees;
     this.node = new ClusterNode(config, name);
+    this.#dlmfs = new Dlmfs((domain, done) => this.node.joinDomain(domain, done));
     this.#stays = stays;
     this.stopped = new Promise((ok) => {
       this.#end = ok;
@@ -68,12 +77,17 @@ export class NodeProcess {
       server.once("error", no);
       server.listen(path, ok);
     });
-    if (this.#configfs !== undefined)
-      this.#dropTree = mountTree(
-        configTreeOf(this.node, (name, state) => this.#setLog(name, state)),
-        this.#configfs,
-      );
+    this.#mountTrees();
     mlog(ML.NOTICE, `node ${this.node.name} (${this.node.number}) of cluster ${this.node.nodes.cluster} is up`);
+  }
+
+  #mountTrees(): void {
+    const { configfs, dlmfs } = this.#trees;
+    if (configfs !== undefined) {
+      const tree = configTreeOf(this.node, (name, state) => this.#setLog(name, state));
+      this.#dropTrees.push(mountTree("configfs", (ask, done) => askConfigTree(tree, ask, done), configfs));
+    }
+    if (dlmfs !== undefined) this.#dropTrees.push(mountTree("dlmfs", (ask, done) => this.#dlmfs.ask(ask, done), dlmfs));
   }
 
   /** Joins the volume's heartbeat and lock domain, and mounts. What the user ought to know comes back. */
@@ -129,7 +143,8 @@ export class NodeProcess {
       return daemon.closed;
     });
     await Promise.all(closed);
-    this.#dropTree();
+    for (const drop of this.#dropTrees) drop();
+    await new Promise<void>((ok) => this.#dlmfs.close(ok));
     await this.node.stop();
     for (const client of this.#clients) client.end();
     this.#server?.close();
@@ -206,7 +221,7 @@ export interface Told {
 }
 
 /** Makes sure that the node's process runs; true when it had to be started. */
-export async function ensureNode(config: string, name: string, stays: boolean, configfs?: string): Promise<boolean> {
+export async function ensureNode(config: string, name: string, stays: boolean, trees: Trees = {}): Promise<boolean> {
   const there = await Control.openNode(name);
   if (there !== undefined) {
     there.close();
@@ -214,7 +229,7 @@ export async function ensureNode(config: string, name: string, stays: boolean, c
   }
   const log = openSync(nodeLogPath(name), "a");
   const args = ["node-daemon", "--config", config, "--node", name, ...(stays ? ["--stay"] : [])];
-  if (configfs !== undefined) args.push("--configfs", configfs);
+  for (const [kind, dir] of Object.entries(trees)) args.push(`--${kind}`, dir);
   const child = spawn(process.execPath, [...process.execArgv, cliPath(), ...args], {
     detached: true,
     stdio: ["ignore", log, log, "ipc"],

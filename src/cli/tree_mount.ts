@@ -1,8 +1,8 @@
-/** Mounts a tree of the node (configfs) at a folder, and answers what its thread asks. */
+/** Mounts a tree of the node (configfs, dlmfs) at a folder, and answers what its thread asks. */
 import { Worker } from "node:worker_threads";
 import type { ConfigTree, Entry } from "../cluster/configfs.ts";
 import { S_IFDIR, S_IFREG } from "../format/disk/index.ts";
-import type { TreeAnswer, TreeAsk } from "../fuse/tree_server.ts";
+import type { AskTree, TreeAnswer, TreeAsk } from "../fuse/tree_server.ts";
 import type { FromTree, ToTree, TreeWorkerData } from "../fuse/tree_worker.ts";
 import { Errno, errnoName } from "../lib/errno.ts";
 import { closeFd, eventfdWake, fuseOpen, MNT_DETACH, mount2, umount2 } from "../native/index.ts";
@@ -11,7 +11,7 @@ import { mountFailed } from "./errors.ts";
 const modeOf = (entry: Entry): number => ("dir" in entry ? S_IFDIR | 0o755 : S_IFREG | entry.file.mode);
 
 /** Answers one question of the FUSE server; some when the tree has done its work. */
-export function askTree(tree: ConfigTree, ask: TreeAsk, done: (answer: TreeAnswer) => void): void {
+export function askConfigTree(tree: ConfigTree, ask: TreeAsk, done: (answer: TreeAnswer) => void): void {
   const late = (err: number): void => done({ err });
   const settle = (err: number | undefined): void => {
     if (err !== undefined) done({ err });
@@ -24,6 +24,8 @@ export function askTree(tree: ConfigTree, ask: TreeAsk, done: (answer: TreeAnswe
     if (ask.what === "mkdir") return settle(dir.mkdir?.(name) ?? -Errno.EPERM);
     return dir.rmdir === undefined ? done({ err: -Errno.EPERM }) : settle(dir.rmdir(name, late));
   }
+  if (ask.what === "create" || ask.what === "unlink") return done({ err: -Errno.EPERM });
+  if (ask.what === "open" || ask.what === "close") return done({ err: 0 });
   const entry = tree.resolve(ask.path);
   if (entry === undefined) return done({ err: -Errno.ENOENT });
   if (ask.what === "stat") return done({ err: 0, mode: modeOf(entry) });
@@ -39,20 +41,20 @@ export function askTree(tree: ConfigTree, ask: TreeAsk, done: (answer: TreeAnswe
 }
 
 /** Mounts the tree; the returned function takes it away again. Throws CliError. */
-export function mountTree(tree: ConfigTree, dir: string): () => void {
+export function mountTree(kind: "configfs" | "dlmfs", answerTo: AskTree, dir: string): () => void {
   const fd = fuseOpen();
   if (fd < 0)
     throw mountFailed(`/dev/fuse cannot be opened (${errnoName(-fd)}): load the kernel's module with "modprobe fuse"`);
   const rc = mount2(
-    "ocfs2-configfs",
+    `ocfs2-${kind}`,
     dir,
-    "fuse.ocfs2-configfs",
+    `fuse.ocfs2-${kind}`,
     0,
     `fd=${fd},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other`,
   );
   if (rc < 0) {
     closeFd(fd);
-    throw mountFailed(`the configuration tree cannot be mounted on ${dir}: ${errnoName(-rc)}`);
+    throw mountFailed(`${kind} cannot be mounted on ${dir}: ${errnoName(-rc)}`);
   }
   const workerData: TreeWorkerData = { fd };
   const worker = new Worker(new URL("./tree_worker.js", import.meta.url), { workerData });
@@ -62,7 +64,7 @@ export function mountTree(tree: ConfigTree, dir: string): () => void {
       wakefd = m.wakefd;
       return;
     }
-    askTree(tree, m.ask, (answer) => {
+    answerTo(m.ask, (answer) => {
       worker.postMessage({ id: m.id, answer } satisfies ToTree);
       if (wakefd >= 0) eventfdWake(wakefd);
     });

@@ -1,5 +1,5 @@
 /**
- * A small FUSE server for trees of text, as the kernel's configfs is one: folders, and files that are written and read as a whole. It
+ * A small FUSE server for trees of short files, as the kernel's configfs and dlmfs are: folders, and files that are read as a whole. It
  * asks for everything by path and keeps nothing but who is open and what the kernel knows, so what is asked may live on another
  * thread. Nothing is cached by the kernel either: each stat and each read asks.
  */
@@ -10,10 +10,14 @@ import { ML, mlog } from "../lib/masklog.ts";
 import { type ArenaHandle, fuseRead, fuseWrite, registerArena } from "../native/index.ts";
 
 export interface TreeAsk {
-  readonly what: "stat" | "list" | "read" | "write" | "mkdir" | "rmdir";
+  readonly what: "stat" | "list" | "read" | "write" | "mkdir" | "rmdir" | "create" | "unlink" | "open" | "close";
   readonly path: readonly string[];
+  /** Of a write: one character a byte. */
   readonly text?: string;
+  readonly offset?: number;
   readonly pid?: number;
+  /** Of open, and of the close that belongs to it: O_*. */
+  readonly flags?: number;
 }
 
 export interface TreeAnswer {
@@ -21,6 +25,9 @@ export interface TreeAnswer {
   readonly err: number;
   /** Of stat: the type and the permissions. */
   readonly mode?: number;
+  /** Of stat: the file's, a page when it is not said. Of write: what was taken, all when it is not said. */
+  readonly size?: number;
+  /** Of read: one character a byte. */
   readonly text?: string;
   readonly names?: readonly { readonly name: string; readonly mode: number }[];
 }
@@ -43,6 +50,7 @@ interface Known {
 
 interface Open {
   readonly path: readonly string[];
+  readonly flags: number;
   /** What a read from the start has found; later reads go on in it. */
   text: Uint8Array | null;
   names: readonly { readonly name: string; readonly mode: number }[];
@@ -69,6 +77,8 @@ export class TreeServer {
   readonly #by_ino = new Map<number, Known>();
   readonly #by_path = new Map<string, Known>();
   readonly #open = new Map<number, Open>();
+  /** Opens that wait for their answer, and what an interrupt of them does. */
+  readonly #opening = new Map<number, () => void>();
   #next_ino = 2;
   #next_fh = 1;
 
@@ -109,7 +119,8 @@ export class TreeServer {
       body: this.#arena.u8.slice(at + IN, at + got),
     };
     const handler = HANDLERS[r.opcode];
-    if (NO_REPLY.has(r.opcode)) this.#forget(r);
+    if (r.opcode === fuse.FUSE_INTERRUPT) this.#opening.get(fuse.FuseInterruptIn.from(r.body).unique)?.();
+    else if (NO_REPLY.has(r.opcode)) this.#forget(r);
     else if (known === undefined && r.nodeid !== 0) this.fail(r, -Errno.ESTALE);
     else if (handler === undefined) this.fail(r, -(FORBIDDEN.has(r.opcode) ? Errno.EPERM : Errno.ENOSYS));
     else handler(this, r);
@@ -178,13 +189,30 @@ export class TreeServer {
     return known.ino;
   }
 
-  open(r: Request): void {
+  /** Answers with a new handle. */
+  open(r: Request, flags: number): void {
     const fh = this.#next_fh++;
-    this.#open.set(fh, { path: r.path, text: null, names: [] });
+    this.#open.set(fh, { path: r.path, flags, text: null, names: [] });
     this.answer(r, fuse.FuseOpenOut.size, (at, dv) => {
       const out = fuse.FuseOpenOut.at(dv, at);
       out.fh = fh;
       out.open_flags = fuse.FOPEN_DIRECT_IO;
+    });
+  }
+
+  /** The tree may let an open wait. Who is interrupted meanwhile is answered at once, and what was opened for him is closed again. */
+  openFile(r: Request, flags: number): void {
+    let given_up = false;
+    this.#opening.set(r.unique, () => {
+      given_up = true;
+      this.#opening.delete(r.unique);
+      this.fail(r, -Errno.EINTR);
+    });
+    this.#ask({ what: "open", path: r.path, flags }, ({ err }) => {
+      this.#opening.delete(r.unique);
+      if (!given_up && err < 0) this.fail(r, err);
+      else if (!given_up) this.open(r, flags);
+      else if (err >= 0) this.#ask({ what: "close", path: r.path, flags }, () => {});
     });
   }
 
@@ -195,14 +223,21 @@ export class TreeServer {
   release(fh: number): void {
     this.#open.delete(fh);
   }
+
+  releaseFile(r: Request, fh: number): void {
+    const open = this.#open.get(fh);
+    this.#open.delete(fh);
+    if (open === undefined) return this.answer(r, 0);
+    this.#ask({ what: "close", path: open.path, flags: open.flags }, () => this.answer(r, 0));
+  }
 }
 
-function fillAttr(attr: fuse.FuseAttr, ino: number, mode: number): void {
+function fillAttr(attr: fuse.FuseAttr, ino: number, mode: number, size = FILE_SIZE): void {
   const is_dir = (mode & S_IFDIR) !== 0;
   attr.ino = ino;
   attr.mode = mode;
   attr.nlink = is_dir ? 2 : 1;
-  attr.size = is_dir ? 0 : FILE_SIZE;
+  attr.size = is_dir ? 0 : size;
   attr.blksize = FILE_SIZE;
 }
 
@@ -211,19 +246,19 @@ const nameIn = (body: Uint8Array, at = 0): string => {
   return Buffer.from(body.subarray(at, end < 0 ? body.length : end)).toString("utf8");
 };
 
-function answerEntry(s: TreeServer, r: Request, path: readonly string[], mode: number): void {
+function answerEntry(s: TreeServer, r: Request, path: readonly string[], mode: number, size?: number): void {
   const ino = s.remember(path);
   s.answer(r, fuse.FuseEntryOut.size, (at, dv) => {
     const out = fuse.FuseEntryOut.at(dv, at);
     out.nodeid = ino;
     out.generation = 1;
-    fillAttr(out.attr, ino, mode);
+    fillAttr(out.attr, ino, mode, size);
   });
 }
 
 function stat(s: TreeServer, r: Request): void {
-  s.ask(r, { what: "stat", path: r.path }, ({ mode = 0 }) =>
-    s.answer(r, fuse.FuseAttrOut.size, (at, dv) => fillAttr(fuse.FuseAttrOut.at(dv, at).attr, r.nodeid, mode)),
+  s.ask(r, { what: "stat", path: r.path }, ({ mode = 0, size }) =>
+    s.answer(r, fuse.FuseAttrOut.size, (at, dv) => fillAttr(fuse.FuseAttrOut.at(dv, at).attr, r.nodeid, mode, size)),
   );
 }
 
@@ -248,17 +283,17 @@ function read(s: TreeServer, r: Request): void {
   const give = (): void => s.answerBytes(r, open.text!.subarray(offset, offset + Math.min(size, REPLY_BYTES - OUT)));
   if (offset > 0 && open.text !== null) return give();
   s.ask(r, { what: "read", path: open.path }, ({ text = "" }) => {
-    open.text = Buffer.from(text);
+    open.text = Buffer.from(text, "latin1");
     give();
   });
 }
 
 function write(s: TreeServer, r: Request): void {
-  const { size } = fuse.FuseWriteIn.from(r.body);
+  const { size, offset } = fuse.FuseWriteIn.from(r.body);
   const text = Buffer.from(r.body.subarray(fuse.FuseWriteIn.size, fuse.FuseWriteIn.size + size)).toString("latin1");
-  s.ask(r, { what: "write", path: r.path, text, pid: r.pid }, () =>
+  s.ask(r, { what: "write", path: r.path, text, offset, pid: r.pid }, (answer) =>
     s.answer(r, fuse.FuseWriteOut.size, (at, dv) => {
-      fuse.FuseWriteOut.at(dv, at).size = size;
+      fuse.FuseWriteOut.at(dv, at).size = answer.size ?? size;
     }),
   );
 }
@@ -306,24 +341,29 @@ const HANDLERS: Readonly<Record<number, (s: TreeServer, r: Request) => void>> = 
   [fuse.FUSE_SETATTR]: stat,
   [fuse.FUSE_LOOKUP]: (s, r) => {
     const path = [...r.path, nameIn(r.body)];
-    s.ask(r, { what: "stat", path }, ({ mode = 0 }) => answerEntry(s, r, path, mode));
+    s.ask(r, { what: "stat", path }, ({ mode = 0, size }) => answerEntry(s, r, path, mode, size));
   },
   [fuse.FUSE_MKDIR]: (s, r) => {
     const path = [...r.path, nameIn(r.body, fuse.FuseMkdirIn.size)];
     s.ask(r, { what: "mkdir", path }, () => answerEntry(s, r, path, S_IFDIR | 0o755));
   },
   [fuse.FUSE_RMDIR]: (s, r) => s.ask(r, { what: "rmdir", path: [...r.path, nameIn(r.body)] }, () => ok(s, r)),
-  [fuse.FUSE_OPEN]: (s, r) => s.open(r),
-  [fuse.FUSE_OPENDIR]: (s, r) => s.open(r),
+  // The kernel's VFS asks for MKNOD and OPEN where there is no CREATE.
+  [fuse.FUSE_MKNOD]: (s, r) => {
+    const path = [...r.path, nameIn(r.body, fuse.FuseMknodIn.size)];
+    s.ask(r, { what: "create", path }, () =>
+      s.ask(r, { what: "stat", path }, ({ mode = 0, size }) => answerEntry(s, r, path, mode, size)),
+    );
+  },
+  [fuse.FUSE_UNLINK]: (s, r) => s.ask(r, { what: "unlink", path: [...r.path, nameIn(r.body)] }, () => ok(s, r)),
+  [fuse.FUSE_OPEN]: (s, r) => s.openFile(r, fuse.FuseOpenIn.from(r.body).flags),
+  [fuse.FUSE_OPENDIR]: (s, r) => s.open(r, 0),
   [fuse.FUSE_READ]: read,
   [fuse.FUSE_READDIR]: readdir,
   [fuse.FUSE_WRITE]: write,
   [fuse.FUSE_FLUSH]: ok,
   [fuse.FUSE_FSYNC]: ok,
-  [fuse.FUSE_RELEASE]: (s, r) => {
-    s.release(fuse.FuseReleaseIn.from(r.body).fh);
-    ok(s, r);
-  },
+  [fuse.FUSE_RELEASE]: (s, r) => s.releaseFile(r, fuse.FuseReleaseIn.from(r.body).fh),
   [fuse.FUSE_RELEASEDIR]: (s, r) => {
     s.release(fuse.FuseReleaseIn.from(r.body).fh);
     ok(s, r);
@@ -331,8 +371,7 @@ const HANDLERS: Readonly<Record<number, (s: TreeServer, r: Request) => void>> = 
 };
 
 const NO_REPLY: ReadonlySet<number> = new Set([fuse.FUSE_FORGET, fuse.FUSE_BATCH_FORGET, fuse.FUSE_INTERRUPT]);
-/** What configfs has no operation for. */
+/** What neither of them has an operation for. */
 const FORBIDDEN: ReadonlySet<number> = new Set([
-  ...[fuse.FUSE_CREATE, fuse.FUSE_MKNOD, fuse.FUSE_UNLINK, fuse.FUSE_RENAME, fuse.FUSE_RENAME2, fuse.FUSE_LINK],
-  fuse.FUSE_SYMLINK,
+  ...[fuse.FUSE_RENAME, fuse.FUSE_RENAME2, fuse.FUSE_LINK, fuse.FUSE_SYMLINK],
 ]);

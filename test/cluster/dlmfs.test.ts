@@ -1,0 +1,83 @@
+/** The cluster's locks as files, ours beside the kernel's own dlmfs: who holds one keeps the other out, and its 64 bytes go along. */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { atExit, tempDir } from "../support/cleanup.ts";
+import { ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
+import { ocfs2 } from "../support/mount.ts";
+import { type Ran, runAsync, trySh } from "../support/sh.ts";
+import { clusterImage } from "./image.ts";
+import { KernelMember, OurMember } from "./members.ts";
+
+// Most of a minute: src/fuse/dlmfs.test.ts has the rules.
+const long = process.env["OCFS2_LONG_TESTS"] === "1";
+
+test.skipIf(clusterUnavailable() !== undefined || !long)(
+  "locks as files, between a kernel node and one of ours",
+  async () => {
+    const image = clusterImage(64);
+    const rig = new ClusterRig(image, [1, 11]);
+    const kernel = new KernelMember(rig.nameOf(1), await rig.kernel(1));
+    const dir = join(tempDir("ocfs2-dlmfs"), "dlm");
+    mkdirSync(dir);
+    const ours = new OurMember(rig, 11);
+    const start = [...rig.prefix, ocfs2, "node", "start", "--config", rig.conf, "--node", ours.name, "--dlmfs", dir];
+    expect((await runAsync(start, { timeout_ms: 60_000 })).stderr).toBe("");
+    atExit(() => trySh([ocfs2, "node", "stop", "--node", ours.name]));
+    // A mounted volume gives each its heartbeat.
+    await Promise.all([kernel.node.mount(), ours.mount()]);
+    const here = (script: string): Promise<Ran> =>
+      runAsync(["bash", "-c", `cd ${dir}; ${script}`], { timeout_ms: 60_000 });
+    const said = async (script: string): Promise<string> => {
+      const ran = await here(script);
+      expect([ran.status, ran.stderr]).toEqual([0, ""]);
+      return ran.stdout;
+    };
+
+    await kernel.run("mkdir /dlm/space");
+    await said("mkdir space");
+    expect(await said("ls; stat -c %s space/../space >/dev/null; touch space/lock; stat -c %s space/lock")).toBe(
+      "space\n64\n",
+    );
+
+    // Ours holds it for writing: the kernel's trylock says so, and gets what was written once it is let go.
+    const holder = here(
+      "exec 3<>space/lock; printf from-ours >&3; touch ../held; until [ -e ../go ]; do sleep 0.1; done",
+    );
+    await said("until [ -e ../held ]; do sleep 0.1; done");
+    expect(await kernel.run("cd /dlm/space; touch lock; dd if=lock iflag=nonblock count=1 2>&1 || true")).toContain(
+      "Text file busy",
+    );
+    const waits = kernel.run("head -c 9 /dlm/space/lock");
+    await said("touch ../go");
+    expect((await holder).status).toBe(0);
+    expect(await waits).toBe("from-ours");
+
+    // The other way about. Two readers do not mind each other.
+    const theirs = kernel.run("exec 3<>/dlm/space/lock; printf from-kernel >&3; touch /tmp/held; sleep 4");
+    await kernel.run("until [ -e /tmp/held ]; do sleep 0.1; done");
+    expect((await here("dd if=space/lock iflag=nonblock count=1")).stderr).toContain("Text file busy");
+    expect(await said("head -c 11 space/lock")).toBe("from-kernel");
+    await theirs;
+    expect(
+      await said("exec 3<space/lock; dd if=space/lock iflag=nonblock bs=64 count=1 2>/dev/null | head -c 11"),
+    ).toBe("from-kernel");
+
+    // Who waits can be interrupted, and leaves nothing behind.
+    const long = kernel.run("exec 3<>/dlm/space/lock; touch /tmp/held2; sleep 6");
+    await kernel.run("until [ -e /tmp/held2 ]; do sleep 0.1; done");
+    expect((await here("timeout 1 head -c 1 space/lock")).status).toBe(124);
+    await long;
+    expect((await here("rmdir space")).stderr).toContain("not empty");
+    await said("rm space/lock; rmdir space");
+    expect((await here("mkdir space/x; touch y")).stderr).toMatch(/not permitted|No such file/);
+    await kernel.run("rm /dlm/space/lock; rmdir /dlm/space");
+
+    await ours.unmount();
+    await kernel.node.unmount();
+    expect(trySh([ocfs2, "node", "stop", "--node", ours.name]).status).toBe(0);
+    expect(kernel.node.complaints()).toEqual([]);
+    rig.close();
+  },
+  200_000,
+);
