@@ -89,6 +89,7 @@ export function dispatchAssertMaster(dlm: Dlm, res: DlmLockRes, flags: number, s
       releaseAst(dlm, res);
     }
     res.extra.inflight_assert_workers--;
+    dlm.wakeRes(res);
     calcUsage(dlm, res);
   });
 }

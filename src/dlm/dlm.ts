@@ -129,7 +129,6 @@ export class Dlm {
   #depth = 0;
   readonly #work: (() => Task<void>)[] = [];
   #working = false;
-  #running = 0;
   readonly #work_idle = new Waiters();
   readonly #ends: (() => void)[] = [];
   readonly #timers = new Set<() => void>();
@@ -259,26 +258,16 @@ export class Dlm {
 
   /** Work that need not wait for other work. */
   background(work: () => Task<void>): void {
-    this.#running++;
-    this.#runq.push(() =>
-      this.spawn(work(), () => {
-        if (--this.#running === 0) this.wake(this.#work_idle);
-      }),
-    );
+    this.#runq.push(() => this.spawn(work()));
   }
 
   *#worker(): Task<void> {
     for (let work = this.#work.shift(); work !== undefined; work = this.#work.shift()) yield* work();
   }
 
-  /** Waits until the work that was queued is done, not that in the background. */
+  /** Waits until the work that was queued is done (flush_workqueue), not that in the background. */
   *flushQueue(): Task<void> {
     while (this.#working) yield* this.sleepOn(this.#work_idle);
-  }
-
-  /** Waits until all work is done (flush_workqueue). */
-  *flushWork(): Task<void> {
-    while (this.#working || this.#running > 0) yield* this.sleepOn(this.#work_idle);
   }
 
   // Messages ---------------------------------------------------------------------------------------------------------

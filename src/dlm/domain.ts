@@ -24,7 +24,7 @@ import { DLM_MSG, type DlmMessage } from "../format/wire/dlm_messages.ts";
 import { Errno } from "../lib/errno.ts";
 import { assert } from "../lib/fs_error.ts";
 import { ML, mlog } from "../lib/masklog.ts";
-import { type Task, wait } from "../lib/task.ts";
+import { all, asThunk, type Task, type Thunk, wait } from "../lib/task.ts";
 import { assertMasterHandler } from "./assert_master.ts";
 import { proxyAstHandler } from "./ast.ts";
 import { nodeDown, setJoiningNode } from "./cleanup.ts";
@@ -47,7 +47,7 @@ import { createLockHandler, isRecoveryLock } from "./lock.ts";
 import { OWNER_UNKNOWN } from "./lockres.ts";
 import { masterRequeryHandler, masterRequestHandler } from "./master.ts";
 import { migLockresHandler } from "./mig_lockres.ts";
-import { emptyLockres, hasLocalLocks, migrateRequestHandler } from "./migrate.ts";
+import { emptyLockres, hasLocalLocks, isMigratable, migrateRequestHandler } from "./migrate.ts";
 import { notifyMles } from "./mle.ts";
 import type { DlmNode } from "./node.ts";
 import { NodeMap } from "./node_map.ts";
@@ -63,6 +63,8 @@ import { unlockLockHandler } from "./unlock.ts";
 /** 1.1: QUERY_REGION, QUERY_NODEINFO. 1.2: BEGIN_EXIT_DOMAIN. 1.3: DEREF_LOCKRES_DONE. */
 export const DLM_PROTOCOL: ProtocolVersion = { major: 1, minor: 3 };
 const BACKOFF_MS = 200;
+/** Resources that are given away at a time. */
+const MIGRATIONS = 32;
 const JOIN_TIMEOUT_MS = 90_000;
 /** Order among those that hear of nodes: o2dlm's. */
 const HB_PRI = 0x8000000;
@@ -337,7 +339,16 @@ function heldByUs(dlm: Dlm): string | undefined {
 
 /** dlm_migrate_all_locks: true when no resource is left, and no recovery can bring one. */
 function* migrateAllLocks(dlm: Dlm): Task<boolean> {
-  for (const res of [...dlm.lockres]) yield* emptyLockres(dlm, res);
+  // Several at a time: each takes some messages, and there may be a hundred thousand. What needs none costs no turn.
+  let some: Thunk<boolean>[] = [];
+  for (const res of [...dlm.lockres]) {
+    if (!isMigratable(dlm, res)) continue;
+    some.push(asThunk(() => emptyLockres(dlm, res)));
+    if (some.length < MIGRATIONS) continue;
+    yield* all(some);
+    some = [];
+  }
+  yield* all(some);
   if (dlm.lockres.size > 0 || dlm.reco.state & RECO_ACTIVE) return false;
   dlm.migrate_done = true;
   return true;

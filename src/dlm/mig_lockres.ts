@@ -145,7 +145,10 @@ export function migLockresHandler(dlm: Dlm, m: Mres, payload: Uint8Array): numbe
   calcUsage(dlm, res);
   const own = res;
   const copy = payload.slice();
-  dlm.queueWork(() => migWorker(dlm, own, DlmMigratableLockres.from(copy), master));
+  const work = (): Task<void> => migWorker(dlm, own, DlmMigratableLockres.from(copy), master);
+  // One that is whole need not wait for others; parts of one come in order.
+  if (flags & DLM_MRES_MIGRATION && m.total_locks <= DLM_MAX_MIGRATABLE_LOCKS) dlm.background(work);
+  else dlm.queueWork(work);
   return 0;
 }
 

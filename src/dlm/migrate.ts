@@ -39,9 +39,10 @@ import { detachMle, insertMle, Mle, putMle, unlinkMle, wakeMle } from "./mle.ts"
 import { NodeMap } from "./node_map.ts";
 import { isNodeDead, waitForNodeDeath } from "./recovery_wait.ts";
 import { calcUsage, dirtyLockres } from "./thread.ts";
+import { Waiters } from "./waiters.ts";
 
 /** dlm_is_lockres_migratable: ours, without locks of ours, and known to others. */
-function isMigratable(dlm: Dlm, res: DlmLockRes): boolean {
+export function isMigratable(dlm: Dlm, res: DlmLockRes): boolean {
   if (res.state & (RES_MIGRATING | RES_RECOVERING | RES_RECOVERY_WAITING) || res.owner !== dlm.node_num) return false;
   const locks = res.locks();
   if (locks.some((l) => l.node === dlm.node_num)) return false;
@@ -81,7 +82,8 @@ function* migrateLockres(dlm: Dlm, res: DlmLockRes, target: NodeNum): Task<void>
     dirtyLockres(dlm, res);
   };
   if (!(yield* markMigrating(dlm, res, target))) return giveUp();
-  yield* dlm.flushWork();
+  // Assertions of ours that were about to go out see that it migrates, and are gone.
+  while (res.inflight_assert_workers > 0) yield* dlm.sleepOn((res.extra.wq ??= new Waiters()));
   const err = yield* sendOneLockres(dlm, res, target, DLM_MRES_MIGRATION);
   if (err < 0) {
     giveUp();
