@@ -9,6 +9,7 @@ const STUCK_MS = 8 * 60_000;
 export default class Reporter {
   /** What runs now: module to the test that began last, and when. */
   #running = new Map();
+  #ended = new Set();
 
   onTestRunStart() {
     setInterval(() => this.#look(), 10_000).unref();
@@ -19,10 +20,13 @@ export default class Reporter {
   }
 
   onTestCaseReady(test) {
-    this.#running.set(test.module, { name: `${test.module.moduleId}: ${test.fullName}`, since: Date.now() });
+    // News of a module's tests may come after that of its end.
+    if (!this.#ended.has(test.module))
+      this.#running.set(test.module, { name: `${test.module.moduleId}: ${test.fullName}`, since: Date.now() });
   }
 
   onTestModuleEnd(module) {
+    this.#ended.add(module);
     this.#running.delete(module);
   }
 
