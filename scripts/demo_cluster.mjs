@@ -137,6 +137,6 @@ export async function clusterDemo(d, count, with_ext3) {
   rmSync(image);
 
   const beside = with_ext3 ? await onExt3(d, count) : null;
-  nodes.forEach((n, i) => rows.push([`build on node ${n.number}`, seconds[i], beside?.[i]]));
+  for (const [i, n] of nodes.entries()) rows.push([`build on node ${n.number}`, seconds[i], beside?.[i]]);
   return rows;
 }
