@@ -92,6 +92,8 @@ export class ClusterNode {
   readonly #regions = new Map<string, Region>();
   /** Mounts that depend on the global regions. */
   #global_users = 0;
+  /** Domains that were joined for programs (dlmfs). */
+  #program_domains = 0;
   /** Hears that the node must go; the mounts are cut off before the process ends. */
   onFence: (why: string) => void = () => {};
 
@@ -174,6 +176,8 @@ export class ClusterNode {
     }
     const known = this.#regions.get(uuid);
     if (known === undefined || --known.users > 0) return Promise.resolve();
+    // A domain for programs still needs this node's heartbeat, wherever it is (o2hb_region_pin); a later mount finds it.
+    if (this.#program_domains > 0) return Promise.resolve();
     this.#regions.delete(uuid);
     return new Promise((ok) => known.region.stop(true, ok));
   }
@@ -203,6 +207,15 @@ export class ClusterNode {
     return server;
   }
 
+  #leftDomain(): void {
+    if (--this.#program_domains > 0) return;
+    for (const [uuid, { region, users }] of this.#regions) {
+      if (users > 0) continue;
+      this.#regions.delete(uuid);
+      region.stop(true, () => {});
+    }
+  }
+
   /** Joins a domain for programs' locks; its lock manager is on this thread. */
   joinDomain(name: string, done: (err: number, domain: LockDomain | null) => void): void {
     const node = new DlmNode({
@@ -219,10 +232,12 @@ export class ClusterNode {
         node.close();
         return done(err, null);
       }
+      this.#program_domains++;
       const leave = domain.leave.bind(domain);
       domain.leave = (left) =>
         leave((status) => {
           node.close();
+          this.#leftDomain();
           left(status);
         });
       done(0, domain);

@@ -13,6 +13,7 @@ function two(): {
   ask: (node: number, a: TreeAsk) => TreeAnswer;
   later: (node: number, a: TreeAsk) => () => number | undefined;
   run: (what: () => number | undefined) => number | undefined;
+  close: (node: number) => boolean;
 } {
   const world = new World({ seed: 5 });
   for (const n of [1, 2]) world.add(n);
@@ -37,7 +38,13 @@ function two(): {
     for (let i = 0; what() === undefined && i < 100_000; i++) world.cluster.clock.step();
     return what();
   };
-  return { ask, later, run };
+  const close = (node: number): boolean => {
+    let closed = false;
+    trees[node]!.close(() => (closed = true));
+    for (let i = 0; !closed && i < 100_000; i++) world.cluster.clock.step();
+    return closed;
+  };
+  return { ask, later, run, close };
 }
 
 const LOCK = ["space", "lock"];
@@ -84,4 +91,13 @@ test("the kernel's errnos", () => {
   expect(err("stat", "space", "lock")).toBe(-Errno.ENOENT);
   expect(err("rmdir", "space")).toBe(0);
   expect(ask(0, { what: "list", path: [] }).names).toEqual([]);
+});
+
+test("a node that goes leaves its locks to the others, whoever has files open", () => {
+  const { ask, later, run, close } = two();
+  ask(0, { what: "open", path: LOCK, flags: RDWR });
+  const waits = later(1, { what: "open", path: LOCK, flags: RDWR });
+  expect(close(0)).toBe(true);
+  expect(run(waits)).toBe(0);
+  expect(ask(0, { what: "close", path: LOCK, flags: RDWR }).err).toBe(-Errno.ENOENT);
 });

@@ -23,6 +23,8 @@ export type JoinDomain = (name: string, done: (err: number, domain: LockDomain |
 interface Space {
   readonly domain: LockDomain;
   readonly locks: Map<string, UserLock>;
+  /** Levels at which open files hold a lock. */
+  readonly held: Map<UserLock, HeldLevel[]>;
 }
 
 const levelOf = (flags: number): HeldLevel => ((flags & O_ACCMODE) === 0 ? PR : EX);
@@ -73,7 +75,7 @@ export class Dlmfs {
     this.#busy.add(domain);
     this.#join(domain, (err, joined) => {
       this.#busy.delete(domain);
-      if (joined !== null) this.#spaces.set(domain, { domain: joined, locks: new Map() });
+      if (joined !== null) this.#spaces.set(domain, { domain: joined, locks: new Map(), held: new Map() });
       later(err);
     });
     return undefined;
@@ -104,12 +106,20 @@ export class Dlmfs {
         return { err: 0, mode: FILE_MODE, size: LVB_LEN };
       case "open": {
         const trylock = (flags & O_NONBLOCK) !== 0;
-        lock.lock(levelOf(flags), trylock, (err) => later(trylock && err === -Errno.EAGAIN ? -Errno.ETXTBSY : err));
+        lock.lock(levelOf(flags), trylock, (err) => {
+          if (err >= 0) space.held.set(lock, [...(space.held.get(lock) ?? []), levelOf(flags)]);
+          later(trylock && err === -Errno.EAGAIN ? -Errno.ETXTBSY : err);
+        });
         return undefined;
       }
-      case "close":
+      case "close": {
+        const held = space.held.get(lock) ?? [];
+        const at = held.indexOf(levelOf(flags));
+        if (at < 0) return -Errno.EBADF;
+        held.splice(at, 1);
         lock.unlock(levelOf(flags));
         return 0;
+      }
       case "read":
         return { err: 0, text: Buffer.from(lock.readLvb()).toString("latin1") };
       case "write": {
@@ -133,17 +143,18 @@ export class Dlmfs {
     }
   }
 
-  /** Leaves all domains; nobody may hold anything any more. */
+  /** Leaves all domains. Files that are still open hold nothing from then on. */
   close(done: () => void): void {
     const spaces = [...this.#spaces.values()];
     this.#spaces.clear();
     let left = spaces.length;
     if (left === 0) return done();
-    for (const { domain, locks } of spaces) {
-      let held = locks.size;
+    for (const { domain, locks, held } of spaces) {
+      for (const [lock, levels] of held) for (const level of levels) lock.unlock(level);
+      let waits = locks.size;
       const leave = (): void => domain.leave(() => --left === 0 && done());
-      if (held === 0) leave();
-      for (const lock of locks.values()) lock.destroy(() => --held === 0 && leave());
+      if (waits === 0) leave();
+      for (const lock of locks.values()) lock.destroy(() => --waits === 0 && leave());
     }
   }
 }
