@@ -121,13 +121,33 @@ function reservationOf(op: Op, st: AllocState, inode: Inode | null, bits: number
   if (inode === null || op.osb.options.resv_level === 0) return null;
   const map = windowMap(st, bits);
   let r = inode.reservation as Reservation | null;
-  if (r === null || r.map !== map) inode.reservation = r = map.newReservation();
+  if (r?.map === map) return r;
+  const window = r?.window ?? 0;
+  inode.reservation = r = map.newReservation();
+  // The window moved on, and with it the file's place; what the file needs has not changed.
+  r.window = window >> 1;
   return r;
 }
 
 function windowMap(st: AllocState, bits: number): ReservationMap {
   if (st.resmap === null || st.resmap.bits !== bits) st.resmap = new ReservationMap(bits);
   return st.resmap;
+}
+
+/** The first state of a reservation in each run of an operation. */
+const saved = new WeakMap<Op, Set<Reservation>>();
+
+/** A run that is undone has taken nothing: the next one shall not go on behind a gap. */
+function restoreOnUndo(op: Op, r: Reservation): void {
+  let known = saved.get(op);
+  if (known === undefined) saved.set(op, (known = new Set()));
+  if (known.has(r)) return;
+  known.add(r);
+  const was = { ...r };
+  op.onUndo(() => {
+    saved.delete(op);
+    r.map.restore(r, was);
+  });
 }
 
 /** Takes a run out of the window as it is now; null when it has none of `min` (ocfs2_claim_local_alloc_bits). */
@@ -150,6 +170,7 @@ export function claimInWindow(
   const r = is_dir && osb.options.dir_resv_level === 0 ? null : reservationOf(op, st, inode, total);
   const at = goal_cluster - la.la_bm_off;
   const goal_bit = at > 0 && at < total ? at : 0;
+  if (r !== null) restoreOnUndo(op, r);
   const run = findInWindow(osb, st, windowMap(st, total), addr, min, max, r, resvWindowBits(osb, is_dir), goal_bit);
   if (run.len === 0) return null;
   op.modify(bh);

@@ -13,6 +13,8 @@ export interface Reservation {
   len: number;
   /** Where the last allocation ended: the next window is looked for from there. */
   last_end: number;
+  /** Bits that the last reservation asked for; 0: there was none. */
+  window: number;
   /** Moves at each use; the one used longest ago is robbed first. */
   used_at: number;
 }
@@ -32,13 +34,20 @@ export class ReservationMap {
   }
 
   newReservation(): Reservation {
-    return { map: this, start: 0, len: 0, last_end: 0, used_at: 0 };
+    return { map: this, start: 0, len: 0, last_end: 0, window: 0, used_at: 0 };
   }
 
   #remove(r: Reservation): void {
     const i = this.list.indexOf(r);
     if (i >= 0) this.list.splice(i, 1);
     r.len = 0;
+  }
+
+  /** As `r` was: what was taken from it has not been taken after all. */
+  restore(r: Reservation, was: Pick<Reservation, "start" | "len" | "last_end" | "window">): void {
+    this.place(r, was.start, was.len);
+    r.last_end = was.last_end;
+    r.window = was.window;
   }
 
   /** Gives `r` its place; the caller has seen to it that nobody else has it. */
@@ -56,6 +65,20 @@ export class ReservationMap {
     let i = this.list.length;
     while (i > 0 && this.list[i - 1]!.start > start) i--;
     this.list.splice(i, 0, r);
+  }
+
+  /**
+   * Half of the largest reservation goes to `r`, when nothing is left that nobody has (ocfs2_cannibalize_resv): bit by bit two files
+   * would alternate. False: none has twice `wanted`.
+   */
+  takeHalf(r: Reservation, wanted: number): boolean {
+    let largest: Reservation | null = null;
+    for (const o of this.list) if (o !== r && (largest === null || o.len > largest.len)) largest = o;
+    if (largest === null || largest.len < 2 * wanted) return false;
+    const half = largest.len >> 1;
+    largest.len -= half;
+    this.place(r, largest.start + largest.len, half);
+    return true;
   }
 
   /** Bits [start, start + len) were allocated for `r`, or for nobody in particular (ocfs2_resmap_claimed_bits). */
@@ -84,6 +107,15 @@ export class ReservationMap {
 /** Bits that a reservation takes: 8 at level 1, 16 at the default 2, 1024 at 8 (ocfs2_resv_window_bits). */
 export const resvWindowBits = (osb: Osb, is_dir: boolean): number =>
   4 << (is_dir ? osb.options.dir_resv_level : osb.options.resv_level);
+
+/**
+ * What a file reserves next: twice as much each time it has used its reservation up, to an eighth of the local alloc's window. (The
+ * kernel's stay as they are, and four writers leave four files in pieces of one window each.)
+ */
+function nextWindow(map: ReservationMap, r: Reservation, least: number): number {
+  r.window = Math.max(least, Math.min(r.window * 2, map.bits >> 3));
+  return r.window;
+}
 
 interface Run {
   start: number;
@@ -145,12 +177,16 @@ export function findInWindow(
     // Fewer than wanted are no loss: the next reservation is looked for right behind this one.
     if (got >= min) return { start: dv.getUint32(st.scratch, true), len: got };
   }
-  const size = Math.max(wanted, r === null ? 0 : window_bits);
+  const size = Math.max(wanted, r === null ? 0 : nextWindow(map, r, window_bits));
   const from = r === null || r.last_end === 0 ? goal : r.last_end;
   let run = findUnreserved(osb, st, map, bitmap, from, size, r);
   if (run.len < wanted && from > 0) {
     const all = findUnreserved(osb, st, map, bitmap, 0, size, r);
     if (all.len > run.len) run = all;
+  }
+  if (run.len < wanted && r !== null && map.takeHalf(r, wanted)) {
+    const got = osb.k.findFreeRun(bitmap, r.start + r.len, r.start, wanted, 0, 0, st.scratch);
+    if (got >= min) return { start: dv.getUint32(st.scratch, true), len: got };
   }
   if (run.len < wanted) {
     // Others' reservations are in the way: what is free is handed out, whoever hoped for it (ocfs2_cannibalize_resv).
