@@ -40,7 +40,7 @@ test.runIf(process.env["OCFS2_LONG"] === "1" && clusterUnavailable() === undefin
       const take_ms = await timed(() => first.run(`cd $D/${dir}; for i in $(seq ${LOCKS}); do echo x >>f$i; done`));
       const victim = members[1]!;
       victim.kill();
-      const recover_ms = await timed(() => m.run(`touch $D/${dir}/after; ls $D >/dev/null; echo y >>$D/${dir}/f1`));
+      const recover_ms = await timed(() => first.run(`touch $D/${dir}/after; ls $D >/dev/null; echo y >>$D/${dir}/f1`));
       await victim.mount("cache=32M");
       rows.push(
         `| ${members.length} | ${(mount_ms / 1000).toFixed(1)} | ${(make_ms / LOCKS).toFixed(1)} | ${(take_ms / LOCKS).toFixed(1)} | ${(recover_ms / 1000).toFixed(1)} |`,
