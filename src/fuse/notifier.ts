@@ -182,7 +182,7 @@ export class Notifier {
       size + 8 * nodeids.length,
       (dv, at) => {
         FuseNotifyPruneOut.at(dv, at).count = nodeids.length;
-        nodeids.forEach((id, i) => dv.setBigUint64(at + size + 8 * i, BigInt(id), true));
+        for (const [i, id] of nodeids.entries()) dv.setBigUint64(at + size + 8 * i, BigInt(id), true);
       },
       done,
     );
