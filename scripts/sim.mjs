@@ -15,6 +15,7 @@ const seeds = option("seeds", 100);
 const first = option("seed", 1);
 const more = {};
 for (const name of ["steps", "nodes", "kills"]) if (process.argv.includes(`--${name}`)) more[name] = option(name, 0);
+if (flag("o2dlm")) more.o2dlm = true;
 const sabotage = option("sabotage", "");
 if (sabotage !== "") more.sabotage = sabotage.split(",");
 const started = Date.now();

@@ -24,6 +24,8 @@ export interface SimOptions {
   readonly kills?: number;
   readonly sabotage?: readonly Sabotage[];
   readonly volume?: number;
+  /** Our o2dlm on every node, over a network, instead of the lock manager in memory. */
+  readonly o2dlm?: boolean;
   /** Gets the volume as it is at the end. */
   readonly onImage?: (image: Uint8Array) => void;
 }
@@ -170,6 +172,7 @@ export function simRun(o: SimOptions): SimResult {
     seed: o.seed,
     image,
     ...speed,
+    o2dlm: o.o2dlm ?? false,
     ...(o.sabotage === undefined ? {} : { sabotage: o.sabotage }),
   });
   let problem: string | undefined;
@@ -189,7 +192,7 @@ export function simRun(o: SimOptions): SimResult {
     problem,
     hash: c.trace_hash,
     events: c.events,
-    virtual_ms: c.clock.now_ms,
+    virtual_ms: Math.round(c.clock.monotonic_ms()),
     ops: history?.model.ops ?? 0,
     kills: history?.kills ?? 0,
     basts: c.dlm.basts,

@@ -13,7 +13,7 @@ import { MemoryDevice } from "../../src/block/memory_device.ts";
 import { type Random, seededRandom } from "../../src/lib/clock.ts";
 import { assert } from "../../src/lib/fs_error.ts";
 import { spawn, type Task, wait } from "../../src/lib/task.ts";
-import { MemoryCluster, type MemoryNode } from "../../src/stackglue/memory_cluster.ts";
+import type { LockDomain } from "../../src/stackglue/lock_domain.ts";
 import { resolveCluster } from "../../src/tools/mkfs/cluster_info.ts";
 import { type MkfsSink, mkfs } from "../../src/tools/mkfs/index.ts";
 import { parseOptions, type RawOptions } from "../../src/tools/mkfs/options.ts";
@@ -24,7 +24,8 @@ import type { Osb, Sabotage } from "../../src/volume/osb.ts";
 import { closeVolume, openVolume } from "../../src/volume/super.ts";
 import { type Arena, createArena } from "../../src/wasm/arena.ts";
 import { createKernels } from "../../src/wasm/kernels.ts";
-import { SimClock } from "./sim_clock.ts";
+import { type LockManager, memoryLocks, o2dlmLocks } from "./cluster_locks.ts";
+import { SimClock } from "./sim_cluster.ts";
 
 /** A volume for a cluster, made by our mkfs. The same for the same options: a history must not depend on a volume's chances. */
 export function clusterImage(options: RawOptions, size_mib: number, slots = 4): Uint8Array {
@@ -170,22 +171,23 @@ export interface ClusterOptions {
   /** I/O takes less than this, lock messages up to this, in ms. */
   readonly io_ms?: number;
   readonly lock_ms?: number;
+  /** Our o2dlm on every node instead of the lock manager in memory. */
+  readonly o2dlm?: boolean;
   readonly mount?: Partial<MountOptions>;
   readonly sabotage?: readonly Sabotage[];
 }
 
 export class SimNode {
   readonly num: number;
-  readonly domain: MemoryNode;
+  domain: LockDomain | null = null;
   readonly dev: SharedDevice;
   osb!: Osb;
   awake = false;
   alive = true;
   mounted = false;
 
-  constructor(num: number, domain: MemoryNode, dev: SharedDevice) {
+  constructor(num: number, dev: SharedDevice) {
     this.num = num;
-    this.domain = domain;
     this.dev = dev;
   }
 }
@@ -206,10 +208,10 @@ function takeArena(): Arena {
 }
 
 export class SimCluster {
-  readonly clock = new SimClock();
+  readonly clock: SimClock;
   readonly random: Random;
   readonly disk: Uint8Array;
-  readonly dlm: MemoryCluster;
+  readonly dlm: LockManager;
   readonly nodes = new Map<number, SimNode>();
   readonly options: ClusterOptions;
   events = 0;
@@ -224,12 +226,13 @@ export class SimCluster {
     this.options = options;
     this.random = seededRandom(options.seed);
     this.disk = options.image;
-    this.dlm = new MemoryCluster({
-      random: seededRandom(options.seed ^ 0x5bd1e995),
-      clock: this.clock,
-      delay_ms: options.lock_ms ?? 8,
-      onEvent: (what) => this.note(what),
-    });
+    const locks = {
+      seed: options.seed ^ 0x5bd1e995,
+      lock_ms: options.lock_ms ?? 8,
+      onEvent: (what: string) => this.note(what),
+    };
+    this.dlm = options.o2dlm === true ? o2dlmLocks(locks) : memoryLocks(locks, new SimClock());
+    this.clock = this.dlm.clock;
   }
 
   below(n: number): number {
@@ -238,7 +241,7 @@ export class SimCluster {
 
   /** One line of the history: the same seed must give the same lines. */
   note(what: string): void {
-    const line = `${this.clock.now_ms} ${what}`;
+    const line = `${this.clock.monotonic_ms().toFixed(1)} ${what}`;
     for (let i = 0; i < line.length; i++) this.#hash = Math.imul(this.#hash ^ line.charCodeAt(i), 0x01000193);
     this.trace.push(line);
     if (this.trace.length > 4000) this.trace.splice(0, 2000);
@@ -267,8 +270,7 @@ export class SimCluster {
     this.#arenas.push(arena);
     const seed = this.random.u32();
     const dev = new SharedDevice(arena, this.disk, this.clock, seededRandom(seed), this.options.io_ms ?? 4);
-    const domain = this.dlm.join(num);
-    const node = new SimNode(num, domain, dev);
+    const node = new SimNode(num, dev);
     this.nodes.set(num, node);
     const parts = {
       arena,
@@ -285,7 +287,6 @@ export class SimCluster {
         ...this.options.mount,
         ...options,
       },
-      domain,
       sabotage: this.options.sabotage ?? [],
       onOsb: (osb: Osb) => {
         node.osb = osb;
@@ -295,16 +296,21 @@ export class SimCluster {
         osb.onAssertion = (err) => this.failures.push(`node ${num}: ${err.stack}`);
       },
     };
-    spawn(openVolume(parts), (err, osb) => {
-      if (err) {
-        this.nodes.delete(num);
-        done(err);
-        return;
-      }
-      node.osb = osb!;
-      node.mounted = true;
-      this.note(`mounted ${num} slot ${osb!.slot_num}`);
-      done(null, node);
+    const failed = (err: Error): void => void this.failures.push(`node ${num}: ${err.stack}`);
+    this.dlm.join(num, failed, (domain) => {
+      if (!node.alive) return;
+      node.domain = domain;
+      spawn(openVolume({ ...parts, domain }), (err, osb) => {
+        if (err) {
+          this.#gone(node);
+          done(err);
+          return;
+        }
+        node.osb = osb!;
+        node.mounted = true;
+        this.note(`mounted ${num} slot ${osb!.slot_num}`);
+        done(null, node);
+      });
     });
     return node;
   }
@@ -328,6 +334,7 @@ export class SimCluster {
   }
 
   #gone(node: SimNode): void {
+    if (node.alive) this.dlm.left(node.num);
     node.alive = false;
     node.mounted = false;
     this.nodes.delete(node.num);
@@ -338,6 +345,7 @@ export class SimCluster {
     this.note(`kill ${node.num}`);
     node.dev.kill();
     this.dlm.kill(node.num);
+    node.alive = false;
     this.#gone(node);
   }
 
@@ -348,14 +356,14 @@ export class SimCluster {
   // Time ----------------------------------------------------------------------------------------------------------------
   /** Events, until `until` says so. Throws when nothing happens any more, or something broke. */
   run(until: () => boolean): void {
-    const limit = this.clock.now_ms + STANDSTILL_MS;
+    const limit = this.clock.monotonic_ms() + STANDSTILL_MS;
     for (;;) {
       this.#turns();
       if (this.failures.length > 0) throw new Error(this.failures.join("\n"));
       if (until()) return;
       this.events++;
       if (!this.clock.step()) throw new Error(`nothing can happen any more\n${this.report()}`);
-      if (this.clock.now_ms > limit) throw new Error(`the cluster stands still\n${this.report()}`);
+      if (this.clock.monotonic_ms() > limit) throw new Error(`the cluster stands still\n${this.report()}`);
     }
   }
 
@@ -420,7 +428,10 @@ export class SimCluster {
 
   /** What waits for what. */
   report(): string {
-    const lines = [`seed ${this.options.seed}, ${this.clock.now_ms} ms, ${this.events} events`, ...this.dlm.waiting()];
+    const lines = [
+      `seed ${this.options.seed}, ${this.clock.monotonic_ms()} ms, ${this.events} events`,
+      ...this.dlm.waiting(),
+    ];
     for (const node of this.nodes.values()) {
       lines.push(
         `node ${node.num}: mounted ${node.mounted}, recovery of [${[...(node.osb?.glue?.recovery_map ?? [])]}], downconverts ${node.osb?.glue?.active}`,
