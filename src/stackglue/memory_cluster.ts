@@ -57,6 +57,12 @@ interface Resource {
   blocked: Lock[];
 }
 
+/** A death that not all members have heard of. */
+interface News {
+  readonly dead: MemoryNode;
+  pending: number;
+}
+
 export interface MemoryClusterOptions {
   readonly random: Random;
   readonly clock: Clock;
@@ -70,6 +76,7 @@ export class MemoryCluster {
   readonly #o: MemoryClusterOptions;
   readonly #resources = new Map<string, Resource>();
   readonly #nodes = new Map<number, MemoryNode>();
+  readonly #news = new Set<News>();
   basts = 0;
   grants = 0;
   cancels = 0;
@@ -83,6 +90,8 @@ export class MemoryCluster {
     assert(!this.#nodes.has(node_num), `node ${node_num} is in the domain already`);
     const node = new MemoryNode(this, node_num);
     this.#nodes.set(node_num, node);
+    // Who joins between a death and its end hears of it, too.
+    for (const news of this.#news) this.#tell(node, news);
     return node;
   }
 
@@ -97,24 +106,28 @@ export class MemoryCluster {
     this.#o.onEvent?.(`kill ${node_num}`);
     node.alive = false;
     this.#nodes.delete(node_num);
-    const survivors = [...this.#nodes.values()];
-    const news = { pending: survivors.length };
-    const told = (): void => {
-      if (--news.pending <= 0) this.#bury(node);
-    };
-    if (survivors.length === 0) this.#bury(node);
-    for (const n of survivors)
-      this.#later(this.#delay(), () => {
-        if (n.alive) {
-          this.#o.onEvent?.(`node ${n.node_num} hears of ${node_num}`);
-          n.onNodeDown(node_num);
-        }
-        told();
-      });
+    const news: News = { dead: node, pending: 0 };
+    this.#news.add(news);
+    for (const n of this.#nodes.values()) this.#tell(n, news);
+    if (news.pending === 0) this.#bury(news);
+  }
+
+  #tell(n: MemoryNode, news: News): void {
+    const { node_num } = news.dead;
+    news.pending++;
+    this.#later(this.#delay(), () => {
+      if (n.alive) {
+        this.#o.onEvent?.(`node ${n.node_num} hears of ${node_num}`);
+        n.onNodeDown(node_num);
+      }
+      if (--news.pending === 0) this.#bury(news);
+    });
   }
 
   /** Takes the dead node's locks away (dlm_free_dead_locks), and what the LVB of one held at EX said (dlm_revalidate_lvb). */
-  #bury(node: MemoryNode): void {
+  #bury(news: News): void {
+    this.#news.delete(news);
+    const node = news.dead;
     const touched: Resource[] = [];
     for (const res of this.#resources.values()) {
       const dead = [...res.granted, ...res.converting, ...res.blocked].filter((l) => l.node === node);

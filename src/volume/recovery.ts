@@ -99,9 +99,17 @@ export function* journalToggleDirty(osb: Osb, slot: number, dirty: boolean, repl
   yield* writeBlockInPlace(osb, bh);
 }
 
+/** The recovery generation of a slot as it is on the disk now: who has replayed its journal has moved it. */
+function* readGeneration(osb: Osb, slot: number): Task<number> {
+  const inode = osb.sysfile(SYSTEM_INODE.JOURNAL, slot);
+  forgetSystemInode(inode);
+  return yield* wait(osb.step((op) => dinodeOf(op, readDinode(op, inode)).ij_recovery_generation));
+}
+
 /**
  * The part that others wait for, under the super lock: the journal of a slot whose owner is dead is replayed. Undefined when
- * the owner lives after all, or another node is at it (ocfs2_recover_node, ocfs2_replay_journal).
+ * the owner lives after all, or another node is at it (ocfs2_recover_node, ocfs2_replay_journal). The generation moves even
+ * when there was nothing to replay: it says to the other nodes that this slot is taken care of.
  */
 export function* replayDead(osb: Osb, slot: number, node: number): Task<ReplayedSlot | undefined> {
   const locks = new LockSet({ for_recovery: true });
@@ -110,8 +118,8 @@ export function* replayDead(osb: Osb, slot: number, node: number): Task<Replayed
     if (yield* isJournalDirty(osb, slot)) {
       mlog(ML.NOTICE, `replaying the journal of node ${node}, slot ${slot}`);
       yield* replaySlot(osb, slot);
-      yield* journalToggleDirty(osb, slot, false, true);
     }
+    yield* journalToggleDirty(osb, slot, false, true);
   } catch (err) {
     yield* dropJournalLock(osb, slot, locks);
     throw err;
@@ -140,6 +148,13 @@ export function* finishSlot(osb: Osb, dead: ReplayedSlot): Task<void> {
   if (gone > 0) mlog(ML.NOTICE, `${gone} orphans of slot ${slot} deleted`);
 }
 
+/** Between two tries for the journal's lock of a node that just died, and how many: two minutes. */
+const RETRY_MS = 50;
+const MAX_TRIES = 2400;
+/** Between two looks at a slot that another node recovers, and how many. */
+const LOOK_AGAIN_MS = 5000;
+const MAX_LOOKS = 24;
+
 /** The recovery of one mount: what is to be done, and what is under way. */
 export class Recovery {
   readonly #osb: Osb;
@@ -148,8 +163,11 @@ export class Recovery {
   /** Slots that are being finished. */
   #finishing = 0;
   readonly #idle = new WaitQueue();
-  /** Nodes whose slots somebody else was recovering when we looked: looked at again when that one dies. */
-  readonly #others = new Set<number>();
+  /** Nodes whose slots somebody else was recovering when we looked, and how often: looked at again, for that one may die. */
+  readonly #others = new Map<number, number>();
+  #cancel_look: (() => void) | null = null;
+  /** Recovery generations of all slots as we last saw them. */
+  #generations: number[] = [];
   recovered = 0;
 
   constructor(osb: Osb) {
@@ -161,8 +179,17 @@ export class Recovery {
     const { glue } = this.#osb;
     mlog(ML.NOTICE, `node ${node} died`);
     if (!this.#osb.sabotage.has("recovery_wait")) glue.recovery_map.add(node);
-    else this.#others.add(node);
+    else this.#others.set(node, 0);
     this.#start();
+  }
+
+  /** What the disk says of all slots: at mount and after each recovery, under the super lock (ocfs2_check_journals_nolocks). */
+  *refreshGenerations(): Task<void> {
+    const osb = this.#osb;
+    const all: number[] = [];
+    for (let slot = 0; slot < osb.geo.max_slots; slot++)
+      all.push(slot === osb.slot_num ? 0 : yield* readGeneration(osb, slot));
+    this.#generations = all;
   }
 
   /** From now on recoveries run: the journal is there. Those that were asked for before begin. */
@@ -178,6 +205,8 @@ export class Recovery {
   /** No new recovery begins; answers when those under way have ended (ocfs2_recovery_exit). */
   *stop(): Task<void> {
     this.#enabled = false;
+    this.#cancel_look?.();
+    this.#cancel_look = null;
     while (this.busy) yield* wait<void>((cb) => this.#idle.add(() => cb(null)));
   }
 
@@ -203,13 +232,14 @@ export class Recovery {
     try {
       yield* superLock(osb, locks);
       do {
-        const nodes = [...new Set([...recovery_map, ...this.#others])];
-        this.#others.clear();
-        for (const node of nodes) {
-          yield* this.#recoverNode(node);
+        for (const node of [...recovery_map]) {
+          yield* this.#recoverNode(node, true);
           recovery_map.delete(node);
         }
+        for (const node of [...this.#others.keys()]) yield* this.#recoverNode(node, false);
       } while (recovery_map.size > 0);
+      yield* this.refreshGenerations();
+      this.#lookAgain();
       recovery_done.wakeAll();
       // What the dead had open, and we could not delete for that.
       this.#background("orphans", () => recoverOrphans(osb, osb.slot_num));
@@ -218,17 +248,42 @@ export class Recovery {
     }
   }
 
-  *#recoverNode(node: number): Task<void> {
+  /**
+   * `just_died`: the lock manager may not yet have taken the dead node's locks away, so that a refusal says nothing. Only a generation
+   * that has moved says that another node was faster.
+   */
+  *#recoverNode(node: number, just_died: boolean): Task<void> {
     const osb = this.#osb;
     const slot = yield* wait(osb.step((op) => nodeSlot(op, node)));
-    if (slot === undefined || slot === osb.slot_num) return;
-    const dead = yield* replayDead(osb, slot, node);
-    if (dead === undefined) {
-      this.#others.add(node);
+    if (slot === undefined || slot === osb.slot_num) {
+      this.#others.delete(node);
       return;
     }
-    this.recovered++;
-    this.finish(dead);
+    for (let tries = 0; ; tries++) {
+      const dead = yield* replayDead(osb, slot, node);
+      if (dead !== undefined) {
+        this.#others.delete(node);
+        this.recovered++;
+        this.finish(dead);
+        return;
+      }
+      const moved = (yield* readGeneration(osb, slot)) !== this.#generations[slot];
+      if (moved || !just_died || tries >= MAX_TRIES) break;
+      yield* wait<void>((cb) => osb.clock.after(RETRY_MS, () => cb(null)));
+    }
+    this.#others.set(node, (this.#others.get(node) ?? 0) + 1);
+  }
+
+  /** Who was faster than we may die before it has given the slot free. */
+  #lookAgain(): void {
+    const osb = this.#osb;
+    for (const [node, looks] of this.#others) if (looks > MAX_LOOKS) this.#others.delete(node);
+    if (this.#others.size === 0 || this.#cancel_look !== null || !this.#enabled) return;
+    this.#cancel_look = osb.clock.after(LOOK_AGAIN_MS, () => {
+      this.#cancel_look = null;
+      this.#start();
+      osb.wakeLoop();
+    });
   }
 
   /** Starts the second part of a slot's recovery. */

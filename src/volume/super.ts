@@ -196,6 +196,7 @@ function* joinVolume(osb: Osb, parts: OpenParts): Task<ReplayedSlot[]> {
       const slot = yield* wait(osb.step((op) => findSlot(op, glue.domain.node_num, options.preferred_slot)));
       if (osb.sabotage.has("journal_lock") || (yield* tryLockJournal(osb, slot, osb.journal_locks))) {
         osb.slot_num = slot;
+        const taken_before = (yield* wait(osb.step((op) => slotNode(op, slot)))) !== undefined;
         yield* writeSlot(osb, slot, glue.domain.node_num);
         const dirty = yield* isJournalDirty(osb, slot);
         if (dirty) {
@@ -203,7 +204,9 @@ function* joinVolume(osb: Osb, parts: OpenParts): Task<ReplayedSlot[]> {
           yield* replaySlot(osb, slot);
           forgetAll(osb);
         }
-        yield* startJournal(osb, () => journalToggleDirty(osb, slot, true, dirty));
+        // Moved for a slot that we come back to, too: those who heard of our death need not look.
+        const again = taken_before || dirty;
+        yield* startJournal(osb, () => journalToggleDirty(osb, slot, true, again));
         const dead: ReplayedSlot[] = [];
         for (let other = 0; other < geo.max_slots; other++) {
           const node = yield* wait(osb.step((op) => slotNode(op, other)));
@@ -211,6 +214,7 @@ function* joinVolume(osb: Osb, parts: OpenParts): Task<ReplayedSlot[]> {
           const replayed = yield* replayDead(osb, other, node);
           if (replayed !== undefined) dead.push(replayed);
         }
+        yield* osb.recovery!.refreshGenerations();
         return dead;
       }
       busy = slot;

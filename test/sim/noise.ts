@@ -74,13 +74,11 @@ export class Noise {
     const addr = noise.free.pop();
     if (addr === undefined) return;
     noise.running++;
-    this.#pick(
-      node,
-      noise,
-      addr,
-    )((err) => {
+    const operation = this.#pick(node, noise, addr);
+    operation((err) => {
       noise.running--;
       noise.free.push(addr);
+      this.#c.note(`noise ${node.num} slot ${addr} ${err instanceof FsError ? err.code : err ? String(err) : "ok"}`);
       if (!err) return this.#answer("ok");
       if (err instanceof FsError && EXPECTED.test(err.code)) return this.#answer(err.code);
       this.problem ??= `node ${node.num}: ${err instanceof Error ? (err.stack ?? err.message) : String(err)}`;
@@ -99,6 +97,7 @@ export class Noise {
     const kind = this.#below(20);
     // An operation is run again: what it is asked to do must stay the same.
     const flags = this.#below(5) === 0 ? ns.RENAME_EXCHANGE : 0;
+    this.#c.note(`noise ${node.num} slot ${addr} ${kind} ${d1}/${Buffer.from(n1)} ${d2}/${Buffer.from(n2)} ${flags}`);
     const run = <T>(fn: (op: Op) => T): Thunk<T> => osb.step(fn);
     if (kind < 4) return run((op) => ns.create(op, d1, n1, 0o644, CRED));
     if (kind < 5) return run((op) => ns.mkdir(op, d1, n1, 0o755, CRED));

@@ -244,7 +244,7 @@ export class SimCluster {
     const line = `${this.clock.monotonic_ms().toFixed(1)} ${what}`;
     for (let i = 0; i < line.length; i++) this.#hash = Math.imul(this.#hash ^ line.charCodeAt(i), 0x01000193);
     this.trace.push(line);
-    if (this.trace.length > 4000) this.trace.splice(0, 2000);
+    if (this.trace.length > 40_000) this.trace.splice(0, 20_000);
   }
 
   get trace_hash(): string {
