@@ -160,6 +160,8 @@ export class Recovery {
   readonly #osb: Osb;
   #enabled = false;
   #running = false;
+  #stopped = false;
+  #failed = false;
   /** Slots that are being finished. */
   #finishing = 0;
   readonly #idle = new WaitQueue();
@@ -176,6 +178,7 @@ export class Recovery {
 
   /** A member of the domain died. Called before any of its locks is granted anew. */
   nodeDown(node: number): void {
+    if (this.#stopped) return;
     const { glue } = this.#osb;
     mlog(ML.NOTICE, `node ${node} died`);
     if (!this.#osb.sabotage.has("recovery_wait")) glue.recovery_map.add(node);
@@ -204,10 +207,13 @@ export class Recovery {
 
   /** No new recovery begins; answers when those under way have ended (ocfs2_recovery_exit). */
   *stop(): Task<void> {
+    const { recovery_map } = this.#osb.glue;
+    while (this.busy || (this.#enabled && !this.#failed && recovery_map.size > 0))
+      yield* wait<void>((cb) => this.#idle.add(() => cb(null)));
+    this.#stopped = true;
     this.#enabled = false;
     this.#cancel_look?.();
     this.#cancel_look = null;
-    while (this.busy) yield* wait<void>((cb) => this.#idle.add(() => cb(null)));
   }
 
   #start(): void {
@@ -215,13 +221,12 @@ export class Recovery {
     this.#running = true;
     spawn(this.#thread(), (err) => {
       this.#running = false;
-      this.#idle.wakeAll();
       if (err) {
+        this.#failed = true;
         // Others may do it: but we do not know what is true on the disk any more.
         mlog(ML.ERROR, `recovery: ${err instanceof Error ? err.message : String(err)}; unmount the volume`);
-        return;
-      }
-      if (this.#osb.glue.recovery_map.size > 0) this.#start();
+      } else if (this.#osb.glue.recovery_map.size > 0) this.#start();
+      this.#idle.wakeAll();
     });
   }
 

@@ -281,10 +281,7 @@ export function* closeVolume(osb: Osb): Task<void> {
     return;
   }
   const { clustered } = osb.glue.domain;
-  if (clustered) {
-    yield* stopOrphanScan(osb);
-    yield* osb.recovery!.stop();
-  }
+  if (clustered) yield* stopOrphanScan(osb);
   if (osb.journal.aborted === null) {
     yield* wait(osb.data.flushAll());
     if (osb.readonly_reason === null) {
@@ -292,6 +289,12 @@ export function* closeVolume(osb: Osb): Task<void> {
       // What another node still had open when we tried to delete it.
       if (clustered) yield* recoverOrphans(osb, osb.slot_num);
       yield* allocStop(osb);
+    }
+    if (clustered) {
+      // Until here a death would have held up what takes locks; from here on the others see to it.
+      yield* osb.recovery!.stop();
+      // What the last recovery freed.
+      if (osb.readonly_reason === null) yield* allocStop(osb);
     }
     yield* osb.journal.shutdown();
     if (clustered) yield* leaveVolume(osb);
