@@ -4,6 +4,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["src/**/*.test.ts", "test/**/*.test.ts"],
+    setupFiles: ["test/support/setup.ts"],
     // A process a file: shared memories are given back, and a test that dies takes nothing with it.
     pool: "forks",
     maxWorkers: Math.max(2, availableParallelism()),

@@ -11,7 +11,8 @@ import { join } from "node:path";
 const pending = new Set<() => void>();
 let hooked = false;
 
-function runAll(): void {
+/** Undoes all of it now: at the end of a test file, whose process may get no time of its own to end in. */
+export function runAll(): void {
   for (const undo of [...pending].reverse()) {
     pending.delete(undo);
     try {
