@@ -1,12 +1,13 @@
 #!/usr/bin/env node
 // Simulated clusters: several nodes over one disk and one lock manager, in virtual time, with deaths (test/sim/sim_run.ts).
 //   npm run sim -- --seeds 1000 [--seed FIRST] [--steps N] [--nodes N] [--kills N] [--json FILE]
+//   --o2dlm: our o2dlm on every node, over a network that delays messages, instead of a lock manager in memory
 //   npm run sim -- --seed N --seeds 1 --trace      one seed again, with its history
 import { flag, loadTs, option, progress, report } from "../test/support/run_ts.mjs";
 
 if (flag("help")) {
   console.log(
-    "usage: npm run sim -- [--seeds N] [--seed FIRST] [--steps N] [--nodes N] [--kills N] [--trace] [--json FILE]",
+    "usage: npm run sim -- [--seeds N] [--seed FIRST] [--steps N] [--nodes N] [--kills N] [--o2dlm] [--trace] [--json FILE]",
   );
   process.exit(0);
 }
@@ -33,7 +34,7 @@ for (let i = 0; i < seeds; i++) {
     progress("");
     console.log(
       `FAILED: npm run sim -- --seed ${seed} --seeds 1${Object.entries(more)
-        .map(([k, v]) => ` --${k} ${v}`)
+        .map(([k, v]) => (v === true ? ` --${k}` : ` --${k} ${v}`))
         .join("")}`,
     );
     console.log(`  ${r.problem.split("\n").slice(0, 12).join("\n  ")}`);

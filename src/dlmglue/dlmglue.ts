@@ -260,6 +260,15 @@ export class DlmGlue {
     if (res !== null && res.blocking !== NL) this.#startDownconvert(res);
   }
 
+  /** Calls a request off that nobody here waits for any more, and answers when it is over. */
+  *cancelTask(res: LockRes): Task<void> {
+    if (res.requested !== null && res.requested > res.level && !res.cancelling) {
+      res.cancelling = true;
+      this.domain.cancel(res.dl!);
+    }
+    while (res.requested !== null) yield* wait<void>((cb) => res.changed.add(() => cb(null)));
+  }
+
   /** Gives the lock up though nobody has asked for it, unless it is held or wanted here (ocfs2_open_unlock's fake BAST). */
   *giveUpTask(res: LockRes | null): Task<void> {
     if (res === null || res.level === NL || res.dl === null || !res.isFree || res.freeing) return;

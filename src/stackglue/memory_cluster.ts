@@ -230,7 +230,17 @@ export class MemoryCluster {
 
   cancel(lock: Lock): void {
     const res = this.#resource(lock.name);
-    // Too late, or too early: the answer is on its way, or the lock was never granted anything.
+    if (res.blocked.includes(lock)) {
+      // Nothing is left of a lock that was never granted.
+      this.cancels++;
+      res.blocked = res.blocked.filter((l) => l !== lock);
+      lock.wanted = NL;
+      lock.attached = false;
+      this.#ast(res, lock, -Errno.ECANCELED);
+      this.#shuffle(res);
+      return;
+    }
+    // Too late: the answer is on its way.
     if (!res.converting.includes(lock)) return;
     this.cancels++;
     res.converting = res.converting.filter((l) => l !== lock);

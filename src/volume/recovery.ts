@@ -53,15 +53,25 @@ export function* tryLockJournal(osb: Osb, slot: number, locks: LockSet): Task<bo
 
 /**
  * Makes whoever has a slot's journal lock give it up: a node of the kernel's that recovered the slot keeps the lock cached, and a
- * trylock calls nobody. Without the super lock, since a recovery that is under way holds both.
+ * trylock calls nobody. Without the super lock, since a recovery that is under way holds both. Not for ever: another mount may have
+ * been faster, and keeps the slot.
  */
 export function* callJournalLock(osb: Osb, slot: number): Task<void> {
   const locks = new LockSet({ for_recovery: true });
   const res = osb.glue.metaLock(osb.sysfile(SYSTEM_INODE.JOURNAL, slot));
+  let over = false;
+  const cancelTimer = osb.clock.after(CALL_MS, () => {
+    over = true;
+    locks.withdraw();
+    res.waiters.wakeAll();
+    osb.wakeLoop();
+  });
   try {
-    yield* wait(osb.step((op) => osb.glue.lock(op.locks, res, EX), locks));
+    yield* wait(osb.step((op) => void (over || osb.glue.lock(op.locks, res, EX)), locks));
   } finally {
+    cancelTimer();
     locks.releaseAll();
+    yield* osb.glue.cancelTask(res);
   }
 }
 
@@ -148,6 +158,8 @@ export function* finishSlot(osb: Osb, dead: ReplayedSlot): Task<void> {
   if (gone > 0) mlog(ML.NOTICE, `${gone} orphans of slot ${slot} deleted`);
 }
 
+/** So long a mount calls for the lock of the slot that it wants before it looks at the slots again. */
+const CALL_MS = 2000;
 /** Between two tries for the journal's lock of a node that just died, and how many: two minutes. */
 const RETRY_MS = 50;
 const MAX_TRIES = 2400;

@@ -25,6 +25,13 @@ describe.skipIf(no_fsck !== undefined)("simulated clusters", () => {
       }
     });
 
+  test("seeds 201 to 210, with our o2dlm on every node", () => {
+    for (let seed = 201; seed <= 210; seed++) {
+      const r = simRun({ seed, steps: STEPS, o2dlm: true });
+      expect(r.problem, `npm run sim -- --seed ${seed} --seeds 1 --steps ${STEPS} --o2dlm`).toBeUndefined();
+    }
+  });
+
   test("the same seed is the same history", () => {
     const [a, b] = [simRun({ seed: 5, steps: 40 }), simRun({ seed: 5, steps: 40 })];
     expect(b.hash).toBe(a.hash);

@@ -56,11 +56,13 @@ const DOMAIN = "0AD1B7A93F2A4B8196090CA8716C204B";
 const NODES = Array.from({ length: 16 }, (_, i) => ({ num: i, ipv4_port: 7777, ipv4_address: 0x7f000001 + i }));
 /** From a death to its notice: the nodes look at the same heartbeat blocks, so all notice it at the same beat. */
 const DEAD_MS = 300;
+const REJOIN_MS = 1000;
 
-/** Our o2dlm. All nodes notice a death at once: o2dlm grants what a dead node held before the others may have noticed (docs/LOCKING.md). */
+/** Our o2dlm. All nodes notice a death at the same time. */
 export function o2dlmLocks(o: LockManagerOptions): LockManager {
   const network = new Network({ seed: o.seed, delay_ms: o.lock_ms });
   const nodes = new Map<number, NetNode>();
+  const gone = new Map<number, number>();
   network.onMessage = (m, status) => o.onEvent(`message ${m.type} ${m.from}>${m.to} ${status}`);
   const clockOf = (net: NetNode): Clock => ({
     monotonic_ms: () => network.clock.monotonic_ms(),
@@ -70,6 +72,12 @@ export function o2dlmLocks(o: LockManagerOptions): LockManager {
   return {
     clock: network.clock,
     join(num, failed, done) {
+      // A node that comes back has been noticed to be gone: its heartbeat begins anew.
+      const early = (gone.get(num) ?? 0) + REJOIN_MS - network.clock.monotonic_ms();
+      if (early > 0) {
+        network.clock.after(early, () => this.join(num, failed, done));
+        return;
+      }
       const net = network.start(num);
       nodes.set(num, net);
       const node = new DlmNode({
@@ -89,6 +97,7 @@ export function o2dlmLocks(o: LockManagerOptions): LockManager {
     kill(num) {
       const dead = nodes.get(num)!;
       nodes.delete(num);
+      gone.set(num, network.clock.monotonic_ms());
       dead.alive = false;
       dead.waiting.clear();
       network.clock.after(DEAD_MS, () => {
@@ -107,6 +116,7 @@ export function o2dlmLocks(o: LockManagerOptions): LockManager {
     left(num) {
       const net = nodes.get(num);
       nodes.delete(num);
+      gone.set(num, network.clock.monotonic_ms());
       if (net !== undefined) network.stop(net);
     },
     check() {},
