@@ -23,6 +23,8 @@ test.runIf(process.env["OCFS2_LONG"] === "1" && clusterUnavailable() === undefin
   async () => {
     const numbers = Array.from({ length: NODES }, (_, i) => 11 + i);
     const image = clusterImage(1024, ["-N", "16", "-b", "4K", "-C", "4K", "-J", "size=8M"]);
+    // mkfs.ocfs2's own system directory has no index when it does not fit its inode.
+    const before = fsck(image).findings;
     const rig = new ClusterRig(image, numbers);
     const members: OurMember[] = [];
     const rows: string[] = [];
@@ -59,7 +61,7 @@ test.runIf(process.env["OCFS2_LONG"] === "1" && clusterUnavailable() === undefin
       `| nodes | mount, s | new file, ms | append to another's, ms | first change after a death, s |\n|---|---|---|---|---|\n${rows.join("\n")}`,
     );
     for (const m of members) await m.unmount();
-    const judged = fsck(image);
+    const judged = fsck(image, before);
     expect(judged.findings, judged.output).toEqual([]);
     rig.close();
   },
