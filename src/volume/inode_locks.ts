@@ -47,7 +47,7 @@ function* metaDownconvert(o: Osb, res: LockRes, to: LockLevel): Task<void> {
   if (to >= PR) return;
   // Whoever uses it last, here or there, deletes it then.
   inode.orphaned = false;
-  if (inode.inUse) inode.maybe_orphaned = true;
+  if (inode.inUse || inode.task_count > 0) inode.maybe_orphaned = true;
   // Without a user nobody here keeps others from deleting it. Before the convert: who deletes tries the open lock next.
   else if (!inode.is_system) yield* o.glue.giveUpTask(inode.open_lockres);
   inode.lvb_fresh = false;

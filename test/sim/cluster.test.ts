@@ -230,6 +230,28 @@ describe("deleting", () => {
     sound();
   });
 
+  test("a file that was just made and is open: nobody else deletes it", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const { osb } = a;
+    const ino = c.op(a, (op) => {
+      const attr = ns.create(op, root(a), nameOf("f"), 0o644, CRED);
+      op.onSuccess(() => {
+        osb.inodes.get(attr.ino).open_count++;
+      });
+      return attr.ino;
+    });
+    c.op(b, (op) => ns.unlink(op, root(b), nameOf("f")));
+    c.sleep(3000);
+    write(a, ino, "still here");
+    expect(read(a, ino)).toBe("still here");
+    osb.inodes.get(ino).open_count--;
+    ns.reap(osb, osb.inodes.get(ino));
+    c.sleep(3000);
+    expect(codeOf(() => c.op(a, (op) => ns.getattr(op, ino)))).toBe("ESTALE");
+    sound();
+  });
+
   test("the node that has it open dies: whoever unlinked it deletes it", () => {
     cluster();
     const [a, b] = [c.mount(1), c.mount(2)];
@@ -372,6 +394,26 @@ describe("locks", () => {
 
   test("without calling conversions off they do: the test notices", () => {
     expect(() => upconvert(["cancel_convert"])).toThrow("stands still");
+  });
+
+  test("what is gone leaves no lock behind", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    create(a, "first");
+    c.sleep(3000);
+    const before = [a, b].map((n) => n.osb.glue.attached.size);
+    for (let i = 0; i < 60; i++) {
+      const f = create(a, `f${i}`);
+      lookup(b, `f${i}`);
+      write(b, f, "x");
+      c.op(i % 2 === 0 ? a : b, (op) => ns.unlink(op, root(a), nameOf(`f${i}`)));
+    }
+    c.sleep(3000);
+    const after = [a, b].map((n) => n.osb.glue.attached.size);
+    // The allocators and orphan directories that were not known before.
+    for (let i = 0; i < 2; i++) expect(after[i]! - before[i]!, `node ${i + 1}`).toBeLessThan(20);
+    expect([a, b].map((n) => dentryLocks(n.osb).size)).toEqual([0, 0]);
+    sound();
   });
 
   test("flock: across nodes and within one, with trylock and signals", () => {

@@ -121,7 +121,8 @@ function newGeneration(op: Op): number {
  */
 function newInodeObject(op: Op, blkno: number, generation: number): Inode {
   const inode = op.osb.inodes.get(blkno);
-  if (inUse(inode))
+  // A task may still look at what was there before, and will find that it is gone.
+  if (inode.inUse)
     throw new Corruption("iget.new", { blkno, found: "a free inode that is in use", nlookup: inode.nlookup });
   if (inode.generation !== generation) {
     becomeAnother(op, inode);
@@ -167,6 +168,12 @@ export function newInode(op: Op, dir: Locked, cred: Cred, spec: InodeSpec): Lock
   const got = claimInode(op, dir.inode);
   const generation = newGeneration(op);
   const inode = newInodeObject(op, got.blkno, generation);
+  // Whoever makes it may go on to use it: from the first moment nobody else may delete it (ocfs2_create_new_inode_locks).
+  openLock(op, inode);
+  op.onUndo(() => {
+    const open = inode.open_lockres;
+    if (open !== null && op.locks.level(open) !== undefined) op.locks.release(open);
+  });
   lockNewInode(op, inode);
   const di_bh = op.create(inode, got.blkno, osb.kinds.dinode);
   const di = dinodeOf(op, di_bh);

@@ -172,9 +172,9 @@ export function* wipeInode(osb: Osb, inode: Inode): Task<boolean> {
     dropLocks(osb, inode);
     return true;
   } finally {
-    inode.task_count--;
     inodeRelease(inode, locks);
     locks.releaseAll();
+    taskEnded(osb, inode);
     if (--running.count === 0) running.idle.wakeAll();
   }
 }
@@ -206,8 +206,20 @@ export function* unusedInode(osb: Osb, inode: Inode): Task<void> {
     if (!(err instanceof FsError && err.errno === Errno.ESTALE)) throw err;
     inode.maybe_orphaned = false;
   } finally {
-    inode.task_count--;
+    taskEnded(osb, inode);
   }
+}
+
+/** A task has ended: if others took the inode's lock meanwhile and nobody here uses it, they may delete it, too. */
+function taskEnded(osb: Osb, inode: Inode): void {
+  if (--inode.task_count > 0 || inode.inUse || !osb.glue.domain.clustered) return;
+  const { meta_lockres, open_lockres } = inode;
+  if (open_lockres === null || (meta_lockres !== null && meta_lockres.level >= PR)) return;
+  osb.ready(() =>
+    spawn(osb.glue.giveUpTask(open_lockres), (err) => {
+      if (err) osb.journal.abort(err);
+    }),
+  );
 }
 
 /** Wipes under way, by volume. */
