@@ -163,7 +163,10 @@ export class DlmGlue {
 
   #mayHold(locks: LockSet, res: LockRes, level: LockLevel): boolean {
     if (res.level < level || res.freeing) return false;
-    return (res.serving && locks.exempt) || (!res.gate_shut && level <= res.compatibleLevel);
+    if (res.serving && locks.exempt) return true;
+    // What is not given up now is not worth waiting for (the open lock of an inode in use).
+    const stays = res.ops.mayDownconvert?.(res, res.compatibleLevel) === false;
+    return !res.gate_shut && (level <= res.compatibleLevel || stays);
   }
 
   /** Asks the domain for the highest level wanted, if nothing is under way. Who only tries comes after those who wait. */
