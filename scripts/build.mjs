@@ -9,6 +9,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { newest } from "./newest.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const dist = join(root, "dist");
@@ -35,26 +36,17 @@ const others = [
 ];
 const bundles = [...commands, ...others];
 
-function newest(path) {
-  const st = statSync(path, { throwIfNoEntry: false });
-  if (st === undefined) return 0;
-  if (!st.isDirectory()) return st.mtimeMs;
-  let ms = st.mtimeMs;
-  for (const name of readdirSync(path)) ms = Math.max(ms, newest(join(path, name)));
-  return ms;
-}
-
 const mtime = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 
 /** True when something that is run is missing or older than what it is made of. Cheap: it is asked at each start. */
 export function isStale() {
-  const sources = Math.max(newest(join(root, "src")), mtime(fileURLToPath(import.meta.url)));
+  const sources = Math.max(newest([join(root, "src")]), mtime(fileURLToPath(import.meta.url)));
   if (bundles.some(([out]) => mtime(join(dist, out)) < sources)) return true;
-  if (mtime(join(dist, "ocfs2.wasm")) < newest(join(root, "asm"))) return true;
+  if (mtime(join(dist, "ocfs2.wasm")) < newest([join(root, "asm")])) return true;
   const addon = mtime(join(root, "native", "ocfs2.node"));
   if (addon === 0) return true;
   const stamp = join(root, "native", "target", "ocfs2.node.sha256");
-  return existsSync(stamp) && Math.max(addon, mtime(stamp)) < newest(join(root, "native", "src"));
+  return existsSync(stamp) && Math.max(addon, mtime(stamp)) < newest([join(root, "native", "src")]);
 }
 
 const esbuildOptions = {

@@ -2,25 +2,14 @@
 // it is made of. Without it the loader in src/wasm/arena.ts finds nothing. Safe to run twice, also at the same time:
 // each output is written beside its place and renamed into it.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { newest } from "./newest.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const dist = join(root, "dist");
-
-/** Newest change of the given files and folders, ms; what is missing does not count. */
-function newest(paths) {
-  let ms = 0;
-  for (const path of paths) {
-    if (!existsSync(path)) continue;
-    const st = statSync(path);
-    if (st.isDirectory()) ms = Math.max(ms, newest(readdirSync(path).map((name) => join(path, name))));
-    else ms = Math.max(ms, st.mtimeMs);
-  }
-  return ms;
-}
 
 function stale(output, sources) {
   return !existsSync(output) || statSync(output).mtimeMs < newest(sources);

@@ -7,7 +7,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { copyFileSync, existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, readFileSync, renameSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
@@ -45,7 +45,12 @@ export function buildNative({ force = false, log = console.log } = {}) {
     throw new Error("native/ocfs2.node is missing and there is no rustc to build it: install Rust (https://rustup.rs)");
   }
   const hash = hashOfSources(rustc);
-  if (!force && existsSync(addon) && existsSync(stamp) && readFileSync(stamp, "utf8") === hash) return false;
+  if (!force && existsSync(addon) && existsSync(stamp) && readFileSync(stamp, "utf8") === hash) {
+    // Sources that are newer and the same (a checkout) must not look stale at each start.
+    const now = new Date();
+    utimesSync(stamp, now, now);
+    return false;
+  }
   log("building native/ocfs2.node");
   execFileSync("cargo", ["build", "--release", "--locked", "--quiet"], { cwd: crate, stdio: "inherit" });
   const fresh = join(crate, "target", `ocfs2.${process.pid}.node`);
