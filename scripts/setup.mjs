@@ -64,6 +64,7 @@ function installModules() {
 /** What each package is for; those with `any` are satisfied by one of several names. */
 const packages = [
   { name: "ocfs2-tools", why: "mkfs.ocfs2, fsck.ocfs2 and debugfs.ocfs2 judge volumes" },
+  { name: "kmod", why: "without a modprobe mkfs.ocfs2 goes wrong after its fork, and asks instead of making a volume" },
   { name: "fuse3", why: "mounts by users" },
   { name: "util-linux", why: "loop devices, namespaces" },
   { name: "fio", why: "load" },
