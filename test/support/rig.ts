@@ -5,7 +5,17 @@
  * The packages are unpacked to a cache outside the repository ($OCFS2_RIG_CACHE, else ~/.cache/ocfs2-rig).
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import type { Duplex, Readable, Writable } from "node:stream";
@@ -51,6 +61,20 @@ export function setupRig(): void {
     }
     sh(["dpkg", "-x", join(deb, here()!), cache]);
   }
+}
+
+/** What goes before the kernel's path where the processor has more registers than User Mode Linux keeps (uml_xstate.c). */
+function xstateArgs(): string[] {
+  if (!/^flags.*\bamx_tile\b/m.test(readFileSync("/proc/cpuinfo", "utf8"))) return [];
+  const library = join(rigCache(), "uml_xstate.so");
+  const source = join(repoRoot, "test/support/uml_xstate.c");
+  if (!existsSync(library) || statSync(library).mtimeMs < statSync(source).mtimeMs) {
+    // Other tests may do the same at this moment.
+    const made = `${library}.${process.pid}`;
+    sh(["gcc", "-O2", "-Wall", "-shared", "-fPIC", "-o", made, source]);
+    renameSync(made, library);
+  }
+  return ["env", `LD_PRELOAD=${library}`];
 }
 
 // Debian's own complaints of a kernel without hardware are no findings; anything of these is.
@@ -114,7 +138,7 @@ export class KernelNode {
     const { cluster } = options;
     const net = cluster === undefined ? ["unshare", "-n"] : ["nsenter", `--net=${cluster.netns}`, "unshare"];
     const argv = [
-      ...["--pdeathsig", "KILL", ...net, "-p", "--fork", "--kill-child", kernelPath()],
+      ...["--pdeathsig", "KILL", ...net, "-p", "--fork", "--kill-child", ...xstateArgs(), kernelPath()],
       ...[`mem=${options.mem ?? "384M"}`, "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "rw"],
       // c: no lock on the image, r would be read-only. Its own umid folder, or nodes on one machine would meet.
       ...[`ubdac=${resolve(image)}`, `uml_dir=${box}/uml`, "umid=node", `O2_CACHE=${rigCache()}`, `O2_BOX=${box}`],
