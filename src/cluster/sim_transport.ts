@@ -1,34 +1,56 @@
 /**
- * A network in memory: a Transport for each address of it, for tests and the simulator. What is written arrives after `latency_ms` of
- * the clock that is handed in, in order and whole, unless the link is cut; then it is kept until the link is mended, as TCP does.
+ * A network in memory for tests and the simulator: TCP as a program sees it. What is written arrives later, in order, in pieces that need
+ * not be those of the writes, and once or never: never, when the connection ends before. A link that is cut keeps what is on its way until it
+ * is mended, as TCP does by sending it again. Nothing is ever duplicated: TCP does not, and o2net sends nothing twice.
+ *
+ * A host that loses its power says nothing to its peers; they hear a reset when its address is up again and theirs comes through.
  */
-
 import type { Clock } from "../lib/clock.ts";
 import { assert } from "../lib/fs_error.ts";
 import type { Connection, ConnectionEvents, Transport } from "../lib/transport.ts";
 
 const UNSET: ConnectionEvents = { connected() {}, data() {}, drained() {}, closed() {} };
+/** Bytes on their way beyond which a write says that it is enough. */
+const WINDOW_BYTES = 256 << 10;
 
-interface ListenEntry {
-  accepted(conn: Connection): void;
+type Deliver = (cb: () => void) => void;
+
+/** One direction of a connection. */
+class Pipe {
+  readonly link: string;
+  readonly queue: { readonly at_ms: number; readonly run: () => void }[] = [];
+  bytes = 0;
+  last_ms = 0;
+  armed = false;
+
+  constructor(link: string) {
+    this.link = link;
+  }
 }
 
 class SimConnection implements Connection {
   events: ConnectionEvents = UNSET;
   peer: SimConnection | null = null;
-  remote_address: string;
-  remote_port: number;
+  readonly remote_address: string;
+  readonly remote_port: number;
   readonly local_address: string;
+  readonly out: Pipe;
+  readonly host: SimHost;
   readonly #net: SimNetwork;
   #open = true;
   #paused = false;
+  #blocked = false;
+  /** The other side has closed; what it sent before is read first. */
+  #ending = false;
   #unread: Uint8Array[] = [];
 
-  constructor(net: SimNetwork, local_address: string, remote_address: string, remote_port: number) {
+  constructor(net: SimNetwork, host: SimHost, local_address: string, remote_address: string, remote_port: number) {
     this.#net = net;
+    this.host = host;
     this.local_address = local_address;
     this.remote_address = remote_address;
     this.remote_port = remote_port;
+    this.out = new Pipe(`${local_address} ${remote_address}`);
   }
 
   get isOpen(): boolean {
@@ -37,16 +59,39 @@ class SimConnection implements Connection {
 
   write(bytes: Uint8Array): boolean {
     assert(this.peer !== null, "written before it was connected");
-    const peer = this.peer;
-    const copy = bytes.slice();
-    this.#net.carry(this.local_address, this.remote_address, () => peer.arrive(copy));
-    return true;
+    const { peer, out } = this;
+    for (let at = 0; at < bytes.length; ) {
+      const n = Math.min(bytes.length - at, this.#net.piece(bytes.length - at));
+      const copy = bytes.slice(at, at + n);
+      this.#net.carry(out, () => peer.arrive(copy));
+      out.bytes += n;
+      at += n;
+    }
+    this.#blocked = out.bytes > WINDOW_BYTES;
+    return !this.#blocked;
   }
 
   arrive(bytes: Uint8Array): void {
     if (!this.#open) return;
-    if (this.#paused) this.#unread.push(bytes);
-    else this.events.data(bytes);
+    this.#unread.push(bytes);
+    this.host.deliver(() => this.#read());
+  }
+
+  #read(): void {
+    while (this.#unread.length > 0 && this.#open && !this.#paused) {
+      const bytes = this.#unread.shift()!;
+      this.peer!.taken(bytes.length);
+      this.events.data(bytes);
+    }
+    if (this.#unread.length === 0 && this.#ending) this.#ended("");
+  }
+
+  /** The other side has read what we wrote. */
+  taken(bytes: number): void {
+    this.out.bytes -= bytes;
+    if (!this.#blocked || this.out.bytes > WINDOW_BYTES / 2) return;
+    this.#blocked = false;
+    this.#net.soon(() => this.host.deliver(() => this.#open && this.events.drained()));
   }
 
   pause(): void {
@@ -55,33 +100,72 @@ class SimConnection implements Connection {
 
   resume(): void {
     this.#paused = false;
-    const unread = this.#unread;
-    this.#unread = [];
-    for (const bytes of unread) this.#net.carry(this.local_address, this.local_address, () => this.arrive(bytes));
+    this.#net.soon(() => this.host.deliver(() => this.#read()));
   }
 
   close(): void {
     if (!this.#open) return;
-    const peer = this.peer;
-    if (peer !== null) this.#net.carry(this.local_address, this.remote_address, () => peer.end(""));
-    this.#net.carry(this.local_address, this.local_address, () => this.events.closed(""));
     this.#open = false;
+    this.host.connections.delete(this);
+    const { peer } = this;
+    if (peer !== null) this.#net.carry(this.out, () => peer.end(""));
+    this.#net.soon(() => this.host.deliver(() => this.events.closed("")));
   }
 
+  /** It ends by what came from the other side, or from the network. An orderly end comes behind the data. */
   end(why: string): void {
     if (!this.#open) return;
+    this.host.deliver(() => {
+      if (why === "" && this.#unread.length > 0) this.#ending = true;
+      else this.#ended(why);
+    });
+  }
+
+  #ended(why: string): void {
+    if (!this.#open) return;
     this.#open = false;
+    this.host.connections.delete(this);
     this.events.closed(why);
   }
+
+  /** Its process has ended, or its host has no power: nobody listens here. */
+  abandon(): void {
+    this.#open = false;
+  }
+}
+
+/** What of the network belongs to one process. */
+export class SimHost {
+  readonly connections = new Set<SimConnection>();
+  readonly listeners = new Set<string>();
+  /** Brings something into the process: at once, or when it runs again, or never. */
+  readonly deliver: Deliver;
+
+  constructor(deliver: Deliver) {
+    this.deliver = deliver;
+  }
+}
+
+interface ListenEntry {
+  readonly host: SimHost;
+  accepted(conn: Connection): void;
 }
 
 export class SimNetwork {
   readonly #clock: Clock;
   readonly #listeners = new Map<string, ListenEntry>();
-  /** What waits for a link to be mended, by "from to". */
-  readonly #cut = new Map<string, (() => void)[]>();
+  /** Pipes of links that are cut, to be looked at when they are mended. */
+  readonly #cut = new Map<string, Set<Pipe>>();
+  /** Ends whose other end lost its power, by the address that is gone. */
+  readonly #silent = new Map<string, Set<SimConnection>>();
+  /** Addresses without power: an attempt to connect is never answered. */
+  readonly #off = new Set<string>();
   #next_port = 40000;
   latency_ms = 0.1;
+  /** How long something takes from one address to another; order is kept within a connection. */
+  latency: (link: string) => number = () => this.latency_ms;
+  /** How many of `len` bytes travel in one piece. */
+  piece: (len: number) => number = (len) => len;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -89,54 +173,153 @@ export class SimNetwork {
 
   /** Nothing goes from one address to the other any more; cut both ways by calling twice. */
   cut(from: string, to: string): void {
-    this.#cut.set(`${from} ${to}`, []);
+    const link = `${from} ${to}`;
+    if (!this.#cut.has(link)) this.#cut.set(link, new Set());
+  }
+
+  isCut(from: string, to: string): boolean {
+    return this.#cut.has(`${from} ${to}`);
   }
 
   mend(from: string, to: string): void {
-    const key = `${from} ${to}`;
-    const kept = this.#cut.get(key) ?? [];
-    this.#cut.delete(key);
-    for (const deliver of kept) this.carry(from, to, deliver);
+    const pipes = this.#cut.get(`${from} ${to}`) ?? [];
+    this.#cut.delete(`${from} ${to}`);
+    for (const pipe of pipes) this.#arm(pipe);
   }
 
-  carry(from: string, to: string, deliver: () => void): void {
-    this.#clock.after(from === to ? 0 : this.latency_ms, () => {
-      const kept = this.#cut.get(`${from} ${to}`);
-      if (kept !== undefined) kept.push(deliver);
-      else deliver();
+  /** Connections between the two are reset; what was on its way is lost. */
+  reset(a: string, b: string): void {
+    for (const { host } of this.#listeners.values())
+      for (const conn of [...host.connections])
+        if (conn.local_address === a && conn.remote_address === b) {
+          conn.peer?.end("ECONNRESET");
+          conn.end("ECONNRESET");
+        }
+  }
+
+  /** A process has ended: its sockets are closed by its kernel; `reset`: with data unread, so what it had sent may be lost, too. */
+  exit(host: SimHost, reset = false): void {
+    this.#unlisten(host);
+    for (const conn of host.connections) {
+      conn.abandon();
+      const { peer, out } = conn;
+      if (reset) out.queue.length = 0;
+      if (peer !== null) this.carry(out, () => peer.end(reset ? "ECONNRESET" : ""));
+    }
+    host.connections.clear();
+  }
+
+  /** A host is without power: its peers hear nothing. */
+  powerOff(host: SimHost): void {
+    for (const key of host.listeners) this.#off.add(key);
+    this.#unlisten(host);
+    for (const conn of host.connections) {
+      conn.abandon();
+      conn.out.queue.length = 0;
+      const of = this.#silent.get(conn.local_address) ?? new Set();
+      if (conn.peer !== null) of.add(conn.peer);
+      this.#silent.set(conn.local_address, of);
+    }
+    host.connections.clear();
+  }
+
+  #unlisten(host: SimHost): void {
+    for (const key of host.listeners) this.#listeners.delete(key);
+    host.listeners.clear();
+  }
+
+  soon(cb: () => void): void {
+    this.#clock.after(0, cb);
+  }
+
+  carry(pipe: Pipe, run: () => void): void {
+    const now = this.#clock.monotonic_ms();
+    pipe.last_ms = Math.max(pipe.last_ms, now + this.latency(pipe.link));
+    pipe.queue.push({ at_ms: pipe.last_ms, run });
+    this.#arm(pipe);
+  }
+
+  #arm(pipe: Pipe): void {
+    if (pipe.armed || pipe.queue.length === 0) return;
+    pipe.armed = true;
+    this.#clock.after(pipe.queue[0]!.at_ms - this.#clock.monotonic_ms(), () => {
+      pipe.armed = false;
+      const cut = this.#cut.get(pipe.link);
+      if (cut !== undefined) {
+        cut.add(pipe);
+        return;
+      }
+      pipe.queue.shift()?.run();
+      this.#arm(pipe);
     });
   }
 
+  /** The network of one process. */
+  host(deliver: Deliver): { readonly host: SimHost; readonly transport: Transport } {
+    const host = new SimHost(deliver);
+    return { host, transport: this.#transportOf(host) };
+  }
+
   transport(): Transport {
+    return this.#transportOf(new SimHost((cb) => cb()));
+  }
+
+  #transportOf(host: SimHost): Transport {
     return {
       listen: (address, port, events) => {
         const key = `${address}:${port}`;
         const taken = this.#listeners.has(key);
-        if (!taken) this.#listeners.set(key, events);
-        this.#clock.after(0, () => (taken ? events.failed("EADDRINUSE") : events.ready()));
-        return { close: () => void (taken || this.#listeners.delete(key)) };
+        if (!taken) {
+          this.#listeners.set(key, { host, accepted: (conn) => events.accepted(conn) });
+          host.listeners.add(key);
+          this.#off.delete(key);
+          this.#upAgain(address);
+        }
+        this.soon(() => host.deliver(() => (taken ? events.failed("EADDRINUSE") : events.ready())));
+        return {
+          close: () => {
+            if (!host.listeners.delete(key)) return;
+            this.#listeners.delete(key);
+          },
+        };
       },
-      connect: (local_address, address, port) => {
-        const here = new SimConnection(this, local_address, address, port);
-        const local_port = this.#next_port++;
-        this.carry(local_address, address, () => {
-          const listener = this.#listeners.get(`${address}:${port}`);
-          if (listener === undefined) {
-            this.carry(address, local_address, () => here.end("ECONNREFUSED"));
-            return;
-          }
-          const there = new SimConnection(this, address, local_address, local_port);
-          here.peer = there;
-          there.peer = here;
-          this.carry(address, local_address, () => {
-            if (here.isOpen) here.events.connected();
-            else there.end("ECONNRESET");
-          });
-          listener.accepted(there);
-        });
-        return here;
-      },
-      endOfTurn: (cb) => void this.#clock.after(0, cb),
+      connect: (local_address, address, port) => this.#connect(host, local_address, address, port),
+      endOfTurn: (cb) => this.soon(() => host.deliver(cb)),
     };
+  }
+
+  /** The host knows nothing of the connections that it had: whoever still sends on one is told so. */
+  #upAgain(address: string): void {
+    const silent = this.#silent.get(address) ?? [];
+    this.#silent.delete(address);
+    for (const conn of silent) {
+      const back = new Pipe(`${address} ${conn.local_address}`);
+      this.carry(back, () => conn.end("ECONNRESET"));
+    }
+  }
+
+  #connect(host: SimHost, local_address: string, address: string, port: number): Connection {
+    const here = new SimConnection(this, host, local_address, address, port);
+    const local_port = this.#next_port++;
+    host.connections.add(here);
+    this.carry(here.out, () => {
+      const listener = this.#listeners.get(`${address}:${port}`);
+      const back = new Pipe(`${address} ${local_address}`);
+      if (this.#off.has(`${address}:${port}`)) return;
+      if (listener === undefined) {
+        this.carry(back, () => here.end("ECONNREFUSED"));
+        return;
+      }
+      const there = new SimConnection(this, listener.host, address, local_address, local_port);
+      here.peer = there;
+      there.peer = here;
+      listener.host.connections.add(there);
+      this.carry(there.out, () => {
+        if (here.isOpen) here.host.deliver(() => here.isOpen && here.events.connected());
+        else there.end("ECONNRESET");
+      });
+      listener.host.deliver(() => (there.isOpen ? listener.accepted(there) : undefined));
+    });
+    return here;
   }
 }

@@ -4,7 +4,7 @@
  */
 import { Errno, errnoName } from "../../src/lib/errno.ts";
 import { FsError } from "../../src/lib/fs_error.ts";
-import { wait } from "../../src/lib/task.ts";
+import { type Task, wait } from "../../src/lib/task.ts";
 import { readFile, setattr, writeFile } from "../../src/vfs/file.ts";
 import * as ns from "../../src/vfs/namespace.ts";
 import { openDir } from "../../src/volume/dir/dir.ts";
@@ -13,7 +13,21 @@ import { nameOf, nameText } from "../../src/volume/dir/name.ts";
 import { readAll } from "../../src/volume/dir/readdir.ts";
 import type { Op } from "../../src/volume/op.ts";
 import type { Osb } from "../../src/volume/osb.ts";
-import type { SimCluster, SimNode } from "../support/cluster.ts";
+
+/** A node, and what can be done on it, whatever its lock manager is. */
+export interface Node {
+  readonly num: number;
+  readonly osb: Osb;
+  readonly alive: boolean;
+}
+
+export interface Cluster<N extends Node> {
+  below(n: number): number;
+  note(what: string): void;
+  /** Run to their end, while everything else goes on. */
+  op<T>(node: N, fn: (op: Op) => T): T;
+  task<T>(node: N, task: Task<T>): T;
+}
 
 export const CRED = { uid: 0, gid: 0, umask: 0o22 };
 const MAX_FILE = 40_000;
@@ -56,8 +70,8 @@ export function bufferOf(osb: Osb): number {
   return addr;
 }
 
-export class Model {
-  readonly c: SimCluster;
+export class Model<N extends Node> {
+  readonly c: Cluster<N>;
   readonly root: Item;
   readonly dirs: Item[];
   readonly files: Item[] = [];
@@ -66,7 +80,7 @@ export class Model {
   made = 0;
 
   /** `top`: the directory that is the model's alone. */
-  constructor(c: SimCluster, node: SimNode, name: string) {
+  constructor(c: Cluster<N>, node: N, name: string) {
     this.c = c;
     const { ino } = c.op(node, (op) => ns.mkdir(op, node.osb.geo.root_blkno, nameOf(name), 0o755, CRED));
     this.root = newItem(ino, true, null);
@@ -85,10 +99,10 @@ export class Model {
     return `n${this.#below(14)}`;
   }
 
-  readonly #known = new WeakMap<SimNode, Set<Item>>();
+  readonly #known = new WeakMap<N, Set<Item>>();
 
   /** A program that uses an inode has looked it up: the number alone may mean a file of former times. */
-  #know(node: SimNode, items: readonly Item[]): void {
+  #know(node: N, items: readonly Item[]): void {
     const known = this.#known.get(node) ?? new Set<Item>();
     this.#known.set(node, known);
     for (const item of items) {
@@ -99,13 +113,7 @@ export class Model {
   }
 
   /** Runs an operation; undefined when it failed as the model says it must. */
-  #try<T>(
-    node: SimNode,
-    what: string,
-    allowed: readonly number[],
-    items: readonly Item[],
-    fn: (op: Op) => T,
-  ): T | undefined {
+  #try<T>(node: N, what: string, allowed: readonly number[], items: readonly Item[], fn: (op: Op) => T): T | undefined {
     this.ops++;
     this.#know(node, items);
     let value: T;
@@ -122,7 +130,7 @@ export class Model {
   }
 
   /** One operation on `node`. */
-  step(node: SimNode): void {
+  step(node: N): void {
     const kind = this.#below(20);
     if (kind < 4) this.#make(node);
     else if (kind < 6) this.#remove(node);
@@ -137,7 +145,7 @@ export class Model {
     }
   }
 
-  #make(node: SimNode): void {
+  #make(node: N): void {
     const dir = this.#dir();
     const name = this.#name();
     const as_dir = this.dirs.length < 4 || this.#below(4) === 0;
@@ -159,7 +167,7 @@ export class Model {
     else if (item.nlink === 0) this.files.splice(this.files.indexOf(item), 1);
   }
 
-  #remove(node: SimNode): void {
+  #remove(node: N): void {
     const dir = this.#dir();
     const name = this.#name();
     const item = dir.entries.get(name);
@@ -175,7 +183,7 @@ export class Model {
     this.#drop(item);
   }
 
-  #link(node: SimNode): void {
+  #link(node: N): void {
     if (this.files.length === 0) return;
     const file = this.files[this.#below(this.files.length)]!;
     const dir = this.#dir();
@@ -190,7 +198,7 @@ export class Model {
     file.nlink++;
   }
 
-  #rename(node: SimNode): void {
+  #rename(node: N): void {
     const [from, to] = [this.#dir(), this.#dir()];
     const [a, b] = [this.#name(), this.#name()];
     const src = from.entries.get(a);
@@ -227,7 +235,7 @@ export class Model {
     }
   }
 
-  #write(node: SimNode, file: Item): void {
+  #write(node: N, file: Item): void {
     const { osb } = node;
     this.#know(node, [file]);
     const direct = this.#below(4) === 0;
@@ -252,7 +260,7 @@ export class Model {
     this.made++;
   }
 
-  #truncate(node: SimNode, file: Item): void {
+  #truncate(node: N, file: Item): void {
     const size = this.#below(MAX_FILE);
     const { osb } = node;
     this.#know(node, [file]);
@@ -268,7 +276,7 @@ export class Model {
   }
 
   // What is seen -------------------------------------------------------------------------------------------------------
-  checkAttr(node: SimNode, item: Item): void {
+  checkAttr(node: N, item: Item): void {
     this.#know(node, [item]);
     const attr = this.c.op(node, (op) => ns.getattr(op, item.ino));
     if (attr.nlink !== item.nlink || (!item.is_dir && attr.size !== item.data.length))
@@ -277,7 +285,7 @@ export class Model {
       );
   }
 
-  checkFile(node: SimNode, file: Item): void {
+  checkFile(node: N, file: Item): void {
     const { osb } = node;
     this.#know(node, [file]);
     const addr = bufferOf(osb);
@@ -297,7 +305,7 @@ export class Model {
   }
 
   /** The whole tree as `node` sees it. */
-  check(node: SimNode): void {
+  check(node: N): void {
     const { osb } = node;
     for (const dir of this.dirs) {
       this.#know(node, [dir]);

@@ -10,8 +10,7 @@ import * as ns from "../../src/vfs/namespace.ts";
 import { nameOf } from "../../src/volume/dir/name.ts";
 import type { Inode } from "../../src/volume/inode.ts";
 import type { Op } from "../../src/volume/op.ts";
-import type { SimCluster, SimNode } from "../support/cluster.ts";
-import { CRED } from "./model.ts";
+import { type Cluster, CRED, type Node } from "./model.ts";
 
 const EXPECTED = /^(EEXIST|ENOENT|EISDIR|ENOTDIR|ENOTEMPTY|EINVAL|ESTALE|EPERM)$/;
 const PAGE = 4096;
@@ -26,17 +25,17 @@ interface NodeNoise {
   records: number;
 }
 
-export class Noise {
-  readonly #c: SimCluster;
-  readonly #of = new Map<SimNode, NodeNoise>();
+export class Noise<N extends Node> {
+  readonly #c: Cluster<N>;
+  readonly #of = new Map<N, NodeNoise>();
   readonly #dirs: number[] = [];
   #log = 0;
   /** Records whose append was answered, by the node that appended them. */
-  readonly appended: { readonly node: SimNode; readonly record: string }[] = [];
+  readonly appended: { readonly node: N; readonly record: string }[] = [];
   readonly answers = new Map<string, number>();
   problem: string | null = null;
 
-  constructor(c: SimCluster, node: SimNode) {
+  constructor(c: Cluster<N>, node: N) {
     this.#c = c;
     const root = node.osb.geo.root_blkno;
     for (let i = 0; i < 3; i++)
@@ -46,7 +45,7 @@ export class Noise {
     this.#log = c.op(node, (op) => ns.create(op, root, nameOf("log"), 0o644, CRED)).ino;
   }
 
-  #noiseOf(node: SimNode): NodeNoise {
+  #noiseOf(node: N): NodeNoise {
     let n = this.#of.get(node);
     if (n === undefined) {
       const buffer = node.osb.arena.alloc(SLOTS * SLOT_BYTES, PAGE);
@@ -56,7 +55,7 @@ export class Noise {
     return n;
   }
 
-  running(node: SimNode): number {
+  running(node: N): number {
     return this.#of.get(node)?.running ?? 0;
   }
 
@@ -69,7 +68,7 @@ export class Noise {
   }
 
   /** Starts one operation on `node`, unless enough are under way there. */
-  start(node: SimNode): void {
+  start(node: N): void {
     const noise = this.#noiseOf(node);
     const addr = noise.free.pop();
     if (addr === undefined) return;
@@ -89,7 +88,7 @@ export class Noise {
     this.answers.set(what, (this.answers.get(what) ?? 0) + 1);
   }
 
-  #pick(node: SimNode, noise: NodeNoise, addr: number): Thunk<unknown> {
+  #pick(node: N, noise: NodeNoise, addr: number): Thunk<unknown> {
     const { osb } = node;
     const any = (): number => this.#dirs[this.#below(this.#dirs.length)]!;
     const [d1, d2] = [any(), any()];
@@ -119,7 +118,7 @@ export class Noise {
   }
 
   /** Looks a file up and uses it as a program that has it open. */
-  #use(node: SimNode, dir: number, name: Uint8Array, fn: (inode: Inode) => Thunk<unknown>): Thunk<unknown> {
+  #use(node: N, dir: number, name: Uint8Array, fn: (inode: Inode) => Thunk<unknown>): Thunk<unknown> {
     const { osb } = node;
     function* open(): Task<void> {
       const inode = yield* wait(
@@ -149,7 +148,7 @@ export class Noise {
   }
 
   /** Keeps a file open for a while: whatever becomes of its name, its data stays. */
-  #hold(node: SimNode, dir: number, name: Uint8Array, addr: number): Thunk<unknown> {
+  #hold(node: N, dir: number, name: Uint8Array, addr: number): Thunk<unknown> {
     const { clock } = node.osb;
     const ms = 50 + this.#below(400);
     const self = this;
@@ -164,7 +163,7 @@ export class Noise {
   }
 
   /** Whole pages, each with the number of its file. */
-  #write(node: SimNode, inode: Inode, addr: number): Thunk<unknown> {
+  #write(node: N, inode: Inode, addr: number): Thunk<unknown> {
     const { osb } = node;
     const pages = 1 + this.#below(3);
     const offset = PAGE * this.#below(6);
@@ -177,7 +176,7 @@ export class Noise {
   }
 
   /** Every page is its file's, or zero from some point on (truncated and grown). */
-  #read(node: SimNode, inode: Inode, addr: number): Thunk<unknown> {
+  #read(node: N, inode: Inode, addr: number): Thunk<unknown> {
     const { osb } = node;
     const offset = PAGE * this.#below(6);
     const len = PAGE * (1 + this.#below(3));
@@ -197,10 +196,9 @@ export class Noise {
   }
 
   /** A record at the end of a file to which all nodes append. */
-  #append(node: SimNode, noise: NodeNoise, addr: number): Thunk<unknown> {
+  #append(node: N, noise: NodeNoise, addr: number): Thunk<unknown> {
     const { osb } = node;
-    const record =
-      `${node.num}.${osb.slot_num}.${this.appended.length}.${noise.records++}`.padEnd(RECORD_BYTES - 1, "-") + "\n";
+    const record = `${`${node.num}.${osb.slot_num}.${this.appended.length}.${noise.records++}`.padEnd(RECORD_BYTES - 1, "-")}\n`;
     osb.arena.u8.set(Buffer.from(record), addr);
     return (cb) =>
       writeFile(osb, osb.inodes.get(this.#log), { offset: 0, len: RECORD_BYTES, addr, append: true }, (err, n) => {
@@ -210,7 +208,7 @@ export class Noise {
   }
 
   /** The log has whole records, none twice, and each node's that has lived to the end. */
-  *checkLog(node: SimNode, survived: (node: SimNode) => boolean): Task<void> {
+  *checkLog(node: N, survived: (node: N) => boolean): Task<void> {
     const { osb } = node;
     const { buffer } = this.#noiseOf(node);
     const inode = osb.inodes.get(this.#log);

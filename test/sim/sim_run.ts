@@ -75,8 +75,8 @@ export function simImage(n: number): { image: Uint8Array; known: string[] } {
 
 class History {
   readonly c: SimCluster;
-  readonly model: Model;
-  readonly noise: Noise;
+  readonly model: Model<SimNode>;
+  readonly noise: Noise<SimNode>;
   readonly #o: SimOptions;
   readonly #dead: number[] = [];
   readonly #killed = new Set<SimNode>();
