@@ -26,7 +26,7 @@ import { mountFailed } from "./errors.ts";
 import { MS, type ParsedOptions } from "./mount_opts.ts";
 import { mountAt } from "./mount_table.ts";
 import { removeRecord, socketPath, startTime, writeRecord } from "./run_dir.ts";
-import type { FromVolume, ToVolume, VolumeInfo, VolumeStatus, VolumeWorkerData } from "./worker_messages.ts";
+import type { FromVolume, LocksOf, ToVolume, VolumeInfo, VolumeStatus, VolumeWorkerData } from "./worker_messages.ts";
 
 export interface DaemonOptions {
   readonly device: string;
@@ -72,6 +72,7 @@ export class Daemon {
   #server: Server | null = null;
   readonly #clients = new Set<Socket>();
   readonly #asked = new Map<number, (s: VolumeStatus) => void>();
+  readonly #pieces = new Map<number, (text: string) => void>();
   #next_ask = 1;
   #leaving = false;
   #ready!: () => void;
@@ -161,6 +162,9 @@ export class Daemon {
       case "status":
         this.#asked.get(m.id)?.(m.status);
         this.#asked.delete(m.id);
+        break;
+      case "locks":
+        this.#pieces.get(m.id)?.(m.text);
         break;
     }
   }
@@ -274,6 +278,7 @@ export class Daemon {
     this.#cluster?.close();
     if (this.#finished) return;
     this.#finished = true;
+    for (const piece of this.#pieces.values()) piece("");
     const { cluster } = this.#o;
     const left = cluster === undefined ? Promise.resolve() : cluster.node.leaveRegion(cluster.volume.uuid);
     void left.then(() => {
@@ -316,6 +321,43 @@ export class Daemon {
     });
   }
 
+  /** The text of a list of locks, in pieces; ends early when the volume does. */
+  async *locks(what: LocksOf, names: readonly string[]): AsyncGenerator<string> {
+    const id = this.#next_ask++;
+    try {
+      for (;;) {
+        const text = await new Promise<string>((ok) => {
+          if (this.#finished) return ok("");
+          this.#pieces.set(id, ok);
+          this.#tell({ type: "locks", id, what, names });
+        });
+        if (text === "") return;
+        yield text;
+      }
+    } finally {
+      this.#pieces.delete(id);
+      if (!this.#finished) this.#tell({ type: "locks-end", id });
+    }
+  }
+
+  async #sayLocks(socket: Socket, what: LocksOf, names: readonly string[]): Promise<void> {
+    if (what === "dlm_locks" && this.#cluster === null) {
+      const message = `${this.#o.device} is mounted on ${this.#o.dir} without a cluster: there is no lock domain`;
+      socket.write(`${JSON.stringify({ type: "error", message })}\n`);
+      return;
+    }
+    for await (const text of this.locks(what, names)) {
+      if (socket.destroyed) return;
+      if (socket.write(`${JSON.stringify({ type: "locks", text })}\n`)) continue;
+      // The reader is slow, or goes away.
+      await new Promise<void>((ok) => {
+        socket.once("drain", ok);
+        socket.once("close", ok);
+      });
+    }
+    socket.write(`${JSON.stringify({ type: "locks", text: "" })}\n`);
+  }
+
   /** One JSON object a line; each is answered by one, and "closed" comes by itself when the volume is. */
   #listen(path: string): void {
     this.#server = createServer((socket) => {
@@ -327,7 +369,9 @@ export class Daemon {
         for (let nl = text.indexOf("\n"); nl >= 0; nl = text.indexOf("\n")) {
           const line = text.slice(0, nl);
           text = text.slice(nl + 1);
-          void this.#command(line).then((answer) => socket.write(`${JSON.stringify(answer)}\n`));
+          void this.#command(line, socket).then((answer) => {
+            if (answer !== undefined) socket.write(`${JSON.stringify(answer)}\n`);
+          });
         }
       });
       socket.on("error", () => {});
@@ -350,8 +394,9 @@ export class Daemon {
     this.#server.listen(path);
   }
 
-  async #command(line: string): Promise<unknown> {
-    let c: { type?: string; mask?: string; state?: string };
+  /** Undefined: the answers have been given. */
+  async #command(line: string, socket: Socket): Promise<unknown> {
+    let c: { type?: string; mask?: string; state?: string; what?: LocksOf; names?: string[] };
     try {
       c = JSON.parse(line) as typeof c;
     } catch {
@@ -360,6 +405,9 @@ export class Daemon {
     switch (c.type) {
       case "status":
         return { type: "status", pid: process.pid, device: this.#o.device, dir: this.#o.dir, ...(await this.status()) };
+      case "locks":
+        await this.#sayLocks(socket, c.what ?? "fs_locks", c.names ?? []);
+        return undefined;
       case "log":
         this.#tell({ type: "log", mask: c.mask ?? "", state: c.state === "allow" ? "allow" : "off" });
         return { type: "ok" };

@@ -8,6 +8,7 @@ import { Command, InvalidArgumentError } from "commander";
 import { lockName } from "../dlmglue/lock_res.ts";
 import { DebugfsError, newSession, runLine, type Session } from "../tools/debugfs/index.ts";
 import { CliError, report } from "./errors.ts";
+import { liveNode } from "./live_node.ts";
 
 interface DebugfsOptions {
   readonly request?: string;
@@ -19,6 +20,7 @@ interface DebugfsOptions {
   readonly image?: boolean;
   readonly write?: boolean;
   readonly json?: boolean;
+  readonly node?: string;
 }
 
 const STDOUT = 1;
@@ -67,10 +69,15 @@ function output(): { out: (line: string) => void; flush: () => void } {
 }
 
 /** Runs a line and says on standard error what went wrong. */
-function run(s: Session, line: string, o: DebugfsOptions, flush: () => void): { go_on: boolean; ok: boolean } {
+async function run(
+  s: Session,
+  line: string,
+  o: DebugfsOptions,
+  flush: () => void,
+): Promise<{ go_on: boolean; ok: boolean }> {
   try {
     if (/^\s*cat\s/.test(line)) flush();
-    const go_on = runLine(s, line, o.json === true);
+    const go_on = await runLine(s, line, o.json === true);
     flush();
     return { go_on, ok: true };
   } catch (err) {
@@ -86,7 +93,7 @@ async function interactive(s: Session, o: DebugfsOptions, flush: () => void): Pr
   const rl = createInterface({ input: process.stdin, ...(prompt ? { output: process.stdout, prompt: PROMPT } : {}) });
   if (prompt) rl.prompt();
   for await (const line of rl) {
-    if (!run(s, line, o, flush).go_on) break;
+    if (!(await run(s, line, o, flush)).go_on) break;
     if (prompt) rl.prompt();
   }
   rl.close();
@@ -124,14 +131,14 @@ async function debugfs(args: readonly string[], o: DebugfsOptions): Promise<numb
   if (o.image === true) throw new CliError(1, "-i: packed images of o2image are not read");
   if (args.length > 1) throw new CliError(1, "one device at a time");
   const { out, flush } = output();
-  const s = newSession(out, STDOUT);
+  const s = newSession(out, STDOUT, { flush, live: liveNode(o.node) });
   try {
     if (args[0] !== undefined) s.open(args[0], o.superblock ?? 0);
   } catch (err) {
     throw new CliError(1, `open: ${err instanceof Error ? err.message : String(err)} while opening ${args[0]}`);
   }
   try {
-    if (o.request !== undefined) return run(s, o.request, o, flush).ok ? 0 : 1;
+    if (o.request !== undefined) return (await run(s, o.request, o, flush)).ok ? 0 : 1;
     if (o.file === undefined) {
       await interactive(s, o, flush);
       return 0;
@@ -139,7 +146,7 @@ async function debugfs(args: readonly string[], o: DebugfsOptions): Promise<numb
     for (const line of readFileSync(o.file, "utf8").split("\n")) {
       if (line.trim() === "") continue;
       if (o.noprompt !== true) out(`${PROMPT}${line}`);
-      if (!run(s, line, o, flush).go_on) break;
+      if (!(await run(s, line, o, flush)).go_on) break;
     }
     return 0;
   } finally {
@@ -163,6 +170,10 @@ export const command = new Command("debugfs")
   .option("-e, --encode", "make a lock's name from its type, block number and generation")
   .option("-i, --image", "not supported: packed images")
   .option("-w, --write", "not supported: writing")
+  .option(
+    "--node <name>",
+    "which node of this machine fs_locks, dlm_locks and net_stats ask, if several have the volume",
+  )
   .option("--json", "print structures as JSON, where a command has that")
   .addHelpText("after", '\nThe command "help" lists the commands: ocfs2 debugfs -R help')
   .action(async (args: string[], o: DebugfsOptions) => {

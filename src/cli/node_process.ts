@@ -190,6 +190,8 @@ export class NodeProcess {
           return { type: "mounted", notes: await this.mount(c.device!, c.dir!, c.options ?? []) };
         case "status":
           return { type: "status", ...(await this.status()) };
+        case "net-stats":
+          return { type: "ok", text: this.node.stack.net.statsText() };
         case "log": {
           if (c.mask === undefined) return { type: "ok", masks: Object.fromEntries(mlogStates()) };
           const known = this.#setLog(c.mask, c.state === "allow" ? "allow" : "off");

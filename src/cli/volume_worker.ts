@@ -6,7 +6,9 @@ import { writeSync } from "node:fs";
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { type OpenedDevice, openDevice, UringDevice } from "../block/uring_device.ts";
 import { ClusterClient, type FromNode } from "../cluster/proxy.ts";
+import { lockingState as dlmLockingState, domainSummary } from "../dlm/debug.ts";
 import { DlmNode } from "../dlm/node.ts";
+import { lockingState as fsLockingState } from "../dlmglue/debug.ts";
 import { FEATURE_INCOMPAT } from "../format/disk/index.ts";
 import { FUSE_OPCODE_NAMES } from "../format/fuse/index.ts";
 import { SessionCaches } from "../fuse/kernel_caches.ts";
@@ -37,6 +39,8 @@ const LARGE_SLOTS = 48;
 const SMALL_SLOTS = 192;
 /** Journal staging, undo, request slots, scratch: what the arena holds besides the two caches. */
 const OVERHEAD_MIB = 112;
+/** So many characters of a list of locks are made in one turn. */
+const LOCKS_PIECE = 128 << 10;
 
 const data = workerData as VolumeWorkerData;
 const port = parentPort!;
@@ -87,7 +91,31 @@ function statusOf(o: Osb): VolumeStatus {
     inodes: o.inodes.size,
     dirty_pages: o.data.dirty_pages,
     counts,
+    domain: o.glue.domain instanceof O2cbDomain ? domainSummary(o.glue.domain.dlm) : null,
   };
+}
+
+/** Lists of locks that somebody reads, piece by piece: there may be millions. */
+const lists = new Map<number, Generator<string>>();
+
+function nextLocks(o: Osb, { id, what, names }: Extract<ToVolume, { type: "locks" }>): void {
+  const wanted = names.length === 0 ? undefined : (name: string): boolean => names.includes(name);
+  let list = lists.get(id);
+  if (list === undefined) {
+    const { domain } = o.glue;
+    if (what === "fs_locks") list = fsLockingState(o.glue, wanted);
+    else if (domain instanceof O2cbDomain) list = dlmLockingState(domain.dlm, wanted);
+    else list = (function* () {})();
+    lists.set(id, list);
+  }
+  let text = "";
+  while (text.length < LOCKS_PIECE) {
+    const { value, done } = list.next();
+    if (done === true) break;
+    text += value;
+  }
+  if (text === "") lists.delete(id);
+  say({ type: "locks", id, text });
 }
 
 /** A broken invariant: nothing more may be written. The main thread takes the mount away and ends the process. */
@@ -154,6 +182,12 @@ port.on("message", (message: ToVolume) => {
       break;
     case "status":
       if (osb !== null) say({ type: "status", id: message.id, status: statusOf(osb) });
+      break;
+    case "locks":
+      if (osb !== null) nextLocks(osb, message);
+      break;
+    case "locks-end":
+      lists.delete(message.id);
       break;
     case "log":
       mlogSet(message.mask, message.state);

@@ -44,11 +44,18 @@ export interface VolumeStatus extends VolumeInfo {
   readonly inodes: number;
   readonly dirty_pages: number;
   readonly counts: Record<string, number>;
+  /** The lock domain; null without other nodes. */
+  readonly domain: Record<string, unknown> | null;
 }
+
+export type LocksOf = "fs_locks" | "dlm_locks";
 
 export type ToVolume =
   | { readonly type: "serve"; readonly fd: number }
   | { readonly type: "status"; readonly id: number }
+  /** The next piece of a list of locks; the first asks for it, the last is empty. */
+  | { readonly type: "locks"; readonly id: number; readonly what: LocksOf; readonly names: readonly string[] }
+  | { readonly type: "locks-end"; readonly id: number }
   | { readonly type: "log"; readonly mask: string; readonly state: "allow" | "off" }
   /** The mount did not come about, or its users do not go: close the volume without the kernel. */
   | { readonly type: "close" };
@@ -63,4 +70,5 @@ export type FromVolume =
   | { readonly type: "unmounted" }
   | { readonly type: "closed"; readonly error: string | null }
   | { readonly type: "fatal"; readonly message: string }
-  | { readonly type: "status"; readonly id: number; readonly status: VolumeStatus };
+  | { readonly type: "status"; readonly id: number; readonly status: VolumeStatus }
+  | { readonly type: "locks"; readonly id: number; readonly text: string };

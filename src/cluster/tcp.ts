@@ -43,6 +43,8 @@ const HELD_BYTES_MAX = 4 << 20;
 /** A timer that fires so much too late tells of a pause of this thread. */
 const LATE_MS = 1000;
 
+const STATS_STR_VERSION = 1;
+
 const SYS_ERRNO: Readonly<Record<number, number>> = {
   [O2NET_ERR_NO_HNDLR]: -Errno.ENOPROTOOPT,
   [O2NET_ERR_OVERFLOW]: -Errno.EOVERFLOW,
@@ -64,6 +66,22 @@ interface Waiting {
   readonly payload: readonly Uint8Array[];
   readonly len: number;
   readonly done: Done;
+  readonly since_ms: number;
+}
+
+/** What the kernel shows in debugfs as o2net/stats (sc_show_sock_stats); times are sums. */
+export interface NetStats {
+  /** Messages that were answered. */
+  sends: number;
+  /** Waiting for the connection. */
+  acquiry_ms: number;
+  /** From the call to the write of the turn's messages. */
+  send_ms: number;
+  /** From there to the status. */
+  wait_ms: number;
+  recvs: number;
+  /** From the arrival of a message to its status. */
+  process_ms: number;
 }
 
 export interface PeerStatus {
@@ -77,6 +95,8 @@ export interface PeerStatus {
   received: number;
   /** Ms since the last message, of a connection that stands. */
   silent_ms: number | undefined;
+  /** Since the connection was made. */
+  stats: NetStats;
   /** Why the last attempt failed: a time-out that differs, a refused connection. */
   last_error: string;
 }
@@ -95,6 +115,9 @@ class SockContainer {
   is_paused = false;
   flush_queued = false;
   last_rx_ms = 0;
+  /** Messages gathered for the next write: how many, and the sum of the times at which they came. */
+  gathered = 0;
+  gathered_ms = 0;
   cancel_idle: () => void = () => {};
   cancel_keepalive: () => void = () => {};
 
@@ -119,8 +142,12 @@ class PeerNode {
   /** Sends that wait for their status, by msg_num; `free` has the numbers that may be used again. */
   readonly in_flight: (Done | null)[] = [];
   readonly free: number[] = [];
+  /** When each was sent. */
+  readonly sent_ms: number[] = [];
   sent = 0;
   received = 0;
+  /** `wait_ms` includes `send_ms` here. */
+  stats: NetStats = noStats();
   last_error = "";
   cancel_connect: (() => void) | null = null;
   cancel_expired: (() => void) | null = null;
@@ -130,12 +157,15 @@ class PeerNode {
     this.num = num;
   }
 
-  takeNumber(done: Done): number {
+  takeNumber(done: Done, now_ms: number): number {
     const num = this.free.pop() ?? this.in_flight.length;
     this.in_flight[num] = done;
+    this.sent_ms[num] = now_ms;
     return num;
   }
 }
+
+const noStats = (): NetStats => ({ sends: 0, acquiry_ms: 0, send_ms: 0, wait_ms: 0, recvs: 0, process_ms: 0 });
 
 const nodeText = (n: NodeConfig): string => `node ${n.name} (num ${n.num}) at ${n.ipv4_address}:${n.ipv4_port}`;
 
@@ -247,9 +277,10 @@ export class O2netStack implements O2net {
       this.#fail(done, -Errno.EINVAL);
     else if (to === this.node_num) this.#fail(done, -Errno.ELOOP);
     else if (peer.persistent_error !== 0) this.#fail(done, peer.persistent_error);
-    else if (!peer.is_valid)
-      peer.queue.push({ msg_type, key, payload: payload.map((part) => part.slice()), len, done });
-    else this.#transmit(peer, msg_type, key, payload, len, done);
+    else if (!peer.is_valid) {
+      const since_ms = this.#clock.monotonic_ms();
+      peer.queue.push({ msg_type, key, payload: payload.map((part) => part.slice()), len, done, since_ms });
+    } else this.#transmit(peer, msg_type, key, payload, len, done);
   }
 
   #transmit(
@@ -261,8 +292,11 @@ export class O2netStack implements O2net {
     done: Done,
   ): void {
     const sc = peer.sc!;
-    sc.out.message(O2NET_MSG_MAGIC, msg_type, key, peer.takeNumber(done), payload, len);
+    const now_ms = this.#clock.monotonic_ms();
+    sc.out.message(O2NET_MSG_MAGIC, msg_type, key, peer.takeNumber(done, now_ms), payload, len);
     peer.sent++;
+    sc.gathered++;
+    sc.gathered_ms += now_ms;
     this.#flushLater(sc);
   }
 
@@ -286,6 +320,11 @@ export class O2netStack implements O2net {
     sc.flush_queued = false;
     if (sc.is_shut || sc.is_blocked || sc.out.length === 0) return;
     if (!sc.conn.write(sc.out.take())) sc.is_blocked = true;
+    if (sc.gathered === 0) return;
+    const { stats } = this.#peers[sc.node.num]!;
+    stats.send_ms += sc.gathered * this.#clock.monotonic_ms() - sc.gathered_ms;
+    sc.gathered = 0;
+    sc.gathered_ms = 0;
   }
 
   #drained(sc: SockContainer): void {
@@ -346,6 +385,7 @@ export class O2netStack implements O2net {
 
   #dispatch(sc: SockContainer, msg_type: number, key: number, msg_num: number, payload: Uint8Array): void {
     const handler = this.#handlers.get(key)?.get(msg_type);
+    const since_ms = this.#clock.monotonic_ms();
     let sys = O2NET_ERR_NONE;
     let status = 0;
     let after: (() => void) | undefined;
@@ -358,19 +398,30 @@ export class O2netStack implements O2net {
       const answer = handler.func(payload, sc.node.num);
       if (typeof answer === "number") status = answer;
       else if (typeof answer === "function") {
-        answer((later) => this.#answer(sc, msg_type, key, msg_num, O2NET_ERR_NONE, later));
+        answer((later) => this.#answer(sc, msg_type, key, msg_num, O2NET_ERR_NONE, later, since_ms));
         return;
       } else {
         status = answer.status;
         after = answer.after;
       }
     }
-    this.#answer(sc, msg_type, key, msg_num, sys, status);
+    this.#answer(sc, msg_type, key, msg_num, sys, status, since_ms);
     after?.();
   }
 
-  #answer(sc: SockContainer, msg_type: number, key: number, msg_num: number, sys: number, status: number): void {
+  #answer(
+    sc: SockContainer,
+    msg_type: number,
+    key: number,
+    msg_num: number,
+    sys: number,
+    status: number,
+    since_ms: number,
+  ): void {
     if (sc.is_shut) return;
+    const { stats } = this.#peers[sc.node.num]!;
+    stats.recvs++;
+    stats.process_ms += this.#clock.monotonic_ms() - since_ms;
     sc.out.status(O2NET_MSG_STATUS_MAGIC, msg_type, key, msg_num, sys, status);
     this.#flushLater(sc);
   }
@@ -381,6 +432,8 @@ export class O2netStack implements O2net {
     if (done === undefined || done === null) return;
     peer.in_flight[msg_num] = null;
     peer.free.push(msg_num);
+    peer.stats.sends++;
+    peer.stats.wait_ms += this.#clock.monotonic_ms() - peer.sent_ms[msg_num]!;
     done(err, err === 0 ? status : 0);
   }
 
@@ -470,10 +523,22 @@ export class O2netStack implements O2net {
         in_flight: p.in_flight.length - p.free.length,
         sent: p.sent,
         received: p.received,
+        stats: { ...p.stats, wait_ms: Math.max(0, p.stats.wait_ms - p.stats.send_ms) },
         silent_ms: p.is_valid ? this.#clock.monotonic_ms() - p.sc!.last_rx_ms : undefined,
         last_error: p.last_error,
       };
     });
+  }
+
+  /** What the kernel shows in debugfs as o2net/stats, a line a connected node. */
+  statsText(): string {
+    const ns = (ms: number): number => Math.round(ms * 1e6);
+    const line = ({ node, stats: t }: PeerStatus): string =>
+      `${[STATS_STR_VERSION, node, t.sends, ns(t.acquiry_ms), ns(t.send_ms), ns(t.wait_ms), t.recvs, ns(t.process_ms)]}\n`;
+    return this.peers()
+      .filter((p) => p.state === "connected")
+      .map(line)
+      .join("");
   }
 
   /** Every change of a connection goes through here (o2net_set_nn_state). */
@@ -497,6 +562,7 @@ export class O2netStack implements O2net {
       this.#failInFlight(peer);
     }
     if (!was_valid && valid) {
+      peer.stats = noStats();
       this.#quorum.connUp(peer.num);
       peer.cancel_expired?.();
       peer.cancel_expired = null;
@@ -508,7 +574,10 @@ export class O2netStack implements O2net {
 
     if (err !== 0) for (const w of peer.queue.splice(0)) this.#fail(w.done, err);
     else if (valid)
-      for (const w of peer.queue.splice(0)) this.#transmit(peer, w.msg_type, w.key, w.payload, w.len, w.done);
+      for (const w of peer.queue.splice(0)) {
+        peer.stats.acquiry_ms += this.#clock.monotonic_ms() - w.since_ms;
+        this.#transmit(peer, w.msg_type, w.key, w.payload, w.len, w.done);
+      }
   }
 
   #failInFlight(peer: PeerNode): void {

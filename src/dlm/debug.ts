@@ -1,111 +1,71 @@
-/** What a domain knows, as text (dlmdebug.c): for `ocfs2 debugfs -R dlm_locks`, and for whoever looks for a lost wake-up. */
+/**
+ * What a domain knows, as text (dlmdebug.c). `lockingState` is what the kernel shows in debugfs as o2dlm/DOMAIN/locking_state, byte for byte:
+ * `ocfs2 debugfs -R dlm_locks` prints it, and so does debugfs.ocfs2 of a copy. `dumpDomain` is for whoever looks for a lost wake-up.
+ */
+import { printableLockName } from "../format/wire/lock_name.ts";
 import { CTXT_NAMES, type Dlm, RECO_ACTIVE } from "./dlm.ts";
 import {
+  type DlmLock,
   type DlmLockRes,
   LOCK_AST_LISTED,
   LOCK_BAST_LISTED,
-  LOCK_BUSY,
   LOCK_CANCEL_PENDING,
   LOCK_CONVERT_PENDING,
   LOCK_LOCK_PENDING,
   LOCK_UNLOCK_PENDING,
   OWNER_UNKNOWN,
-  RES_BLOCK_DIRTY,
   RES_DIRTY,
-  RES_DROPPING_REF,
-  RES_IN_PROGRESS,
-  RES_MIGRATING,
   RES_MIGRATION_PENDING,
   RES_ON_PURGE,
   RES_RECOVERING,
-  RES_RECOVERY_WAITING,
-  RES_REDIRTY,
-  RES_SETREF_INPROG,
 } from "./lockres.ts";
 import { lvbIsEmpty, lvbOf } from "./lvb.ts";
 import type { Mle } from "./mle.ts";
 
-const STATES: readonly (readonly [number, string])[] = [
-  [RES_RECOVERING, "Recovering"],
-  [RES_DIRTY, "Dirty"],
-  [RES_IN_PROGRESS, "InProgress"],
-  [RES_MIGRATING, "Migrating"],
-  [RES_DROPPING_REF, "DroppingRef"],
-  [RES_BLOCK_DIRTY, "BlockDirty"],
-  [RES_SETREF_INPROG, "SetRefInProg"],
-  // debugfs.ocfs2 has no words for these.
-  [RES_RECOVERY_WAITING, "RecoveryWaiting"],
-  [RES_REDIRTY, "Redirty"],
-];
+const DEBUG_LRES_VERSION = 1;
+const DEBUG_LOCK_VERSION = 1;
+/** Bits of `state` that the kernel has, too. */
+const KERNEL_STATE = 0x7fff;
+const NO_LVB = "00".repeat(64);
 
-const PENDING: readonly (readonly [number, string])[] = [
-  [LOCK_AST_LISTED, "Ast"],
-  [LOCK_BAST_LISTED, "Bast"],
-  [LOCK_CONVERT_PENDING, "Convert"],
-  [LOCK_LOCK_PENDING, "Lock"],
-  [LOCK_CANCEL_PENDING, "Cancel"],
-  [LOCK_UNLOCK_PENDING, "Unlock"],
-  [LOCK_BUSY, "Busy"],
-];
+const bit = (value: number, mask: number): number => (value & mask ? 1 : 0);
 
-const MODES: Readonly<Record<number, string>> = { 0: "NL", 3: "PR", 5: "EX" };
-const mode = (type: number): string => MODES[type] ?? String(type);
-const bits = (table: readonly (readonly [number, string])[], value: number): string[] =>
-  table.filter(([bit]) => value & bit).map(([, name]) => name);
-const yesNo = (yes: number): string => (yes ? "Yes" : "No");
-/** Columns, as printf's %-4d. */
-const columns = (...cells: [text: string | number, width: number][]): string =>
-  cells.map(([text, width]) => String(text).padEnd(width)).join("  ");
-
-/** A name as it can be read: a dentry lock's ends with a binary number (ocfs2_print_meta_lockname). */
-export function printableName(name: string): string {
-  if (name[0] !== "N" || name.length < 26) return name.replace(/[^\x20-\x7e]/g, ".");
-  let ino = 0n;
-  for (let i = 18; i < 26; i++) ino = (ino << 8n) | BigInt(name.charCodeAt(i));
-  return `${name.slice(0, 17)}:${ino.toString(16).padStart(8, "0")}`;
+function lockLine(l: DlmLock): string {
+  const { flags } = l;
+  // ast_pending and bast_pending are of an AST that is being sent; here it is listed until it has been.
+  const bits = [
+    ...[bit(flags, LOCK_AST_LISTED), bit(flags, LOCK_BAST_LISTED), 0, 0, bit(flags, LOCK_CONVERT_PENDING)],
+    ...[bit(flags, LOCK_LOCK_PENDING), bit(flags, LOCK_CANCEL_PENDING), bit(flags, LOCK_UNLOCK_PENDING)],
+  ];
+  const refs = 1;
+  return `LOCK:${[DEBUG_LOCK_VERSION, l.list, l.type, l.convert_type, l.node, l.cookieText, ...bits, refs].join(",")}\n`;
 }
 
-/** One lock resource in the words of debugfs.ocfs2's dlm_locks. Refs are those that matter: the table's and the locks'. */
-export function dumpLockres(res: DlmLockRes): string {
+function lockresText(res: DlmLockRes): string {
   const locks = res.locks();
-  const lists = [
-    ...(res.state & RES_ON_PURGE ? ["Purge"] : []),
-    ...(res.state & RES_DIRTY ? ["Dirty"] : []),
-    ...(res.state & RES_RECOVERING ? ["Recovering"] : []),
+  // Those that matter: the table's and the locks'.
+  const refs = locks.length + 1;
+  const lres = [
+    ...[DEBUG_LRES_VERSION, res.owner, res.state & KERNEL_STATE, res.last_used],
+    ...[bit(res.state, RES_ON_PURGE), bit(res.state, RES_DIRTY), bit(res.state, RES_RECOVERING)],
+    ...[res.inflight_locks, bit(res.state, RES_MIGRATION_PENDING), res.asts_reserved, refs],
   ];
-  const state = [`0x${(res.state & 0x7fff).toString(16).toUpperCase()}`, ...bits(STATES, res.state)].join(" ");
-  const name = printableName(res.name).padEnd(32);
-  const lines = [
-    `Lockres: ${name}  Owner: ${String(res.owner).padEnd(3)}  State: ${state}`,
-    `Last Used: ${String(res.last_used).padEnd(5)}  ASTs Reserved: ${String(res.asts_reserved).padEnd(3)}  ` +
-      `Inflight: ${String(res.inflight_locks).padEnd(3)}  Migration Pending: ${yesNo(res.state & RES_MIGRATION_PENDING)}`,
-    `Refs: ${String(locks.length + 1).padEnd(3)}  Locks: ${String(locks.length).padEnd(3)}  On Lists: ${lists.join(" ") || "None"}`,
-    `Reference Map: ${res.refNodes().join(" ")}`.trimEnd(),
-  ];
-  if (!lvbIsEmpty(res)) {
-    const bytes = [...lvbOf(res)].map((b) => b.toString(16).padStart(2, "0"));
-    const rows = [0, 16, 32, 48].map((at) => bytes.slice(at, at + 16).join(" "));
-    lines.push(`Raw LVB:\t${rows.join("\n\t\t")}`);
-  }
-  const row = (...cells: (string | number)[]): string =>
-    ` ${columns(...([10, 4, 5, 4, 15, 4, 3, 4, 0].map((width, i) => [cells[i]!, width]) as [string | number, number][]))}`;
-  lines.push(row("Lock-Queue", "Node", "Level", "Conv", "Cookie", "Refs", "AST", "BAST", "Pending-Action"));
-  for (const l of locks) {
-    const [ast, bast] = [yesNo(l.flags & LOCK_AST_LISTED), yesNo(l.flags & LOCK_BAST_LISTED)];
-    const pending = bits(PENDING, l.flags).join(" ") || "None";
-    lines.push(row(QUEUES[l.list]!, l.node, mode(l.type), mode(l.convert_type), l.cookieText, 1, ast, bast, pending));
-  }
-  return `${lines.join("\n")}\n`;
+  const lvb = lvbIsEmpty(res) ? NO_LVB : Buffer.from(lvbOf(res)).toString("hex");
+  const refmap = res.refNodes().map((n) => `${n} `);
+  return `NAME:${printableLockName(res.name)}\nLRES:${lres}\nRMAP:${refmap.join("")}\nLVBX:${lvb}\n${locks.map(lockLine).join("")}\n`;
 }
 
-const QUEUES = ["Granted", "Converting", "Blocked"] as const;
+/** Of resources whose printable name `filter` wants. */
+export function* lockingState(dlm: Dlm, filter: (name: string) => boolean = () => true): Generator<string> {
+  for (const res of dlm.lockres) if (filter(printableLockName(res.name))) yield lockresText(res);
+}
 
-export const dumpMle = (mle: Mle): string =>
-  `MLE: ${printableName(mle.name)} ${mle.type} master ${mle.master} new_master ${mle.new_master} inuse ${mle.inuse} refs ${mle.refs} ` +
+const dumpMle = (mle: Mle): string =>
+  `MLE: ${printableLockName(mle.name)} ${mle.type} master ${mle.master} new_master ${mle.new_master} inuse ${mle.inuse} refs ${mle.refs} ` +
   `maybe=[${mle.maybe_map}] vote=[${mle.vote_map}] response=[${mle.response_map}] node=[${mle.node_map}]`;
 
-/** Everything; of lock resources those that `filter` wants. */
-export function dumpDomain(dlm: Dlm, filter: (res: DlmLockRes) => boolean = () => true): string {
+/** Everything (debug_state_print, and what else there is). */
+export function dumpDomain(dlm: Dlm): string {
   const { reco } = dlm;
   const lines = [
     `Domain: ${dlm.name}  Key: 0x${dlm.key.toString(16)}  Protocol: ${dlm.dlm_proto.major}.${dlm.dlm_proto.minor}`,
@@ -115,7 +75,20 @@ export function dumpDomain(dlm: Dlm, filter: (res: DlmLockRes) => boolean = () =
     `Recovery: ${reco.state & RECO_ACTIVE ? "ACTIVE" : "INACTIVE"}  Master: ${reco.new_master}  Dead Node: ${reco.dead_node}  Resources: ${reco.resources.size}`,
     ...[...reco.node_data].map(([node, state]) => `  Recovery Node: ${node} ${state}`),
     ...[...dlm.mles.values()].map(dumpMle),
+    ...lockingState(dlm),
   ];
-  for (const res of dlm.lockres) if (filter(res)) lines.push(dumpLockres(res));
   return `${lines.join("\n")}\n`;
+}
+
+/** The same in short, for reports. */
+export function domainSummary(dlm: Dlm): Record<string, unknown> {
+  const { reco } = dlm;
+  return {
+    name: dlm.name,
+    state: CTXT_NAMES[dlm.state],
+    protocol: `${dlm.dlm_proto.major}.${dlm.dlm_proto.minor}`,
+    nodes: [...dlm.domain_map],
+    locks: dlm.lockres.size,
+    recovering: reco.state & RECO_ACTIVE ? reco.dead_node : null,
+  };
 }

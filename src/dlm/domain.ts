@@ -21,6 +21,7 @@ import {
   O2NM_MAX_NAME_LEN,
 } from "../format/wire/dlm_constants.ts";
 import { DLM_MSG, type DlmMessage } from "../format/wire/dlm_messages.ts";
+import { printableLockName } from "../format/wire/lock_name.ts";
 import { Errno } from "../lib/errno.ts";
 import { assert } from "../lib/fs_error.ts";
 import { ML, mlog } from "../lib/masklog.ts";
@@ -29,7 +30,6 @@ import { assertMasterHandler } from "./assert_master.ts";
 import { proxyAstHandler } from "./ast.ts";
 import { nodeDown, setJoiningNode } from "./cleanup.ts";
 import { convertLockHandler } from "./convert.ts";
-import { printableName } from "./debug.ts";
 import { derefLockresDoneHandler, derefLockresHandler } from "./deref.ts";
 import {
   DLM_CTXT_IN_SHUTDOWN,
@@ -307,7 +307,8 @@ function* leave(dlm: Dlm): Task<void> {
   let told = false;
   while (!(yield* migrateAllLocks(dlm))) {
     const held: string | undefined = told ? undefined : heldByUs(dlm);
-    if (held !== undefined) mlog(ML.ERROR, `domain ${dlm.name} is left, but ${printableName(held)} is held: waiting`);
+    if (held !== undefined)
+      mlog(ML.ERROR, `domain ${dlm.name} is left, but ${printableLockName(held)} is held: waiting`);
     told ||= held !== undefined;
     dlm.purge_due = true;
     yield* dlm.sleep(20);

@@ -8,6 +8,7 @@
  * Two nodes that both hold PR and both ask for EX would wait for each other for ever. As in the kernel, whoever gets a BAST
  * while its own conversion is under way calls that off, gives the lock up, and asks anew (ocfs2_unblock_lock).
  */
+import type { Clock } from "../lib/clock.ts";
 import { Errno } from "../lib/errno.ts";
 import { assert } from "../lib/fs_error.ts";
 import { ML, mlog, mlogOn } from "../lib/masklog.ts";
@@ -17,6 +18,7 @@ import type { ConvertOptions, LockDomain } from "../stackglue/lock_domain.ts";
 import type { Inode } from "../volume/inode.ts";
 import { EX, LOCK_TYPES, type LockLevel, LockRes, type LockResOps, lockName, NL, PR } from "./lock_res.ts";
 import type { LockSet } from "./lock_set.ts";
+import { LockStats, NO_STATS } from "./lock_stats.ts";
 import type { LockType } from "./lock_types.ts";
 
 /** One record a lock type, handed in by the layers above (inode, file, dir). */
@@ -33,6 +35,8 @@ export class DlmGlue {
   readonly domain: LockDomain;
   readonly #ops: GlueOps;
   readonly #failed: (err: unknown) => void;
+  readonly #clock: Clock;
+  readonly stats = new LockStats();
   readonly #sabotage: ReadonlySet<string>;
   /** Downconverts that run now. */
   active = 0;
@@ -55,12 +59,14 @@ export class DlmGlue {
     domain: LockDomain,
     ops: GlueOps,
     failed: (err: unknown) => void,
+    clock: Clock,
     sabotage: ReadonlySet<string> = new Set(),
   ) {
     this.domain = domain;
     this.#sabotage = sabotage;
     this.#ops = ops;
     this.#failed = failed;
+    this.#clock = clock;
     const volumeLock = (type: LockType, blkno = 0): LockRes =>
       this.newLockRes(lockName(type.letter, blkno, 0), type, null);
     this.rename_lockres = volumeLock(LOCK_TYPES.rename);
@@ -116,6 +122,7 @@ export class DlmGlue {
       return;
     }
     if (this.#mayHold(locks, res, level)) {
+      this.stats.got(res.stats, level);
       res.hold(locks, level);
       return;
     }
@@ -141,6 +148,7 @@ export class DlmGlue {
     }
     if (res.refused.delete(locks)) return false;
     if (this.#mayHold(locks, res, level)) {
+      this.stats.got(res.stats, level);
       res.hold(locks, level);
       return true;
     }
@@ -157,8 +165,8 @@ export class DlmGlue {
   #want(locks: LockSet, res: LockRes, level: LockLevel, trylock: boolean): void {
     locks.want(res);
     const i = res.wants.findIndex((w) => w.locks === locks);
-    if (i < 0) res.wants.push({ locks, level, trylock });
-    else res.wants[i] = { locks, level, trylock };
+    if (i < 0) res.wants.push({ locks, level, trylock, since_ms: this.#clock.monotonic_ms() });
+    else res.wants[i] = { locks, level, trylock, since_ms: res.wants[i]!.since_ms };
   }
 
   #mayHold(locks: LockSet, res: LockRes, level: LockLevel): boolean {
@@ -188,6 +196,7 @@ export class DlmGlue {
         bast: (blocking) => this.#bast(res, blocking),
       });
       this.#attached.add(res);
+      if (res.stats === NO_STATS) res.stats = this.stats.alloc();
     }
     res.requested = level;
     res.trying = trylock;
@@ -227,7 +236,11 @@ export class DlmGlue {
   /** Those who only tried hear that another node holds it. */
   #refuse(res: LockRes): void {
     const left = res.wants.filter((w) => !w.trylock || w.level <= res.level);
-    for (const w of res.wants) if (!left.includes(w)) res.refused.add(w.locks);
+    for (const w of res.wants) {
+      if (left.includes(w)) continue;
+      res.refused.add(w.locks);
+      this.stats.failed(res.stats, w.level);
+    }
     res.wants.length = 0;
     res.wants.push(...left);
     res.waiters.wakeAll();
@@ -240,7 +253,11 @@ export class DlmGlue {
     const left = res.wants.filter((w) => w.level > res.level);
     res.wants.length = 0;
     res.wants.push(...left);
-    for (const w of granted) res.hold(w.locks, w.level);
+    const now_ms = this.#clock.monotonic_ms();
+    for (const w of granted) {
+      this.stats.waited(res.stats, w.level, now_ms - w.since_ms, this.nowUs());
+      res.hold(w.locks, w.level);
+    }
     res.waiters.wakeAll();
   }
 
@@ -358,6 +375,8 @@ export class DlmGlue {
     const { dl } = res;
     yield* wait<void>((cb) => this.domain.unlock(dl, () => cb(null), hand_on ? { lvb: true } : {}));
     this.#attached.delete(res);
+    this.stats.free(res.stats);
+    res.stats = NO_STATS;
     res.dl = null;
     res.level = NL;
     res.blocking = NL;
@@ -386,6 +405,19 @@ export class DlmGlue {
   *#dropOrWait(res: LockRes): Task<void> {
     if (res.freeing) yield* wait<void>((cb) => res.changed.add(() => cb(null)));
     else yield* this.dropTask(res);
+  }
+
+  /** µs since 1970. */
+  nowUs(): number {
+    const { sec, nsec } = this.#clock.realtime();
+    return sec * 1e6 + Math.floor(nsec / 1000);
+  }
+
+  /** Since when somebody waits for `res`, µs since 1970; 0 for nobody. */
+  waitsSinceUs(res: LockRes): number {
+    if (res.wants.length === 0) return 0;
+    const since_ms = Math.min(...res.wants.map((w) => w.since_ms));
+    return this.nowUs() - Math.round((this.#clock.monotonic_ms() - since_ms) * 1000);
   }
 
   /** For reports and tests. */

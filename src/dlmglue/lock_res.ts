@@ -7,6 +7,7 @@ import type { Task } from "../lib/task.ts";
 import { WaitQueue } from "../lib/wait.ts";
 import { type DomainLock, EX, type LockLevel, NL, PR } from "../stackglue/lock_domain.ts";
 import type { LockSet } from "./lock_set.ts";
+import { NO_STATS } from "./lock_stats.ts";
 import type { LockType } from "./lock_types.ts";
 
 export { LOCK_TYPES, lockName } from "./lock_types.ts";
@@ -31,6 +32,8 @@ export interface Want {
   readonly level: LockLevel;
   /** -EAGAIN rather than waiting for another node. */
   readonly trylock: boolean;
+  /** Of the monotonic clock: when it began to wait. */
+  readonly since_ms: number;
 }
 
 export class LockRes {
@@ -39,6 +42,8 @@ export class LockRes {
   /** What the lock covers, for the ops: an Inode, a dentry, the volume. */
   readonly data: unknown;
   dl: DomainLock | null = null;
+  /** Row in the glue's LockStats. */
+  stats = NO_STATS;
   /** Level granted by the domain. */
   level: LockLevel = NL;
   /** Level asked for and not yet answered. */

@@ -6,7 +6,7 @@ import type { GlueOps } from "../dlmglue/dlmglue.ts";
 import { EX, LOCK_TYPES, type LockLevel, type LockRes, PR } from "../dlmglue/lock_res.ts";
 import { type Task, type Thunk, wait } from "../lib/task.ts";
 import type { Inode } from "./inode.ts";
-import { stuffMetaLvb } from "./meta_lvb.ts";
+import { lvbIsTrustable, stuffMetaLvb } from "./meta_lvb.ts";
 import type { Osb } from "./osb.ts";
 
 /** Set by the mount: the kernel's caches behind FUSE. */
@@ -64,7 +64,9 @@ export function glueOps(osb: () => Osb): GlueOps {
       ...LOCK_TYPES.meta,
       downconvert: (res, to) => metaDownconvert(osb(), res, to),
       granted(res) {
-        (res.data as Inode).lvb_fresh = true;
+        const inode = res.data as Inode;
+        inode.lvb_fresh = true;
+        if (!lvbIsTrustable(inode, res)) osb().glue.stats.refreshed(res.stats);
       },
     },
     rw: LOCK_TYPES.rw,

@@ -93,6 +93,7 @@ export function* openVolume(parts: OpenParts): Task<Osb> {
       if (osb.journal !== undefined) osb.journal.abort(err);
       else mlog(ML.ERROR, `locks: ${err instanceof Error ? err.message : String(err)}`);
     },
+    osb.clock,
     osb.sabotage,
   );
   const recovery = new Recovery(osb);

@@ -12,7 +12,7 @@ import { tempDir } from "../support/cleanup.ts";
 import { missing, run, runAsync, sh } from "../support/sh.ts";
 
 /** What ours prints for a command, its error as the last line. */
-function ours(image: string, command: string, json = false): string {
+async function ours(image: string, command: string, json = false): Promise<string> {
   let text = "";
   const cat = join(tempDir("ocfs2-cat"), "out");
   const fd = openSync(cat, "w");
@@ -21,7 +21,7 @@ function ours(image: string, command: string, json = false): string {
   }, fd);
   s.open(image, 0);
   try {
-    runLine(s, command, json);
+    await runLine(s, command, json);
   } catch (err) {
     if (!(err instanceof DebugfsError)) throw err;
     text += `${err.message}\n`;
@@ -129,7 +129,7 @@ describe.skipIf(missing("mkfs.ocfs2", "debugfs.ocfs2").length > 0)("debugfs", ()
       test("prints what debugfs.ocfs2 prints", async () => {
         for (const command of COMMANDS)
           expect
-            .soft(agreed(command, ours(image, command)), command)
+            .soft(agreed(command, await ours(image, command)), command)
             .toEqual(agreed(command, await theirs(image, command)));
       });
 
@@ -138,21 +138,22 @@ describe.skipIf(missing("mkfs.ocfs2", "debugfs.ocfs2").length > 0)("debugfs", ()
         const at = (command: string, text: string, what: RegExp): string[] =>
           numbers(text, what).map((n) => `${command} <${n}>`);
         const commands = [
-          ...at("extent", ours(image, "stat /dir/sparse"), /Blknum: (\d+)/g).slice(0, 3),
-          ...at("group", ours(image, "stat //global_bitmap"), /^\t\d+ +\d+ +\d+ +\d+ +(\d+)$/gm).slice(0, 2),
-          ...at("grpextents", ours(image, "stat //inode_alloc:0000"), /^\t\d+ +\d+ +\d+ +\d+ +(\d+)$/gm),
-          ...at("dx_root", ours(image, "stat /many"), /Indexed Tree Root: (\d+)/g),
-          ...at("dx_leaf", ours(image, "dx_dump /many"), /Dir Index Leaf: (\d+)/g).slice(0, 2),
-          ...at("locate", ours(image, "ls /many"), /^\t(\d+)/gm).slice(4, 6),
-          ...at("locate", ours(image, "ls -l /dir"), /^\t(\d+).* small$/gm),
+          ...at("extent", await ours(image, "stat /dir/sparse"), /Blknum: (\d+)/g).slice(0, 3),
+          ...at("group", await ours(image, "stat //global_bitmap"), /^\t\d+ +\d+ +\d+ +\d+ +(\d+)$/gm).slice(0, 2),
+          ...at("grpextents", await ours(image, "stat //inode_alloc:0000"), /^\t\d+ +\d+ +\d+ +\d+ +(\d+)$/gm),
+          ...at("dx_root", await ours(image, "stat /many"), /Indexed Tree Root: (\d+)/g),
+          ...at("dx_leaf", await ours(image, "dx_dump /many"), /Dir Index Leaf: (\d+)/g).slice(0, 2),
+          ...at("locate", await ours(image, "ls /many"), /^\t(\d+)/gm).slice(4, 6),
+          ...at("locate", await ours(image, "ls -l /dir"), /^\t(\d+).* small$/gm),
         ];
         expect(commands.length).toBeGreaterThan(4);
-        for (const command of commands) expect.soft(ours(image, command), command).toBe(await theirs(image, command));
+        for (const command of commands)
+          expect.soft(await ours(image, command), command).toBe(await theirs(image, command));
       });
 
       test("copies files and trees out as they are", async () => {
         const [a, b] = [tempDir("ocfs2-rdump"), tempDir("ocfs2-rdump")];
-        ours(image, `rdump /dir ${a}`);
+        await ours(image, `rdump /dir ${a}`);
         await theirs(image, `rdump /dir ${b}`);
         const list = (dir: string) =>
           (readdirSync(dir, { recursive: true }) as string[])
@@ -163,15 +164,15 @@ describe.skipIf(missing("mkfs.ocfs2", "debugfs.ocfs2").length > 0)("debugfs", ()
         expect(readFileSync(join(a, "dir/sparse")).equals(readFileSync(join(b, "dir/sparse")))).toBe(true);
       });
 
-      test("has JSON for what is a structure", () => {
-        expect(JSON.parse(ours(image, "stats", true))).toMatchObject({ s_label: "a label" });
-        expect(JSON.parse(ours(image, "stat /dir/small", true))).toMatchObject({ i_size: 6, i_links_count: 2 });
-        const names = JSON.parse(ours(image, "ls /dir/sub", true)).map((e: { name: string }) => e.name);
+      test("has JSON for what is a structure", async () => {
+        expect(JSON.parse(await ours(image, "stats", true))).toMatchObject({ s_label: "a label" });
+        expect(JSON.parse(await ours(image, "stat /dir/small", true))).toMatchObject({ i_size: 6, i_links_count: 2 });
+        const names = JSON.parse(await ours(image, "ls /dir/sub", true)).map((e: { name: string }) => e.name);
         expect(names).toEqual([".", "..", "other name"]);
-        expect(ours(image, "frag /dir", true)).toContain("no JSON form");
-        const root = JSON.parse(ours(image, "stats", true)).s_root_blkno;
-        expect(ours(image, `struct dinode <${root}>`)).toMatch(new RegExp(`i_blkno +${root}\n`));
-        expect(ours(image, "struct nothing 2")).toContain("no structure nothing");
+        expect(await ours(image, "frag /dir", true)).toContain("no JSON form");
+        const root = JSON.parse(await ours(image, "stats", true)).s_root_blkno;
+        expect(await ours(image, `struct dinode <${root}>`)).toMatch(new RegExp(`i_blkno +${root}\n`));
+        expect(await ours(image, "struct nothing 2")).toContain("no structure nothing");
       });
     });
   }
@@ -192,7 +193,7 @@ describe.skipIf(missing("mkfs.ocfs2", "debugfs.ocfs2").length > 0)("debugfs", ()
         bytes[at] = random.u32();
       }
       writeFileSync(image, bytes);
-      for (const command of COMMANDS) if (!command.startsWith("logdump")) ours(image, command);
+      for (const command of COMMANDS) if (!command.startsWith("logdump")) await ours(image, command);
     }
   });
 

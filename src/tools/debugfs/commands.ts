@@ -29,6 +29,7 @@ import {
 import { dumpFile, dumpTree, writeOut } from "./copy_out.ts";
 import { icheck, locate } from "./find.ts";
 import { DebugfsError, type DebugVolume, NoInode, textOf } from "./image.ts";
+import { dlmLocks, fsLocks, type LiveNode, netStats, Usage } from "./live.ts";
 import {
   hex,
   type Out,
@@ -65,6 +66,10 @@ export interface Session {
   readonly out: Out;
   /** Where `cat` writes. */
   readonly out_fd: number;
+  /** Writes what `out` has gathered. */
+  flush(): void;
+  /** How to ask the nodes that run here; null for who only reads devices. */
+  readonly live: LiveNode | null;
   /** Opens another device; `backup` is the number of a backup super block, 0 for the first. */
   open(device: string, backup: number): void;
   close(): void;
@@ -80,10 +85,9 @@ export interface Command {
   readonly run: Run;
   /** What `--json` prints instead. */
   readonly json?: (s: Session, args: readonly string[]) => unknown;
+  /** Instead of `run` and `json` for what has to wait for a running node. */
+  readonly live?: (s: Session, args: readonly string[], json: boolean) => Promise<void>;
 }
-
-/** Thrown for wrong arguments. */
-class Usage extends Error {}
 
 export function volume(s: Session): DebugVolume {
   if (s.v === null) throw new DebugfsError("No device open");
@@ -293,6 +297,11 @@ const c = (names: string, args: string, does: string, run: Run, json?: Command["
   ...(json === undefined ? {} : { json }),
 });
 
+const live = (names: string, args: string, does: string, run: NonNullable<Command["live"]>): Command => ({
+  ...c(names, args, does, () => {}),
+  live: run,
+});
+
 export const COMMANDS: readonly Command[] = [
   c("bmap", "<filespec> <logical_blk>", "Show the block of the disk that holds a block of a file", bmap),
   c("cat", "<filespec>", "Show a file on stdout", (s, [file]) => {
@@ -327,6 +336,12 @@ export const COMMANDS: readonly Command[] = [
       printDirBlock(s.out, v, v.read(blkno));
     }
   }),
+  live(
+    "dlm_locks",
+    "[-f <file>] [-l] [lockname ...]",
+    "Show the locks of the volume's domain, of a node that runs",
+    dlmLocks,
+  ),
   c("dump", "[-p] <filespec> <outfile>", "Copy a file to a mounted file system", (s, args) => {
     const { flag, rest } = withFlag(args, "-p", "-P");
     if (rest[0] === undefined || rest[1] === undefined) throw new Usage();
@@ -366,6 +381,12 @@ export const COMMANDS: readonly Command[] = [
     locate(s.out, volume(s), blockArgs(args), false),
   ),
   c("frag", "<filespec>", "Show extents by clusters of an inode", (s, [file]) => frag(s, inodeOf(s, file))),
+  live(
+    "fs_locks",
+    "[-f <file>] [-l] [-B] [lockname ...]",
+    "Show the locks of the file system, of a node that runs",
+    fsLocks,
+  ),
   c(
     "group",
     "<block#>",
@@ -420,6 +441,12 @@ export const COMMANDS: readonly Command[] = [
         name: textOf(e.name),
       })),
   ),
+  live(
+    "net_stats",
+    "[-f <file>] [interval [count]]",
+    "Show the messages to other nodes, of a node that runs",
+    netStats,
+  ),
   c("open", "<device> [-s backup#]", "Open a device", (s, [device, flag, number]) => {
     if (device === undefined || (flag !== undefined && (flag !== "-s" || number === undefined))) throw new Usage();
     s.open(device, number === undefined ? 0 : numberOf(number));
@@ -472,14 +499,15 @@ export const COMMANDS: readonly Command[] = [
 ];
 
 /** Runs one line. Throws DebugfsError with the command's name before what went wrong; false to end the session. */
-export function runLine(s: Session, line: string, json = false): boolean {
+export async function runLine(s: Session, line: string, json = false): Promise<boolean> {
   const [name, ...args] = line.trim().split(/\s+/);
   if (name === undefined || name === "" || name.startsWith("#")) return true;
   const command = COMMANDS.find((x) => x.names.includes(name));
   if (command === undefined) throw new DebugfsError(`${name}: command not found`);
   if (command.names.includes("quit")) return false;
   try {
-    if (!json) command.run(s, args, name);
+    if (command.live !== undefined) await command.live(s, args, json);
+    else if (!json) command.run(s, args, name);
     else if (command.json === undefined) throw new DebugfsError("has no JSON form");
     else s.out(JSON.stringify(command.json(s, args)));
   } catch (err) {

@@ -4,10 +4,12 @@ import { backupSuperBlkno, OCFS2_MAX_BACKUP_SUPERBLOCKS, OCFS2_SUPER_BLOCK_BLKNO
 import type { ReadAt } from "../read_super.ts";
 import type { Session } from "./commands.ts";
 import { DebugfsError, DebugVolume } from "./image.ts";
+import type { LiveNode } from "./live.ts";
 import type { Out } from "./print.ts";
 
 export { COMMANDS, runLine, type Session, slots } from "./commands.ts";
 export { DebugfsError } from "./image.ts";
+export type { LiveNode } from "./live.ts";
 
 function reader(fd: number): ReadAt {
   return (off_bytes, len_bytes) => {
@@ -38,8 +40,13 @@ function openBackup(readAt: ReadAt, backup: number): DebugVolume {
   throw new DebugfsError(`no backup super block ${backup}; the one at block ${OCFS2_SUPER_BLOCK_BLKNO} is the first`);
 }
 
+export interface SessionExtras {
+  readonly flush?: () => void;
+  readonly live?: LiveNode;
+}
+
 /** A session without a device yet. `out_fd`: where `cat` writes to. */
-export function newSession(out: Out, out_fd: number): Session {
+export function newSession(out: Out, out_fd: number, extras: SessionExtras = {}): Session {
   let fd = -1;
   const s: Session = {
     v: null,
@@ -48,6 +55,8 @@ export function newSession(out: Out, out_fd: number): Session {
     cwd: 0,
     out,
     out_fd,
+    flush: extras.flush ?? (() => {}),
+    live: extras.live ?? null,
     open(device, backup) {
       if (s.v !== null) s.close();
       const opened = openSync(device, "r");
