@@ -1,4 +1,4 @@
-/** A million lock resources that this node masters: what each costs. Started by bench/lock/run.mjs. */
+/** A million lock resources that this node masters: what each costs. Started by bench/lock/local.mjs. */
 import { PerformanceObserver } from "node:perf_hooks";
 import type { O2hb, O2net } from "../../src/cluster/node.ts";
 import type { Dlm } from "../../src/dlm/dlm.ts";

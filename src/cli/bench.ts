@@ -11,12 +11,14 @@ const BENCHES: Readonly<Record<string, [program: string, what: string]>> = {
   mkfs: ["bench/tools/mkfs.mjs", "mkfs beside mkfs.ocfs2"],
   kernels: ["bench/kernels/run.mjs", "the Wasm kernels beside their twins"],
   calls: ["bench/kernels/native_call.mjs", "calls into the addon, and random reads beside fio"],
+  lock: ["bench/lock/run.mjs", "locks between two nodes, ours and the kernel's (root)"],
+  "local-locks": ["bench/lock/local.mjs", "a million locks that this node masters"],
   heartbeat: ["bench/heartbeat/run.mjs", "the heartbeat's worst gap under load"],
 };
 
 const list = (): string =>
   Object.entries(BENCHES)
-    .map(([name, [, what]]) => `  ${name.padEnd(10)} ${what}`)
+    .map(([name, [, what]]) => `  ${name.padEnd(12)} ${what}`)
     .join("\n");
 
 function bench(name: string | undefined, args: readonly string[]): number {
