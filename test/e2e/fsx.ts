@@ -25,12 +25,48 @@ export interface FsxOptions {
   /** More arguments of fsx_mmap. */
   readonly args?: readonly string[];
   readonly onOps?: (done: number) => void;
-  readonly timeout_ms?: number;
+  /** A process that does not get a thousand operations further in this time hangs. */
+  readonly stall_ms?: number;
 }
 
 export interface FsxResult {
   readonly ops: number;
   readonly failures: string[];
+}
+
+/**
+ * Notices that a job stands still. One that hangs in the mount cannot be killed before the mount is, so it is not waited for:
+ * `stalled` fails, and the mount is taken down.
+ */
+class StallWatch {
+  readonly stalled: Promise<never>;
+  readonly #moved = new Map<number, number>();
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(stall_ms: number) {
+    let fail: (err: Error) => void = () => {};
+    this.stalled = new Promise((_, no) => {
+      fail = no;
+    });
+    this.stalled.catch(() => {});
+    this.#timer = setInterval(() => {
+      for (const [job, at] of this.#moved)
+        if (performance.now() - at > stall_ms) fail(new Error(`file${job} stands still for ${stall_ms / 1000} s`));
+    }, 1000);
+  }
+
+  moved(job: number): void {
+    this.#moved.set(job, performance.now());
+  }
+
+  async over<T>(job: number, work: Promise<T>): Promise<T> {
+    this.moved(job);
+    return work.finally(() => this.#moved.delete(job));
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
 }
 
 /** Space behind the end of a file, which fallocate with KEEP_SIZE leaves: fsck.ocfs2 reports it of a kernel's volumes too. */
@@ -52,6 +88,7 @@ export async function fsxRun(options: FsxOptions): Promise<FsxResult> {
     image,
     async (at) => {
       const done = new Array<number>(jobs).fill(0);
+      const watch = new StallWatch(options.stall_ms ?? 180_000);
       const one = async (job: number): Promise<void> => {
         const argv = [
           program,
@@ -63,9 +100,9 @@ export async function fsxRun(options: FsxOptions): Promise<FsxResult> {
           String(options.max_bytes ?? 400_000),
         ];
         const ran = await runAsync([...argv, ...(options.args ?? []), join(at, `file${job}`)], {
-          timeout_ms: options.timeout_ms ?? 3_600_000,
           onLine: (line) => {
             if (!/^\d+$/.test(line)) return;
+            watch.moved(job);
             done[job] = Number(line);
             options.onOps?.(done.reduce((a, b) => a + b, 0));
           },
@@ -75,7 +112,8 @@ export async function fsxRun(options: FsxOptions): Promise<FsxResult> {
             `${set.name}, seed ${seed * 1000 + job}: status ${ran.status}\n${ran.stderr.split("\n").slice(-40).join("\n")}`,
           );
       };
-      await Promise.all(Array.from({ length: jobs }, (_, job) => one(job)));
+      const all = Promise.all(Array.from({ length: jobs }, (_, job) => watch.over(job, one(job))));
+      await Promise.race([all, watch.stalled]).finally(() => watch.stop());
       return sh(["sh", "-c", 'cd "$1" && md5sum file*', "sh", at]);
     },
     mount,

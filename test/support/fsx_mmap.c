@@ -5,9 +5,10 @@
  * zeroed ranges, allocations and copy_file_range between them: whatever breaks the coherence of a page cache, a
  * write-back cache and direct I/O shows here as a byte that differs. The seed and the number of the operation repeat a failure.
  *
- * usage: fsx_mmap [-s seed] [-n ops] [-l max_size] [-o opslog] [-d] [-m] [-c] [-q] FILE
+ * usage: fsx_mmap [-s seed] [-n ops] [-l max_size] [-d] [-m] [-c] [-f] [-q] [-F N] [-R N] [-P N] FILE
  *   -d no O_DIRECT, -m no mapping, -c no copy_file_range, -f no fallocate, -q no progress
  *   -F N  fsync after about each N-th operation (0: never); -R N  close and open again about each N-th
+ *   -P N  planted faults: from operation N on a byte of the file changes now and then, and the model is not told
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -34,7 +35,7 @@ static unsigned char *buffer;  /* aligned */
 static unsigned long op;
 static uint64_t rng;
 static int use_direct = 1, use_map = 1, use_copy = 1, use_falloc = 1, quiet;
-static long fsync_each = 60, reopen_each = 200;
+static long fsync_each = 60, reopen_each = 200, plant_at = -1;
 
 static char log_lines[LOG_LINES][160];
 
@@ -348,6 +349,16 @@ static void do_clone(void)
 	open_all();
 }
 
+/* One byte is another one than the model knows: what a file system that loses or mixes up a write would do. */
+static void plant(void)
+{
+	long at = below(size);
+	unsigned char byte = model[at] ^ 0x40;
+
+	if (size > 0 && pwrite(fd, &byte, 1, at) != 1)
+		fail("write of a planted byte: %s", strerror(errno));
+}
+
 static void check_all(const char *what)
 {
 	check_size();
@@ -397,7 +408,7 @@ int main(int argc, char **argv)
 	unsigned long seed = 1, ops = 10000, start = 0;
 	int c;
 
-	while ((c = getopt(argc, argv, "s:n:l:dmcfqF:R:")) != -1)
+	while ((c = getopt(argc, argv, "s:n:l:dmcfqF:R:P:")) != -1)
 		switch (c) {
 		case 's': seed = strtoul(optarg, NULL, 0); break;
 		case 'n': ops = strtoul(optarg, NULL, 0); break;
@@ -408,9 +419,10 @@ int main(int argc, char **argv)
 		case 'f': use_falloc = 0; break;
 		case 'q': quiet = 1; break;
 		case 'F': fsync_each = strtol(optarg, NULL, 0); break;
+		case 'P': plant_at = strtol(optarg, NULL, 0); break;
 		case 'R': reopen_each = strtol(optarg, NULL, 0); break;
 		default:
-			fprintf(stderr, "usage: fsx_mmap [-s seed] [-n ops] [-l max_size] [-dmcfq] [-F n] [-R n] FILE\n");
+			fprintf(stderr, "usage: fsx_mmap [-s seed] [-n ops] [-l max_size] [-dmcfq] [-F n] [-R n] [-P n] FILE\n");
 			return 2;
 		}
 	if (optind >= argc) {
@@ -425,6 +437,8 @@ int main(int argc, char **argv)
 	unlink(path);
 	open_all();
 	for (op = start; op < ops; op++) {
+		if (plant_at >= 0 && (long)op >= plant_at && op % 10 == 0)
+			plant();
 		one();
 		check_size();
 		if (fsync_each > 0 && below(fsync_each) == 0 && (below(2) ? fsync(fd) : fdatasync(fd)))
@@ -436,7 +450,7 @@ int main(int argc, char **argv)
 				posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 			check_all("after opening again");
 		}
-		if (!quiet && op % 10000 == 9999) {
+		if (!quiet && op % 1000 == 999) {
 			printf("%lu\n", op + 1);
 			fflush(stdout);
 		}
