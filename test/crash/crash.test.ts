@@ -7,6 +7,7 @@ import { seededRandom } from "../../src/lib/clock.ts";
 import { fsckUnavailable } from "../support/judges.ts";
 import { crashRun, VOLUMES } from "./crash_run.ts";
 import { CrashWalker, moments } from "./crash_states.ts";
+import { PLANTED } from "./planted.ts";
 import type { DiaryEntry, WriteRecord } from "./recording_device.ts";
 
 const unavailable = fsckUnavailable();
@@ -24,10 +25,14 @@ describe.skipIf(unavailable !== undefined)("a volume after a power cut", () => {
     600_000,
   );
 
-  test("is found out when the mount does not flush its device", async () => {
-    const result = await crashRun({ ...VOLUMES[0]!, seed: 4, steps: 90, states: 20, barrier: false });
-    expect(result.failures.length).toBeGreaterThan(0);
-  }, 600_000);
+  test.each(PLANTED)(
+    "is found out when $name",
+    async (planted) => {
+      const result = await crashRun({ ...VOLUMES[0]!, seed: 4, steps: 90, states: 20, planted });
+      expect(result.failures.length).toBeGreaterThan(0);
+    },
+    600_000,
+  );
 });
 
 describe("what a cut leaves", () => {

@@ -8,6 +8,8 @@ import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { MemoryDevice } from "../../src/block/memory_device.ts";
 import { seededRandom, type systemClock } from "../../src/lib/clock.ts";
+import { Errno } from "../../src/lib/errno.ts";
+import { FsError } from "../../src/lib/fs_error.ts";
 import { mlogSet } from "../../src/lib/masklog.ts";
 import { runTask, wait } from "../../src/lib/task.ts";
 import { fsync, writeFile } from "../../src/vfs/file.ts";
@@ -21,6 +23,7 @@ import { tempDir } from "../support/cleanup.ts";
 import { fsckAsync, fsckRepair } from "../support/judges.ts";
 import { mkfsImage, readImage, writeSparse } from "../support/volume.ts";
 import { CrashWalker, FATES, type Fate, moments } from "./crash_states.ts";
+import type { Planted } from "./planted.ts";
 import { RecordingDevice } from "./recording_device.ts";
 import { type History, isHalfDone, judge, Workload } from "./workload.ts";
 
@@ -81,8 +84,8 @@ export interface CrashOptions {
   /** Only this one, of a failure's report. */
   readonly only?: { readonly at: number; readonly fate: Fate };
   readonly onState?: (done: number) => void;
-  /** A mount that does not flush: to see that the judge sees it. */
-  readonly barrier?: boolean;
+  /** A fault in the mount that is cut: to see that the judge sees it. */
+  readonly planted?: Planted;
 }
 
 export interface CrashResult {
@@ -93,7 +96,7 @@ export interface CrashResult {
 }
 
 /** Opens; between two completions what became ready runs, as a microtask. */
-async function open(reused: Reused, dev: MemoryDevice, seed: number, barrier = true): Promise<Osb> {
+async function open(reused: Reused, dev: MemoryDevice, seed: number, planted?: Planted): Promise<Osb> {
   let settled = false;
   const opened = runTask(
     openVolume({
@@ -102,7 +105,7 @@ async function open(reused: Reused, dev: MemoryDevice, seed: number, barrier = t
       dev,
       clock: countingClock(),
       random: seededRandom(seed),
-      options: { ...defaultMountOptions, barrier, cache_bytes: 4 << 20, data_cache_bytes: 4 << 20 },
+      options: { ...defaultMountOptions, cache_bytes: 4 << 20, data_cache_bytes: 4 << 20, ...planted?.mount },
     }),
   ).finally(() => {
     settled = true;
@@ -124,6 +127,34 @@ function close(osb: Osb): void {
   osb.runTaskSync(closeVolume(osb));
 }
 
+/**
+ * The volume after a long life: what is free holds what nobody has written since. On a new one it is zero, as a hole is, and a cluster
+ * that is mapped before its data are written would not be noticed.
+ */
+async function aged(reused: Reused, base: Uint8Array): Promise<Uint8Array> {
+  const arena = reused.take();
+  const dev = new MemoryDevice(arena, base.slice());
+  const osb = await open(reused, dev, 1);
+  const addr = arena.alloc(Workload.bufferBytes, 4096);
+  arena.u8.fill(0xa5, addr, addr + Workload.bufferBytes);
+  const cred = { uid: 0, gid: 0, umask: 0o022 };
+  const name = nameOf("all of it");
+  const { ino } = osb.runSync((op) => create(op, osb.geo.root_blkno, name, 0o644, cred));
+  const inode = osb.inodes.get(ino);
+  for (let offset = 0, n = 1; n > 0; offset += n) {
+    try {
+      n = osb.runTaskSync(wait<number>((cb) => writeFile(osb, inode, { offset, len: Workload.bufferBytes, addr }, cb)));
+    } catch (err) {
+      if (!(err instanceof FsError) || err.errno !== Errno.ENOSPC) throw err;
+      n = 0;
+    }
+  }
+  osb.runTaskSync(wait<void>((cb) => fsync(osb, inode, false, cb)));
+  osb.runSync((op) => unlink(op, osb.geo.root_blkno, name));
+  close(osb);
+  return dev.data;
+}
+
 interface Recorded {
   readonly device: RecordingDevice;
   readonly history: History;
@@ -133,8 +164,8 @@ interface Recorded {
 /** Runs the workload on a fresh volume; it ends without an unmount every second time. */
 async function record(reused: Reused, base: Uint8Array, options: CrashOptions): Promise<Recorded> {
   const arena = reused.take();
-  const device = new RecordingDevice(arena, base.slice(), options.seed);
-  const osb = await open(reused, device, options.seed, options.barrier);
+  const device = new RecordingDevice(arena, base.slice(), options.seed, options.planted?.loses);
+  const osb = await open(reused, device, options.seed, options.planted);
   const buffer = arena.alloc(Workload.bufferBytes, 4096);
   const orphan_dirs = [...osb.system_inodes].flatMap(([name, { ino }]) => (name.startsWith("orphan_dir") ? [ino] : []));
   const workload = new Workload(osb, seededRandom(options.seed * 7919 + 1), () => device.now, buffer);
@@ -201,7 +232,7 @@ function plan(all: readonly number[], count: number, seed: number): { at: number
 export async function crashRun(options: CrashOptions): Promise<CrashResult> {
   mlogSet("NOTICE", "off");
   const reused = new Reused();
-  const base = mkfsImage(options.mkfs, options.size_mib);
+  const base = await aged(reused, mkfsImage(options.mkfs, options.size_mib));
   const { device, history, orphan_dirs } = await record(reused, base, options);
   const failures: CrashFailure[] = device.races.map((race) => ({ where: `seed ${options.seed}`, problems: [race] }));
   const all = moments(device.diary);

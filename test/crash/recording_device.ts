@@ -35,6 +35,9 @@ export interface FlushRecord {
 
 export type DiaryEntry = WriteRecord | FlushRecord;
 
+/** For a planted fault: which bytes of a write never come to the disk, though the memory of the machine has them; undefined: none. */
+export type Loses = (data: Uint8Array) => { from: number; to: number } | undefined;
+
 const NEVER = Number.POSITIVE_INFINITY;
 
 const equal = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
@@ -47,10 +50,12 @@ export class RecordingDevice extends MemoryDevice {
   readonly #arena: Arena;
   readonly #random: Random;
   readonly #inFlight = new Set<WriteRecord>();
+  readonly #loses: Loses | undefined;
   #clock = 0;
 
-  constructor(arena: Arena, data: Uint8Array, seed: number) {
+  constructor(arena: Arena, data: Uint8Array, seed: number, loses?: Loses) {
     super(arena, data, { name: "recording" });
+    this.#loses = loses;
     this.#arena = arena;
     this.#random = seededRandom(seed);
   }
@@ -97,13 +102,20 @@ export class RecordingDevice extends MemoryDevice {
 
   #writeLater(iov: readonly number[], offset: number, done: IoDone, dsync: boolean): void {
     const own = [...iov];
-    const record = this.#start(offset, this.#copy(own), dsync);
+    const copy = (): Uint8Array => this.#withFault(this.#copy(own), offset);
+    const record = this.#start(offset, copy(), dsync);
     this.#queue.push(() => {
-      const now = this.#copy(own);
+      const now = copy();
       this.#end(record, now);
       this.data.set(now, offset);
       done(now.length);
     });
+  }
+
+  #withFault(data: Uint8Array, offset: number): Uint8Array {
+    const lost = this.#loses?.(data);
+    if (lost !== undefined) data.set(this.data.subarray(offset + lost.from, offset + lost.to), lost.from);
+    return data;
   }
 
   override read(addr: number, len: number, offset: number, done: IoDone): void {
