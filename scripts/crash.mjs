@@ -1,30 +1,41 @@
 #!/usr/bin/env node
 // Cuts the power on a volume under a mixed workload, at every moment and in every way that a disk's cache allows, and
 // recovers what is left (test/crash/crash_run.ts).
-//   node scripts/crash.mjs --states 5000 [--seed N] [--steps N] [--json FILE]
+//   node scripts/crash.mjs --states 5000
 //   node scripts/crash.mjs --seed N --at MOMENT --fate FATE      one state again, from a failure's report
-import { flag, loadTs, option, progress, report } from "../test/support/run_ts.mjs";
+import { commandLine, Progress } from "../test/support/command_line.mjs";
+import { loadTs, report } from "../test/support/run_ts.mjs";
 
-if (flag("help")) {
-  console.log(
-    'usage: node scripts/crash.mjs [--states N] [--seed N] [--steps N] [--at MOMENT --fate "FATE"] [--json FILE]',
-  );
-  process.exit(0);
-}
+const o = commandLine(
+  "node scripts/crash.mjs",
+  "Power cuts at every moment of a workload, each disk recovered and judged.",
+  {
+    states: [5000, "N", "how many disks; 500 at most come of one workload"],
+    seed: [1, "N", "the seed of the first workload, which also chooses the kind of volume"],
+    steps: [160, "N", "length of a workload"],
+    at: [-1, "MOMENT", "only this moment of the workload: a failure's report again"],
+    fate: ["dropped", "FATE", "with --at: what becomes of the writes that were not durable"],
+    planted: ["", "PART", "plant the fault with this in its name (test/crash/planted.ts): it must be found"],
+  },
+);
 const { crashRun, VOLUMES } = await loadTs("test/crash/crash_run.ts");
-const states = option("states", 5000);
-const first = option("seed", 1);
-const steps = option("steps", 160);
-const at = option("at", -1);
-const only = at < 0 ? undefined : { at, fate: option("fate", "dropped") };
+const { PLANTED } = await loadTs("test/crash/planted.ts");
+const planted = o.planted === "" ? undefined : PLANTED.find(({ name }) => name.includes(o.planted));
+if (o.planted !== "" && planted === undefined) {
+  console.error(`crash: no such fault; there are: ${PLANTED.map(({ name }) => `"${name}"`).join(", ")}`);
+  process.exit(2);
+}
+const { states, steps } = o;
+const only = o.at < 0 ? undefined : { at: o.at, fate: o.fate };
 const perRun = only === undefined ? Math.min(states, 500) : 1;
 const runs = only === undefined ? Math.ceil(states / perRun) : 1;
+const bar = new Progress(only === undefined ? states : 1, "states");
 const started = Date.now();
 const failures = [];
 let done = 0;
 let moments = 0;
 for (let i = 0; i < runs; i++) {
-  const seed = first + i;
+  const seed = o.seed + i;
   const volume = VOLUMES[seed % VOLUMES.length];
   const want = Math.min(perRun, states - done);
   const result = await crashRun({
@@ -33,9 +44,10 @@ for (let i = 0; i < runs; i++) {
     steps,
     states: want,
     only,
-    onState: (n) => progress(`${done + n} of ${states} states, ${failures.length} failures`),
+    planted,
+    onState: (n) => bar.at(done + n, `${failures.length} failures, ${volume.name}`),
   });
-  progress("");
+  bar.clear();
   done += result.states;
   moments += result.moments;
   failures.push(...result.failures);

@@ -6,7 +6,7 @@
  *
  * As root it then brings up a cluster on this machine (demo_cluster.mjs).
  *
- * Options: --size MIB (default 6144), --no-ext4, --nodes N (default 2; 0: no cluster), --only-cluster, --keep (leave the images for a look).
+ * `--help` has the options. `--mount-options lockdomain=random:1 --no-ext4 --nodes 0`: the build with every lock called off at random.
  */
 import { spawn, spawnSync } from "node:child_process";
 import {
@@ -33,14 +33,22 @@ const { values: options } = parseArgs({
     "no-ext4": { type: "boolean", default: false },
     nodes: { type: "string", default: "2" },
     "only-cluster": { type: "boolean", default: false },
+    "mount-options": { type: "string" },
     keep: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
 });
 if (options.help) {
   console.log(
-    "npm run demo -- [--size MIB] [--no-ext4] [--nodes N] [--only-cluster] [--keep]\n" +
-      "builds this repository on a volume of its own making, and on N nodes that share one",
+    `usage: npm run demo -- [OPTIONS]
+Builds this repository on a volume of its own making, and on N nodes that share one.
+
+  --size MIB               size of the volumes (6144)
+  --mount-options OPTIONS  as of mount -o, for the volume of one node; lockdomain=random:SEED calls every lock off at random
+  --no-ext4                not the same on ext4 and ext3
+  --nodes N                nodes of the cluster (2); 0: no cluster
+  --only-cluster           the cluster alone
+  --keep                   leave the images for a look`,
   );
   process.exit(0);
 }
@@ -199,7 +207,8 @@ async function onOcfs2() {
   const rows = [];
   rows.push(["mkfs", await timed("mkfs", () => run([...ocfs2, "mkfs", "-q", "-M", "local", image]))]);
   undo.push(() => unmount(dir, [...ocfs2, "umount", dir]));
-  const mount = [...ocfs2, "mount", image, dir];
+  const o = options["mount-options"] === undefined ? [] : ["-o", options["mount-options"]];
+  const mount = [...ocfs2, "mount", ...o, image, dir];
   rows.push(["mount", await timed("mount", () => run(mount, undefined, {}, toItsEnd))]);
   rows.push(...(await workload(dir)));
   const umount = [...ocfs2, "umount", dir];

@@ -1,35 +1,38 @@
 #!/usr/bin/env node
 // fsx over our mount, on volumes of every kind in turn (test/e2e/fsx.ts): random operations against a model, no difference allowed.
-//   node scripts/fsx.mjs --ops 1000000 [--seed N] [--jobs N] [--set NAME-PART] [-o OPTIONS] [--json FILE]
-import { flag, loadTs, option, progress, report } from "../test/support/run_ts.mjs";
+//   node scripts/fsx.mjs --ops 1000000 --mount-options lockdomain=random:1
+import { commandLine, Progress } from "../test/support/command_line.mjs";
+import { loadTs, report } from "../test/support/run_ts.mjs";
 
-if (flag("help")) {
-  console.log(
-    "usage: node scripts/fsx.mjs [--ops N] [--seed N] [--jobs N] [--set NAME-PART] [--mount-options O] [--json FILE]",
-  );
-  process.exit(0);
-}
+const o = commandLine("node scripts/fsx.mjs", "Random operations on files of our mount, compared with a model.", {
+  ops: [1_000_000, "N", "operations in all, in equal parts on each kind of volume"],
+  seed: [1, "N", "the seed; a failure names its own"],
+  jobs: [2, "N", "processes at once, each with a file of its own"],
+  set: ["", "PART", "only the kinds of volumes with this in their names"],
+  "mount-options": ["", "OPTIONS", "as of mount -o; lockdomain=random:SEED calls every lock off at random"],
+  stall: [180, "SECONDS", "a process that does not end 1000 operations in this time hangs"],
+});
 const { fsxRun, OPTION_SETS } = await loadTs("test/e2e/fsx.ts");
-const ops = option("ops", 1_000_000);
-const seed = option("seed", 1);
-const only = option("set", "");
-const options = option("mount-options", "");
-const sets = OPTION_SETS.filter((set) => set.name.includes(only));
+const sets = OPTION_SETS.filter((set) => set.name.includes(o.set));
+const each = Math.ceil(o.ops / sets.length);
+const bar = new Progress(each * sets.length, "operations");
 const started = Date.now();
 const failures = [];
 let total = 0;
-const each = Math.ceil(ops / sets.length);
 for (const set of sets) {
   const began = Date.now();
+  const shown = (n) => bar.at(total + n, `${failures.length} failures, ${set.name}`);
+  shown(0);
   const result = await fsxRun({
     set,
-    seed,
+    seed: o.seed,
     ops: each,
-    jobs: option("jobs", 2),
-    ...(options === "" ? {} : { mountOptions: options }),
-    onOps: (n) => progress(`${total + n} of ${ops} operations, ${failures.length} failures`),
+    jobs: o.jobs,
+    stall_ms: o.stall * 1000,
+    ...(o["mount-options"] === "" ? {} : { mountOptions: o["mount-options"] }),
+    onOps: shown,
   });
-  progress("");
+  bar.clear();
   total += result.ops;
   failures.push(...result.failures);
   const seconds = (Date.now() - began) / 1000;

@@ -1,32 +1,41 @@
 #!/usr/bin/env node
 // We and a Linux kernel on the same volumes, by turns, for each kind of volume (test/interop/interop_run.ts).
-//   node scripts/interop.mjs [--set NAME-PART] [--seed N] [--scale PERCENT] [--json FILE]
-import { flag, loadTs, option, progress, report } from "../test/support/run_ts.mjs";
+//   node scripts/interop.mjs --set metaecc
+import { commandLine, Progress } from "../test/support/command_line.mjs";
+import { loadTs, report } from "../test/support/run_ts.mjs";
 
-if (flag("help")) {
-  console.log("usage: node scripts/interop.mjs [--set NAME-PART] [--seed N] [--scale PERCENT] [--small] [--json FILE]");
-  process.exit(0);
-}
-const { interopRun, OPTION_SETS } = await loadTs("test/interop/interop_run.ts");
+const o = commandLine(
+  "node scripts/interop.mjs",
+  "We and a Linux kernel node on one volume, by turns; fsck.ocfs2 after each.",
+  {
+    set: ["", "PART", "only the kinds of volumes with this in their names"],
+    seed: [1, "N", "the seed of the workload"],
+    scale: [100, "PERCENT", "how much of the workload"],
+    small: [false, "", "without the source tree and git"],
+  },
+);
+const { interopRun, OPTION_SETS, STEPS } = await loadTs("test/interop/interop_run.ts");
 const { rigUnavailable } = await loadTs("test/support/rig.ts");
 const why = rigUnavailable();
 if (why !== undefined) {
   console.error(`interop: ${why}`);
   process.exit(2);
 }
-const only = option("set", "");
+const sets = OPTION_SETS.filter((s) => s.local !== false && s.name.includes(o.set));
+const bar = new Progress(sets.length * STEPS, "steps");
 const results = [];
 let bad = 0;
-for (const set of OPTION_SETS.filter((s) => s.local !== false && s.name.includes(only))) {
+for (const set of sets) {
+  let step_number = 0;
   const steps = await interopRun({
     set,
-    seed: option("seed", 1),
-    scale: option("scale", 100),
+    seed: o.seed,
+    scale: o.scale,
     size_mib: 1500,
-    small: flag("small"),
-    onStep: (step) => progress(`${set.name}: ${step} …`),
+    small: o.small,
+    onStep: (step) => bar.at(results.length * STEPS + step_number++, `${set.name}: ${step}`),
   });
-  progress("");
+  bar.clear();
   const problems = steps.flatMap((s) => s.problems.map((p) => `${s.step}: ${p}`));
   const seconds = steps.map((s) => `${s.step} ${s.seconds.toFixed(0)} s`).join(", ");
   console.log(`${problems.length === 0 ? "ok    " : "FAILED"}  ${set.name}  (${seconds})`);

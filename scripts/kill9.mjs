@@ -1,12 +1,18 @@
 #!/usr/bin/env node
 // kill -9 of the node process under sqlite3 and fsynced appends (test/crash/kill9_run.ts): nothing acknowledged is lost.
-//   node scripts/kill9.mjs --times 20 [--seed N] [--mount-options O] [--json FILE]
-import { flag, loadTs, option, progress, report } from "../test/support/run_ts.mjs";
+//   node scripts/kill9.mjs --times 20
+import { commandLine, Progress } from "../test/support/command_line.mjs";
+import { loadTs, report } from "../test/support/run_ts.mjs";
 
-if (flag("help")) {
-  console.log("usage: node scripts/kill9.mjs [--times N] [--seed N] [--mount-options O] [--json FILE]");
-  process.exit(0);
-}
+const o = commandLine(
+  "node scripts/kill9.mjs",
+  "kill -9 of a node under sqlite3, fsynced appends and fsynced renames.",
+  {
+    times: [20, "N", "how often it is killed"],
+    seed: [1, "N", "the seed of the moments"],
+    "mount-options": ["", "OPTIONS", "as of mount -o"],
+  },
+);
 const { kill9Run, kill9Unavailable } = await loadTs("test/crash/kill9_run.ts");
 const { mountUnavailable } = await loadTs("test/support/mount.ts");
 const why = mountUnavailable() ?? kill9Unavailable();
@@ -15,14 +21,15 @@ if (why !== undefined) {
   process.exit(2);
 }
 const started = Date.now();
-const mountOptions = option("mount-options", "");
+const bar = new Progress(o.times, "kills");
+bar.at(0);
 const result = await kill9Run({
-  times: option("times", 20),
-  seed: option("seed", 1),
-  ...(mountOptions === "" ? {} : { mountOptions }),
-  onRound: (n, acknowledged) => progress(`killed ${n} times, ${acknowledged} acknowledged`),
+  times: o.times,
+  seed: o.seed,
+  ...(o["mount-options"] === "" ? {} : { mountOptions: o["mount-options"] }),
+  onRound: (n, acknowledged) => bar.at(n, `${acknowledged} acknowledged`),
 });
-progress("");
+bar.clear();
 for (const problem of result.problems) console.log(`  ${problem}`);
 const seconds = Math.round((Date.now() - started) / 1000);
 console.log(

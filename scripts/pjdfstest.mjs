@@ -1,18 +1,24 @@
 #!/usr/bin/env node
 // pjdfstest over our mount, or over what it is compared with. PJDFSTEST_DIR names its checkout (test/e2e/pjdfstest_run.ts).
-//   PJDFSTEST_DIR=… node scripts/pjdfstest.mjs [--on ours|bindfs|ext4|fuse2fs] [--only PART] [--jobs N]
-//     [--mount-options O] [--mkfs "ARGS"] [--update] [--json FILE]
-// Ends with 0 when nothing failed but what test/e2e/pjdfstest.expected lists. --update prints the lines for that file.
+//   PJDFSTEST_DIR=… node scripts/pjdfstest.mjs --mount-options lockdomain=random:1
+// Ends with 0 when nothing failed but what test/e2e/pjdfstest.expected lists.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { flag, loadTs, option, progress, report, root } from "../test/support/run_ts.mjs";
+import { commandLine, Progress } from "../test/support/command_line.mjs";
+import { loadTs, report, root } from "../test/support/run_ts.mjs";
 
-if (flag("help")) {
-  console.log(
-    'usage: PJDFSTEST_DIR=CHECKOUT node scripts/pjdfstest.mjs [--on ours|bindfs|ext4|fuse2fs] [--only PART] [--jobs N] [--mount-options O] [--mkfs "ARGS"] [--update] [--json FILE]',
-  );
-  process.exit(0);
-}
+const o = commandLine(
+  "PJDFSTEST_DIR=CHECKOUT node scripts/pjdfstest.mjs",
+  "POSIX' rules for names, owners, modes and times, by a checkout of pjd/pjdfstest.",
+  {
+    on: ["ours", "ours|bindfs|ext4|fuse2fs", "the file system"],
+    only: ["", "PART", "only the test files with this in their paths"],
+    jobs: [8, "N", "test files at once"],
+    "mount-options": ["", "OPTIONS", "as of mount -o; lockdomain=random:SEED calls every lock off at random"],
+    mkfs: ["", '"ARGS"', "arguments of mkfs.ocfs2"],
+    update: [false, "", "print the lines for test/e2e/pjdfstest.expected"],
+  },
+);
 const pjd = await loadTs("test/e2e/pjdfstest_run.ts");
 const { startTarget } = await loadTs("test/support/targets.ts");
 const why = pjd.pjdfstestUnavailable();
@@ -20,9 +26,8 @@ if (why !== undefined) {
   console.error(`pjdfstest: ${why}`);
   process.exit(2);
 }
-const on = option("on", "ours");
-const mountOptions = option("mount-options", "");
-const mkfs = option("mkfs", "");
+const { on, mkfs } = o;
+const mountOptions = o["mount-options"];
 const started = Date.now();
 const dir = pjd.buildPjdfstest();
 const target = await startTarget(on, {
@@ -30,12 +35,13 @@ const target = await startTarget(on, {
   ...(mountOptions === "" ? {} : { mountOptions }),
   ...(mkfs === "" ? {} : { mkfs: mkfs.split(" ") }),
 });
+const bar = new Progress(pjd.testFiles(dir, o.only).length, "test files");
 const result = await pjd.runPjdfstest(dir, target.dir, {
-  jobs: option("jobs", 8),
-  only: option("only", ""),
-  onFile: (done, of) => progress(`${done} of ${of} files`),
+  jobs: o.jobs,
+  only: o.only,
+  onFile: (done) => bar.at(done),
 });
-progress("");
+bar.clear();
 await target.stop();
 
 const seconds = Math.round((Date.now() - started) / 1000);
@@ -49,8 +55,7 @@ const expected = new Set(
 );
 const unexpected = result.failed.filter((f) => !expected.has(pjd.assertionName(f)));
 for (const f of result.failed) console.log(`${expected.has(pjd.assertionName(f)) ? "expected" : "FAILED"}  ${f}`);
-if (flag("update"))
-  for (const f of unexpected) console.log(`${pjd.assertionName(f)} ${f.split(" - ").slice(1).join(" - ")}`);
+if (o.update) for (const f of unexpected) console.log(`${pjd.assertionName(f)} ${f.split(" - ").slice(1).join(" - ")}`);
 const total = result.passed + result.failed.length;
 console.log(
   `pjdfstest on ${on}: ${total} assertions in ${result.files} files, ${result.failed.length} failed (${unexpected.length} unexpected), ${seconds} s`,

@@ -32,6 +32,9 @@ export interface InteropStep {
   readonly problems: string[];
 }
 
+/** Steps that a run without problems has. */
+export const STEPS = 8;
+
 /** Space behind the end of a file: fsck.ocfs2 reports what a kernel's fallocate leaves, too. */
 const KEPT_SPACE = /^\[INODE_SPARSE_SIZE\]/;
 
