@@ -10,8 +10,15 @@ import { isAlive, type MountRecord, mountRecords, recordOf } from "./run_dir.ts"
 
 const POLL_MS = 10;
 
+interface Meant {
+  readonly dir: string;
+  readonly record: MountRecord | undefined;
+  /** Somebody serves what is mounted there: the mount itself, or for a folder that was bound there the mount that it is of. */
+  readonly served: boolean;
+}
+
 /** The mount that is meant: its folder, or its device. The folder is not looked at, since that could hang. */
-function find(what: string): { dir: string; record: MountRecord | undefined } {
+function find(what: string): Meant {
   const path = resolve(what);
   const records = mountRecords();
   const record = records.find((r) => r.dir === path) ?? records.find((r) => r.device === path);
@@ -19,7 +26,9 @@ function find(what: string): { dir: string; record: MountRecord | undefined } {
   const entry = mountAt(dir);
   if (record === undefined && (entry === undefined || !entry.type.startsWith("fuse")))
     throw new CliError(MOUNT_FAILURE, `${what} is not mounted`);
-  return { dir, record };
+  const of = (r: MountRecord): boolean =>
+    r.device === entry?.source || mountAt(r.dir)?.major_minor === entry?.major_minor;
+  return { dir, record, served: record !== undefined || (entry !== undefined && records.some(of)) };
 }
 
 /** A mount that nobody serves is cut off first: nothing would ever answer the requests that wait in it. */
@@ -36,9 +45,9 @@ function detach(dir: string, lazy: boolean, served: boolean): void {
 }
 
 async function umount(what: string, lazy: boolean): Promise<number> {
-  const { dir, record } = find(what);
+  const { dir, record, served } = find(what);
   const control = record === undefined ? undefined : await Control.open(dir);
-  detach(dir, lazy || record === undefined, record !== undefined);
+  detach(dir, lazy || !served, served);
   if (record === undefined) return 0;
   let error: string | null = null;
   if (lazy) {
@@ -48,8 +57,8 @@ async function umount(what: string, lazy: boolean): Promise<number> {
   for (let m = await control?.next(); m; m = await control!.next())
     if (m.type === "closed") error = (m["error"] as string | null) ?? null;
   // A local mount has a process of its own; that of a node may have other mounts.
-  const served = (): boolean => isAlive(record) && (record.cluster === null || recordOf(dir) !== undefined);
-  while (served()) await new Promise((ok) => setTimeout(ok, POLL_MS));
+  const closing = (): boolean => isAlive(record) && (record.cluster === null || recordOf(dir) !== undefined);
+  while (closing()) await new Promise((ok) => setTimeout(ok, POLL_MS));
   if (error !== null) throw new CliError(MOUNT_FAILURE, `${record.device} was not closed cleanly: ${error}`);
   return 0;
 }

@@ -102,6 +102,19 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     expect((await cli("umount", image)).status).toBe(0);
   });
 
+  test("a folder of it that is bound elsewhere is unmounted there, and no more", async () => {
+    const pid = await mounted();
+    mkdirSync(join(mnt, "folder"));
+    const other = mountPoint();
+    sh(["mount", "--bind", join(mnt, "folder"), other]);
+    writeFileSync(join(other, "kept"), "x");
+    expect(await cli("umount", other)).toMatchObject({ status: 0, stdout: "", stderr: "" });
+    expect(isMounted(other)).toBe(false);
+    expect(readFileSync(join(mnt, "folder", "kept"), "utf8")).toBe("x");
+    expect(alive(pid)).toBe(true);
+    expect((await cli("umount", mnt)).status).toBe(0);
+  });
+
   test("a second one of the same volume is refused, by name of the first", async () => {
     const pid = await mounted();
     const other = mountPoint();
