@@ -99,6 +99,7 @@ export class Daemon {
       device: o.device,
       options: o.options.volume,
       writeback_cache: o.options.writeback_cache && channel === null,
+      mountpoints: o.options.mountpoints,
       random_bast_seed: o.options.random_bast_seed,
       cluster: channel === null ? null : { of: o.cluster!.node.ofVolume(o.cluster!.volume), port: channel.port2 },
     };

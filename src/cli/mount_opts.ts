@@ -30,6 +30,7 @@ export interface ParsedOptions {
   readonly threads: number;
   readonly allow_other: boolean;
   readonly writeback_cache: boolean;
+  readonly mountpoints: boolean;
   /** For tests: locks are called back at random moments, drawn from this seed. */
   readonly random_bast_seed: number | null;
 }
@@ -93,6 +94,7 @@ interface Draft {
   threads: number;
   allow_other: boolean;
   writeback_cache: boolean;
+  mountpoints: boolean;
   random_bast_seed: number | null;
 }
 
@@ -128,6 +130,9 @@ const SWITCHES: Record<string, (d: Draft) => void> = {
   },
   writeback_cache: (d) => {
     d.writeback_cache = true;
+  },
+  mountpoints: (d) => {
+    d.mountpoints = true;
   },
 };
 
@@ -215,6 +220,7 @@ export function parseMountOptions(texts: readonly string[]): ParsedOptions {
     threads: 1,
     allow_other: false,
     writeback_cache: false,
+    mountpoints: false,
     random_bast_seed: null,
   };
   for (const text of texts) for (const option of text.split(",")) if (option !== "") take(d, option);
@@ -228,6 +234,7 @@ export function parseMountOptions(texts: readonly string[]): ParsedOptions {
     threads: d.threads,
     allow_other: d.allow_other,
     writeback_cache: d.writeback_cache,
+    mountpoints: d.mountpoints,
     random_bast_seed: d.random_bast_seed,
   };
 }

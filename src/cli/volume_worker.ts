@@ -134,6 +134,7 @@ function serve(o: Osb, fd: number): void {
     policy: {
       clustered: o.glue.domain.clustered,
       writeback_cache: data.writeback_cache,
+      mountpoints: data.mountpoints,
       // Without the feature the kernel would be told EOPNOTSUPP when it asks for an ACL, and refuse every access.
       acl: o.options.acl && o.incompat(FEATURE_INCOMPAT.XATTR),
     },

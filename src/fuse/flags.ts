@@ -231,6 +231,8 @@ export const FOPEN_ROWS: readonly FopenRow[] = [
 export interface CachePolicy {
   readonly clustered: boolean;
   readonly writeback_cache: boolean;
+  /** Something may be mounted inside: clustered, the kernel then asks for each name again, for it can forget names only together with mounts. */
+  readonly mountpoints: boolean;
   readonly acl: boolean;
 }
 

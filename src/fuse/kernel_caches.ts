@@ -88,11 +88,13 @@ export class SessionCaches implements KernelCaches {
       cb(null);
       return;
     }
-    let left = is_dir ? 2 : 1;
+    // Names that are looked up each time need not be forgotten, and forgetting takes mounts away.
+    const names = is_dir && this.#s.timeouts.entry_s > 0;
+    let left = names ? 2 : 1;
     const one = (): void => {
       if (--left === 0) cb(null);
     };
-    if (is_dir) this.#notifier.incEpoch(one);
+    if (names) this.#notifier.incEpoch(one);
     this.#invalidate(inode, -1, 0, one);
   }
 

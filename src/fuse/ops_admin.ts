@@ -56,7 +56,8 @@ export function init(s: Session): void {
   s.init_flags = agreed.flags;
   s.init_flags2 = agreed.flags2;
   // Without INC_EPOCH a name cannot be taken back without waiting for requests that wait for us.
-  if (s.policy.clustered && s.minor < INC_EPOCH_MINOR) s.timeouts = { ...s.timeouts, entry_s: 0, negative_s: 0 };
+  const asks_again = s.minor < INC_EPOCH_MINOR || s.policy.mountpoints;
+  if (s.policy.clustered && asks_again) s.timeouts = { ...s.timeouts, entry_s: 0, negative_s: 0 };
   out.max_readahead = Math.max(max_readahead, MAX_READAHEAD);
   out.flags = agreed.flags;
   out.flags2 = agreed.flags2;
