@@ -8,7 +8,7 @@ mount -t proc proc /proc
 for word in $(</proc/cmdline); do
   case $word in
   O2_CACHE=*) cache=${word#*=} ;; O2_BOX=*) box=${word#*=} ;; O2_CONF=*) conf=${word#*=} ;;
-  O2_NODE=*) node=${word#*=} ;; O2_DEAD=*) dead=${word#*=} ;;
+  O2_NODE=*) node=${word#*=} ;; O2_DEAD=*) dead=${word#*=} ;; O2_IDLE=*) idle=${word#*=} ;;
   esac
 done
 mount -t sysfs sysfs /sys
@@ -46,6 +46,9 @@ if [ -n "$conf" ]; then
   tree=/sys/kernel/config/cluster/$(awk '$1 ~ /:$/ { at = $1 } at == "cluster:" && $1 == "name" { print $3 }' "$conf")
   mkdir "$tree"
   [ -n "$dead" ] && echo "$dead" >"$tree/heartbeat/dead_threshold"
+  [ -n "$idle" ] && echo "$idle" >"$tree/idle_timeout_ms"
+  # A node that has to go says so and stops; a reset would boot it again.
+  echo panic >"$tree/fence_method"
   awk '$1 ~ /:$/ { if (at == "node:") print v["number"], v["name"], v["ip_address"], v["ip_port"]; at = $1; next }
     NF == 3 { v[$1] = $3 } END { if (at == "node:") print v["number"], v["name"], v["ip_address"], v["ip_port"] }' \
     "$conf" >/mnt/nodes

@@ -3,9 +3,10 @@
  * are warm; what it must not do is believe them.
  */
 import { expect } from "vitest";
+import { MORE_CASES } from "./coherence_more.ts";
 import type { Member } from "./members.ts";
 
-interface Case {
+export interface Case {
   readonly name: string;
   /** Prepares, on the node that acts. */
   readonly before?: string;
@@ -267,9 +268,9 @@ const left = (): number => {
 };
 
 /** Runs every case with `a` acting and `b` looking. Returns what went wrong, one line a case. */
-export async function coherence(a: Member, b: Member): Promise<string[]> {
+export async function coherence(a: Member, b: Member, cases = [...CASES, ...MORE_CASES]): Promise<string[]> {
   const wrong: string[] = [];
-  for (const c of CASES) {
+  for (const c of cases) {
     const see = c.name === "many names gone" ? `${left()}\n` : c.see;
     try {
       await a.run(`rm -rf $D/t; mkdir $D/t; ${c.before ?? "true"}`);

@@ -13,7 +13,7 @@ export interface Member {
   /** Where the volume is mounted; "$D" in commands. */
   readonly dir: string;
   /** Runs a shell command; its output. Throws when its status is not 0. */
-  run(command: string): Promise<string>;
+  run(command: string, timeout_ms?: number): Promise<string>;
 }
 
 export class KernelMember implements Member {
@@ -26,8 +26,8 @@ export class KernelMember implements Member {
     this.node = node;
   }
 
-  run(command: string): Promise<string> {
-    return this.node.run(`D=/o; ${command}`, COMMAND_TIMEOUT_MS);
+  run(command: string, timeout_ms = COMMAND_TIMEOUT_MS): Promise<string> {
+    return this.node.run(`D=/o; ${command}`, timeout_ms);
   }
 }
 
@@ -61,9 +61,10 @@ export class OurMember implements Member {
     return this.#pid;
   }
 
-  async mount(options = ""): Promise<void> {
+  /** `disk`: another way to the image than the image itself. */
+  async mount(options = "", disk = this.#rig.image): Promise<void> {
     const o = [`node=${this.name}`, `config=${this.#rig.conf}`, ...(options === "" ? [] : [options])].join(",");
-    const argv = [...this.#rig.prefix, ocfs2, "mount", "-o", o, this.#rig.image, this.dir];
+    const argv = [...this.#rig.prefix, ocfs2, "mount", "-o", o, disk, this.dir];
     const ran = await runAsync(argv, { timeout_ms: 120_000 });
     if (ran.status !== 0) throw new Error(`mount of ${this.name}: ${ran.stderr}\n${this.log()}`);
     this.#pid = (await this.status()).pid;
@@ -72,6 +73,17 @@ export class OurMember implements Member {
   async status(): Promise<NodeStatus> {
     const ran = await runAsync([ocfs2, "node", "status", "--node", this.name, "--json"], { timeout_ms: 10_000 });
     return JSON.parse(ran.stdout) as NodeStatus;
+  }
+
+  /** Who masters the lock resources that this node knows: how many, by node number. */
+  async masters(): Promise<Map<number, number>> {
+    const argv = [ocfs2, "debugfs", "--node", this.name, "-R", "dlm_locks", this.#rig.image];
+    const ran = await runAsync(argv, { timeout_ms: 60_000 });
+    if (ran.status !== 0 || ran.stderr !== "") throw new Error(`dlm_locks of ${this.name}: ${ran.stderr}`);
+    const counts = new Map<number, number>();
+    for (const m of ran.stdout.matchAll(/^Lockres: .* Owner: (\d+) /gm))
+      counts.set(Number(m[1]), (counts.get(Number(m[1])) ?? 0) + 1);
+    return counts;
   }
 
   async unmount(): Promise<void> {
@@ -93,8 +105,8 @@ export class OurMember implements Member {
     process.kill(this.#pid, signal);
   }
 
-  async run(command: string): Promise<string> {
-    const ran = await runAsync(["bash", "-c", `D=${this.dir}; ${command}`], { timeout_ms: COMMAND_TIMEOUT_MS });
+  async run(command: string, timeout_ms = COMMAND_TIMEOUT_MS): Promise<string> {
+    const ran = await runAsync(["bash", "-c", `D=${this.dir}; ${command}`], { timeout_ms });
     if (ran.status !== 0)
       throw new Error(`on ${this.name}: ${command}: status ${ran.status}\n${ran.stdout}${ran.stderr}`);
     return ran.stdout;

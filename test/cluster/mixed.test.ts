@@ -5,6 +5,7 @@ import { coherenceBothWays } from "./coherence.ts";
 import { clusterImage } from "./image.ts";
 import { life } from "./life.ts";
 import { KernelMember, OurMember } from "./members.ts";
+import { together } from "./together.ts";
 
 describe.skipIf(clusterUnavailable() !== undefined)(
   "a node of ours and a node of the Linux kernel on one volume",
@@ -17,6 +18,7 @@ describe.skipIf(clusterUnavailable() !== undefined)(
       await k.node.mount();
       await o.mount();
       await coherenceBothWays(k, o);
+      await together(k, o);
       await life(k, o, false);
       await o.unmount();
       await k.node.unmount();
@@ -25,6 +27,6 @@ describe.skipIf(clusterUnavailable() !== undefined)(
       const judged = fsck(image);
       expect(judged.findings, judged.output).toEqual([]);
       rig.close();
-    }, 300_000);
+    }, 480_000);
   },
 );

@@ -5,6 +5,7 @@ import { coherenceBothWays } from "./coherence.ts";
 import { clusterImage } from "./image.ts";
 import { life } from "./life.ts";
 import { OurMember } from "./members.ts";
+import { together } from "./together.ts";
 
 describe.skipIf(clusterUnavailable() !== undefined)("two nodes of ours on one volume", () => {
   test("each sees at once what the other did", async () => {
@@ -13,6 +14,7 @@ describe.skipIf(clusterUnavailable() !== undefined)("two nodes of ours on one vo
     const [a, b] = [new OurMember(rig, 11), new OurMember(rig, 12)];
     await Promise.all([a.mount(), b.mount()]);
     await coherenceBothWays(a, b);
+    await together(a, b);
     await life(a, b, true);
     await a.unmount();
     await b.unmount();

@@ -38,14 +38,17 @@ export class ClusterRig {
   readonly conf: string;
   readonly image: string;
   readonly dead_threshold: number;
+  /** O2CB_IDLE_TIMEOUT_MS of all nodes. */
+  readonly idle_timeout_ms: number;
   readonly #name: string;
   readonly #forget: () => void;
   readonly #taps = new Set<string>();
 
   /** `numbers`: all nodes that the cluster may have. */
-  constructor(image: string, numbers: readonly number[], dead_threshold = 7) {
+  constructor(image: string, numbers: readonly number[], dead_threshold = 7, idle_timeout_ms = 30_000) {
     this.image = image;
     this.dead_threshold = dead_threshold;
+    this.idle_timeout_ms = idle_timeout_ms;
     this.#name = `ocfs2t${process.pid}n${next++}`;
     this.netns = `/run/netns/${this.#name}`;
     this.conf = join(tempDir("ocfs2-cluster"), "cluster.conf");
@@ -73,20 +76,23 @@ export class ClusterRig {
 
   /** What goes before a command line, so that it runs in the cluster's network, with its time-outs. */
   get prefix(): string[] {
-    return ["nsenter", `--net=${this.netns}`, "env", `O2CB_HEARTBEAT_THRESHOLD=${this.dead_threshold}`];
+    return [
+      ...["nsenter", `--net=${this.netns}`, "env", `O2CB_HEARTBEAT_THRESHOLD=${this.dead_threshold}`],
+      `O2CB_IDLE_TIMEOUT_MS=${this.idle_timeout_ms}`,
+    ];
   }
 
-  /** Boots kernel node `number`; it is not mounted yet. */
-  async kernel(number: number, mem?: string): Promise<KernelNode> {
+  /** Boots kernel node `number`; it is not mounted yet. `disk`: another way to the image than the image itself. */
+  async kernel(number: number, mem?: string, disk = this.image): Promise<KernelNode> {
     const tap = `o2tap${number}`;
     if (!this.#taps.has(tap)) {
       this.#ip("tuntap", "add", "dev", tap, "mode", "tap");
       this.#ip("link", "set", tap, "master", "o2rig", "up");
       this.#taps.add(tap);
     }
-    const { netns, conf, dead_threshold } = this;
-    const cluster = { netns, tap, number, conf, dead_threshold };
-    return KernelNode.boot(this.image, mem === undefined ? { cluster } : { cluster, mem });
+    const { netns, conf, dead_threshold, idle_timeout_ms } = this;
+    const cluster = { netns, tap, number, conf, dead_threshold, idle_timeout_ms };
+    return KernelNode.boot(disk, mem === undefined ? { cluster } : { cluster, mem });
   }
 
   /** Cuts a node's network (its tap, or its address), both ways, or joins it again. */

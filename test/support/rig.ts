@@ -92,11 +92,13 @@ export interface RigCluster {
   readonly conf: string;
   /** O2CB_HEARTBEAT_THRESHOLD. */
   readonly dead_threshold: number;
+  /** O2CB_IDLE_TIMEOUT_MS. */
+  readonly idle_timeout_ms: number;
 }
 
 const clusterArgs = (c: RigCluster): string[] => [
   `vec0:transport=tap,ifname=${c.tap},depth=64,mac=02:00:00:77:00:${c.number.toString(16).padStart(2, "0")}`,
-  ...[`O2_CONF=${c.conf}`, `O2_NODE=${c.number}`, `O2_DEAD=${c.dead_threshold}`],
+  ...[`O2_CONF=${c.conf}`, `O2_NODE=${c.number}`, `O2_DEAD=${c.dead_threshold}`, `O2_IDLE=${c.idle_timeout_ms}`],
 ];
 
 export class KernelNode {
