@@ -9,6 +9,7 @@ import { Corruption } from "../../lib/fs_error.ts";
 import { dinodeOf, type Inode, readDinode } from "../inode.ts";
 import type { Op } from "../op.ts";
 import { dinodeExtentTree, type Extent, lookupExtent } from "./extent_tree.ts";
+import { END_OF_FILES } from "./lookup.ts";
 
 export interface Clusters {
   /** Physical cluster, 0 for a hole. */
@@ -58,6 +59,9 @@ class ExtentMap {
 const MAX_ITEMS = 8;
 
 function extentAt(op: Op, inode: Inode, cpos: number): Extent {
+  // Only a size that no file can have leads there; a hole of no clusters would be the answer, and nobody would get past it.
+  if (cpos >= END_OF_FILES)
+    throw new Corruption("extent_map", { ino: inode.ino, cpos, found: "no such place in a file" });
   let map = inode.extent_map as ExtentMap | null;
   if (map === null || map.epoch !== inode.epoch) inode.extent_map = map = new ExtentMap(inode.epoch);
   let e = map.find(cpos);
@@ -122,7 +126,7 @@ function seek(op: Op, inode: Inode, offset: number, data: boolean): number | und
     if (is_data === data) return pos;
     const end = e.cpos + e.clusters;
     // Behind the last extent a hole goes on for ever.
-    if (end >= 0xffffffff) break;
+    if (end >= END_OF_FILES) break;
     pos = end * osb.geo.clustersize;
   }
   return data ? undefined : size;

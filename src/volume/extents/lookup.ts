@@ -16,7 +16,7 @@ import type { Extent, ExtentTree } from "./extent_tree.ts";
 import { findPath, leafOf, nextLeaf, prefetchRight, readChild, rootDepth } from "./path.ts";
 
 /** The end of every file, in clusters: what a hole behind the last extent reaches to. */
-const END_OF_FILES = 0xffffffff;
+export const END_OF_FILES = 0xffffffff;
 
 export function leafExtent(et: ExtentTree, rec: number): Extent {
   const { dv } = et.osb.cache;

@@ -41,9 +41,9 @@ export function waitIoIdle(inode: Inode): void {
 
 export const isInline = (di: Dinode): boolean => (di.i_dyn_features & DYN_FEATURES.INLINE_DATA) !== 0;
 
-/** Largest file: 2^32 clusters, and what a safe integer can say (ocfs2_max_file_offset). */
+/** Largest file: one cluster less than 32 bits can name, or the end of the last extent would be 0 (ocfs2_max_file_offset). */
 export function maxFileBytes(osb: Osb): number {
-  return Math.min(2 ** 32 * osb.geo.clustersize - 1, 2 ** 53 - 1);
+  return (2 ** 32 - 1) * osb.geo.clustersize;
 }
 
 /** The page number on the disk of a byte offset. */

@@ -13,6 +13,7 @@ import { type Task, wait } from "../../lib/task.ts";
 import { freeClusters } from "../alloc/suballoc.ts";
 import { getClusters, voidExtentMap } from "../extents/extent_map.ts";
 import { dinodeExtentTree, lastExtent, removeExtent } from "../extents/extent_tree.ts";
+import { END_OF_FILES } from "../extents/lookup.ts";
 import { dinodeOf, type Inode, inodeChanged, inodeExclusive, inodeLock, inodeRelease, rwLock } from "../inode.ts";
 import type { Op } from "../op.ts";
 import type { Osb } from "../osb.ts";
@@ -34,8 +35,6 @@ import { extendNoHoles, type Fill, fillPages, shortenGap, zeroExtend } from "./w
 const RECORDS_PER_STEP = 8;
 /** Clusters that one operation takes out of one record, so that forgetting their blocks stays short. */
 const CLUSTERS_PER_STEP = 1 << 18;
-/** Behind every cluster that a file can have. */
-const MAX_CPOS = 0xffffffff;
 
 /** Zeroes bytes [from, to) of the file where they are mapped, page by page through the data cache; 1 MiB at most. */
 export function zeroRange(op: Op, inode: Inode, bh: Bh, from: number, to: number): void {
@@ -50,8 +49,9 @@ export function zeroRange(op: Op, inode: Inode, bh: Bh, from: number, to: number
 
 /** True when nothing is mapped from `cpos` on. */
 function nothingFrom(op: Op, inode: Inode, cpos: number): boolean {
+  if (cpos >= END_OF_FILES) return true;
   const ext = getClusters(op, inode, cpos);
-  return ext.p_cluster === 0 && cpos + ext.clusters >= MAX_CPOS;
+  return ext.p_cluster === 0 && cpos + ext.clusters >= END_OF_FILES;
 }
 
 /** Takes some of the `clusters` at `at`, which lie in one record, out of the file and frees them; how many. */
@@ -102,14 +102,14 @@ function truncateStep(op: Op, inode: Inode, bh: Bh, cpos: number): boolean {
  */
 export function removeStep(op: Op, inode: Inode, bh: Bh, cpos: number, end: number): number | undefined {
   waitIoIdle(inode);
-  if (end >= MAX_CPOS) return truncateStep(op, inode, bh, cpos) ? undefined : cpos;
+  if (end >= END_OF_FILES) return truncateStep(op, inode, bh, cpos) ? undefined : cpos;
   let records = 0;
   let at = cpos;
   while (at < end && records < RECORDS_PER_STEP) {
     const { p_cluster, clusters, flags } = getClusters(op, inode, at);
     if (p_cluster === 0) {
       at += clusters;
-      if (at >= MAX_CPOS) return undefined;
+      if (at >= END_OF_FILES) return undefined;
       continue;
     }
     at += removeRun(op, inode, bh, at, { p_cluster, clusters: Math.min(clusters, end - at, CLUSTERS_PER_STEP), flags });
@@ -196,7 +196,7 @@ export function* truncateTask(
         return from;
       }, locks),
     );
-    if (first !== undefined) yield* removeClusters(osb, inode, first, MAX_CPOS, locks);
+    if (first !== undefined) yield* removeClusters(osb, inode, first, END_OF_FILES, locks);
   } finally {
     inodeRelease(inode, locks);
   }
