@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { buildC } from "../support/build_c.ts";
 import { tempDir } from "../support/cleanup.ts";
 import { mkfs, type OptionSet } from "../support/images.ts";
-import { diffLines, fsckAsync } from "../support/judges.ts";
+import { DEPTH_OF_ANOTHER, diffLines, fsckAsync } from "../support/judges.ts";
 import { withMount } from "../support/mount.ts";
 import { hostManifest, type KernelNode, kernelManifest, repoRoot, rigScripts, withKernelNode } from "../support/rig.ts";
 import { run, sh } from "../support/sh.ts";
@@ -124,7 +124,7 @@ export async function interopRun(options: InteropOptions): Promise<InteropStep[]
   };
   const judge = async (): Promise<string[]> => {
     const { findings } = await fsckAsync(image, known);
-    return findings.filter((line) => !KEPT_SPACE.test(line)).slice(0, 20);
+    return findings.filter((line) => !KEPT_SPACE.test(line) && !DEPTH_OF_ANOTHER.test(line)).slice(0, 20);
   };
   const ours = <T>(fn: (at: string) => Promise<T>): Promise<T> => withMount(image, fn, mountOptions);
 
