@@ -3,16 +3,20 @@
  * behind the others clean up. sim.test.ts has the random histories.
  */
 import { afterEach, describe, expect, test } from "vitest";
+import { modeToFileType, SYSTEM_INODE } from "../../src/format/disk/index.ts";
 import { FsError } from "../../src/lib/fs_error.ts";
 import { spawn, wait } from "../../src/lib/task.ts";
 import { fallocate, fsync, readFile, setattr, statfs, writeFile } from "../../src/vfs/file.ts";
 import * as ns from "../../src/vfs/namespace.ts";
 import { dentryLocks } from "../../src/volume/dir/dentry_locks.ts";
-import { openDir } from "../../src/volume/dir/dir.ts";
+import { addEntry, deleteEntry, findEntry, openDir } from "../../src/volume/dir/dir.ts";
 import { lockDir } from "../../src/volume/dir/iget.ts";
 import { nameOf } from "../../src/volume/dir/name.ts";
+import { orphanName } from "../../src/volume/dir/orphan.ts";
 import { readAll } from "../../src/volume/dir/readdir.ts";
+import { recoverOrphans } from "../../src/volume/dir/wipe.ts";
 import { Flock } from "../../src/volume/file/flock.ts";
+import { dinodeOf, inodeLock } from "../../src/volume/inode.ts";
 import { ORPHAN_SCAN_MS, orphanScan, orphanScanOf } from "../../src/volume/orphan_scan.ts";
 import type { Sabotage } from "../../src/volume/osb.ts";
 import { reflinkTask } from "../../src/volume/refcount/index.ts";
@@ -273,6 +277,36 @@ describe("deleting", () => {
     c.op(a, (op) => ns.unlink(op, root(a), nameOf("f")));
     c.sleep(5000);
     expect(codeOf(() => read(b, file.ino))).toBe("ESTALE");
+  });
+
+  test("what the orphan directory does not name has been deleted, whatever the block says that a kernel node left behind", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const f = create(a, "f");
+    write(a, f, "data".repeat(5000));
+    const file = open(b, "f");
+    c.op(a, (op) => ns.unlink(op, root(a), nameOf("f")));
+    c.sleep(1000);
+    /** The entry goes, and the inode's block stays as it was; or the entry comes back. */
+    const entry = (there: boolean): void =>
+      c.op(a, (op) => {
+        const dir = lockDir(op, a.osb.sysfile(SYSTEM_INODE.ORPHAN_DIR, a.osb.slot_num), true);
+        const d = openDir(op, dir.inode, dir.di_bh);
+        if (there) addEntry(d, orphanName(f), f, modeToFileType(0o100644));
+        else deleteEntry(d, findEntry(d, orphanName(f))!);
+      });
+    const free = (): number => c.op(a, (op) => statfs(op)).bfree;
+    entry(false);
+    const before = free();
+    file.close();
+    c.sleep(5000);
+    c.task(b, recoverOrphans(b.osb, a.osb.slot_num));
+    expect(c.op(a, (op) => dinodeOf(op, inodeLock(op, a.osb.inodes.get(f))).i_clusters)).toBe(5);
+    expect(free()).toBe(before);
+    entry(true);
+    c.task(b, recoverOrphans(b.osb, a.osb.slot_num));
+    expect(codeOf(() => c.op(b, (op) => ns.getattr(op, f)))).toBe("ESTALE");
+    sound();
   });
 
   test("the orphan scan: one node of all in each interval", () => {

@@ -80,6 +80,12 @@ function deleteName(op: Op, slot: number, child: Locked, dio: boolean): void {
   inodeChanged(op, child.inode);
 }
 
+/** Whether a slot's orphan directory, whose lock is taken for change, names the inode. */
+export function orphanIsNamed(op: Op, slot: number, ino: number): boolean {
+  const { inode, bh } = lockOrphanDir(op, slot);
+  return findEntry(openDir(op, inode, bh), orphanName(ino)) !== undefined;
+}
+
 /** Takes an inode out of the orphan directory that it says it is in (ocfs2_orphan_del). */
 export function orphanDelete(op: Op, child: Locked): void {
   deleteName(op, child.di.i_orphaned_slot, child, false);

@@ -11,7 +11,7 @@ import { PR } from "../../dlmglue/lock_res.ts";
 import { LockSet } from "../../dlmglue/lock_set.ts";
 import { DYN_FEATURES, I_FLAGS, isDir, SYSTEM_INODE } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
-import { FsError } from "../../lib/fs_error.ts";
+import { Corruption, FsError } from "../../lib/fs_error.ts";
 import { ML, mlog } from "../../lib/masklog.ts";
 import { spawn, type Task, wait } from "../../lib/task.ts";
 import { WaitQueue } from "../../lib/wait.ts";
@@ -26,7 +26,7 @@ import { dxLookupExtent, dxRootIsInline, dxRootOf, readDxRoot } from "./dx_dir.t
 import { iget, lockInode } from "./iget.ts";
 import { inode_hooks } from "./inode_hooks.ts";
 import { isDots } from "./name.ts";
-import { dioOrphanDelete, isDioOrphan, orphanDelete } from "./orphan.ts";
+import { dioOrphanDelete, isDioOrphan, orphanDelete, orphanIsNamed } from "./orphan.ts";
 import { readAll } from "./readdir.ts";
 
 /** Extents of an index that one operation takes out. */
@@ -81,7 +81,13 @@ interface WipePlan {
   readonly clusters: number;
 }
 
-/** Whether the inode is to be wiped, and by us, now (ocfs2_query_inode_wipe). Keeps others off it if so. */
+/**
+ * Whether the inode is to be wiped, and by us, now (ocfs2_query_inode_wipe). Keeps others off it if so.
+ *
+ * A kernel node gives up the locks of an inode that it has wiped before its journal is on the disk (ocfs2_clear_inode: what was the inode's belongs
+ * to the allocators by then). So the block that we read under them may be that of before: an orphan with all its clusters, which are somebody else's
+ * already. But the orphan directory's lock is given up in order, and the entry goes in the transaction in which the inode does: no entry, no inode.
+ */
 function mayWipe(op: Op, inode: Inode): WipePlan | undefined {
   if (inode.nlookup > 0 || inode.open_count > 0) return undefined;
   const { glue } = op.osb;
@@ -93,7 +99,17 @@ function mayWipe(op: Op, inode: Inode): WipePlan | undefined {
   if ((di.i_flags & (I_FLAGS.DIO_ORPHANED | I_FLAGS.SYSTEM)) !== 0) return undefined;
   if (!inode_hooks.tryOpenLock(op, inode)) return undefined;
   // Held to the end, so that no other node's recovery begins to wipe the same inode.
-  inodeLock(op, op.osb.sysfile(SYSTEM_INODE.ORPHAN_DIR, di.i_orphaned_slot), true);
+  if (!orphanIsNamed(op, di.i_orphaned_slot, inode.ino)) {
+    if (!glue.domain.clustered)
+      throw new Corruption("orphan.wipe", { ino: inode.ino, found: "no entry in the orphan directory" });
+    op.onSuccess(() => {
+      op.osb.cache.forget(inode.ino, 1);
+      inode.epoch++;
+      inode.dropCaches();
+      inode.orphaned = false;
+    });
+    return undefined;
+  }
   inodeExclusive(inode, op.locks);
   return { is_dir: isDir(di.i_mode), clusters: di.i_clusters };
 }
