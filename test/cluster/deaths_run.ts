@@ -11,6 +11,8 @@ import { seededRandom } from "../../src/lib/clock.ts";
 import { tempDir } from "../support/cleanup.ts";
 import { ClusterRig } from "../support/cluster_rig.ts";
 import { fsckAsync } from "../support/judges.ts";
+import { ocfs2 } from "../support/mount.ts";
+import { run } from "../support/sh.ts";
 import { StallDisk } from "../support/stall.ts";
 import { clusterImage } from "./image.ts";
 import { Load, lost, type Promised } from "./load.ts";
@@ -299,44 +301,78 @@ class DeathsRun {
     }
   }
 
-  async #oneDeath(): Promise<void> {
-    const alive = [...this.#nodes.values()];
+  /** One dies; now and then a second one while the others still get over the first, or the dead one is back before they noticed. */
+  async #round(): Promise<void> {
     await pause(500 + this.#below(6000));
-    const victim = alive[this.#below(alive.length)]!;
-    const kind = this.#kindFor(victim);
-    const survivors = alive.filter((n) => n !== victim);
-    const of = victim.number > 9 ? "ours" : "kernel";
-    const start_ms = performance.now();
-    this.#nodes.delete(victim.number);
-    const remains = await this.#die(victim, kind);
-    const went_on_s = await this.#goOn(survivors, start_ms);
-    await remains();
-    await Promise.all(victim.loads.map((l) => l.ended));
-    victim.disk?.close();
-    for (const l of victim.loads) {
-      if (l.wrong !== undefined) this.#problem(`${l.name}: ${l.wrong}`);
-      this.#promised.set(l.name, l.promised());
+    const first = this.#pick();
+    const kind = this.#kindFor(first);
+    let start_ms = performance.now();
+    const dying: { node: Node; kind: Kind; remains: () => Promise<void>; start_ms: number }[] = [];
+    const die = async (node: Node, kind: Kind): Promise<void> => {
+      start_ms = performance.now();
+      this.#nodes.delete(node.number);
+      dying.push({ node, kind, remains: await this.#die(node, kind), start_ms });
+    };
+    await die(first, kind);
+    const dice = this.#any();
+    const survivors = [...this.#nodes.values()];
+    if (dice < 0.2 && survivors.length > 1 && kind !== "cut") {
+      await pause(this.#below(DEAD_MS + 4000));
+      const second = this.#pick();
+      survivors.splice(survivors.indexOf(second), 1);
+      await die(second, "kill");
     }
+    let back: Promise<number> | undefined;
+    if (dice > 0.85 && kind === "kill") {
+      await dying[0]!.remains();
+      back = this.#comesBack(first);
+      // What it says is heard below.
+      back.catch(() => {});
+    }
+    const went_on_s = await this.#goOn(survivors, start_ms);
     const witness = survivors[this.#below(survivors.length)]!;
-    await this.#check(
-      witness.member,
-      victim.loads.map((l) => l.name),
-    );
-    const back_ms = performance.now();
-    const again = await this.#start(victim.number);
+    for (const d of dying) {
+      const { node } = d;
+      if (back === undefined) await d.remains();
+      await Promise.all(node.loads.map((l) => l.ended));
+      node.disk?.close();
+      const names = node.loads.map((l) => l.name);
+      const promised = node.loads.map((l) => l.promised());
+      for (const l of node.loads) {
+        if (l.wrong !== undefined) this.#problem(`${l.name}: ${l.wrong}`);
+        this.#promised.set(l.name, l.promised());
+      }
+      await this.#check(witness.member, names);
+      const back_s = await (back ?? this.#comesBack(node));
+      await this.#check(this.#nodes.get(node.number)!.member, names);
+      const of = node.number > 9 ? "ours" : "kernel";
+      const how = back !== undefined ? ", back at once" : dying.length > 1 ? `, ${dying.indexOf(d) + 1} of 2` : "";
+      this.deaths.push({
+        kind: d.kind,
+        of,
+        node: node.number,
+        went_on_s: went_on_s + (start_ms - d.start_ms) / 1000,
+        back_s,
+      });
+      this.#o.say(
+        `death ${this.deaths.length} of ${this.#o.times}: ${d.kind} ${of} ${node.number}${how}: survivors went on after ${went_on_s.toFixed(1)} s, ` +
+          `it was back after ${back_s.toFixed(1)} s; ${promised.reduce((n, p) => n + p.records, 0)} records and ${promised.reduce((n, p) => n + p.kept, 0)} files of it are there`,
+      );
+    }
+  }
+
+  #pick(): Node {
+    const alive = [...this.#nodes.values()];
+    return alive[this.#below(alive.length)]!;
+  }
+
+  /** A node that died starts and works again; after how many seconds. */
+  async #comesBack(node: Node): Promise<number> {
+    const start_ms = performance.now();
+    const again = await this.#start(node.number);
     this.#load(again);
-    await this.#working([again], 60_000);
-    const back_s = (performance.now() - back_ms) / 1000;
-    await this.#check(
-      again.member,
-      victim.loads.map((l) => l.name),
-    );
-    this.deaths.push({ kind, of, node: victim.number, went_on_s, back_s });
-    const sum = victim.loads.map((l) => l.promised());
-    this.#o.say(
-      `death ${this.deaths.length} of ${this.#o.times}: ${kind} ${of} ${victim.number}: survivors went on after ${went_on_s.toFixed(1)} s, ` +
-        `it was back after ${back_s.toFixed(1)} s; ${sum.reduce((n, p) => n + p.records, 0)} records and ${sum.reduce((n, p) => n + p.kept, 0)} files of it are there`,
-    );
+    await this.#working([again], 90_000);
+    return (performance.now() - start_ms) / 1000;
   }
 
   // Judging --------------------------------------------------------------------------------------------------------------
@@ -371,7 +407,8 @@ class DeathsRun {
     for (const n of this.#numbers) nodes.push(await this.#start(n));
     for (const n of nodes) this.#load(n);
     await this.#working(nodes, 60_000);
-    for (let i = 0; i < deaths && this.problems.length === 0; i++) await this.#oneDeath();
+    for (const end = this.deaths.length + deaths; this.deaths.length < end && this.problems.length === 0; )
+      await this.#round();
     const all = [...this.#nodes.values()];
     for (const n of all) for (const l of n.loads) l.stop();
     for (const n of all)
@@ -402,26 +439,41 @@ class DeathsRun {
 
   async run(): Promise<DeathsResult> {
     try {
-      for (let left = this.#o.times; left > 0 && this.problems.length === 0; left -= this.#o.per_life)
-        await this.#lifeOf(Math.min(left, this.#o.per_life));
+      while (this.deaths.length < this.#o.times && this.problems.length === 0)
+        await this.#lifeOf(Math.min(this.#o.times - this.deaths.length, this.#o.per_life));
     } catch (err) {
       this.#problem(err instanceof Error ? err.message : String(err));
     }
-    if (this.problems.length > 0) this.#keep();
+    if (this.problems.length > 0) await this.#keep();
     this.#rig.close();
     return { deaths: this.deaths, problems: this.problems, records: this.records, kept: this.kept };
   }
 
-  /** Logs of all nodes, for whoever looks for the reason. */
-  #keep(): void {
+  /** Logs of all nodes, and where what stands still stands, for whoever looks for the reason. */
+  async #keep(): Promise<void> {
     const { keep } = this.#o;
     if (keep === undefined) return;
     mkdirSync(keep, { recursive: true });
+    const stacks =
+      'for d in /proc/[0-9]*; do grep -qs cluster_load $d/comm && { echo "$d $(cat $d/syscall)"; cat $d/stack; }; done; true';
+    for (const [n, { member, loads }] of this.#nodes) {
+      const parts = loads.map((l) => `${l.name}: ${JSON.stringify(l.promised())} ${l.said ?? "runs"}\n`);
+      const add = async (what: () => Promise<string>): Promise<void> =>
+        void parts.push(await what().catch((err) => String(err)));
+      if (member instanceof KernelMember) await add(() => member.run(`${stacks} 2>&1`, 20_000));
+      else {
+        await add(() => run(["bash", "-c", stacks], { timeout_ms: 20_000 }));
+        for (const what of ["fs_locks -B", "dlm_locks", "net_stats"])
+          await add(() =>
+            run([ocfs2, "debugfs", "--node", member.name, "-R", what, this.#image], { timeout_ms: 20_000 }),
+          );
+      }
+      writeFileSync(join(keep, `state-${n}`), parts.join("\n"));
+      if (member instanceof KernelMember) writeFileSync(join(keep, `kernel-${n}.log`), member.node.console());
+    }
     for (const n of this.#numbers) {
       const log = `/run/ocfs2/node-${this.#rig.nameOf(n)}.log`;
       if (existsSync(log)) copyFileSync(log, join(keep, `node-${n}.log`));
-      const { member } = this.#nodes.get(n) ?? {};
-      if (member instanceof KernelMember) writeFileSync(join(keep, `kernel-${n}.log`), member.node.console());
     }
     copyFileSync(this.#image, join(keep, "image"));
     this.#o.say(`logs and image: ${keep}`);
