@@ -98,9 +98,16 @@ export class ReservationMap {
     }
   }
 
-  /** The first reservation but `mine` that reaches behind `bit`. */
-  nextFrom(bit: number, mine: Reservation | null): Reservation | undefined {
-    return this.list.find((o) => o !== mine && o.start + o.len > bit);
+  /** Where in `list` the first reservation stands that reaches behind `bit`. */
+  indexFrom(bit: number): number {
+    let [low, high] = [0, this.list.length];
+    while (low < high) {
+      const mid = (low + high) >> 1;
+      const o = this.list[mid]!;
+      if (o.start + o.len > bit) high = mid;
+      else low = mid + 1;
+    }
+    return low;
   }
 }
 
@@ -136,21 +143,21 @@ function findUnreserved(
   mine: Reservation | null,
 ): Run {
   const best: Run = { start: 0, len: 0 };
+  const { list } = map;
   let pos = from;
-  while (pos < map.bits) {
-    const other = map.nextFrom(pos, mine);
-    if (other !== undefined && other.start <= pos) {
-      pos = other.start + other.len;
-      continue;
-    }
+  for (let i = map.indexFrom(from); i <= list.length && best.len < wanted; i++) {
+    const other = list[i];
+    if (other !== undefined && other === mine) continue;
     const limit = other === undefined ? map.bits : other.start;
-    const got = osb.k.findFreeRun(bitmap, limit, pos, wanted, 0, 0, st.scratch);
-    if (got > best.len) {
-      best.start = osb.cache.dv.getUint32(st.scratch, true);
-      best.len = got;
+    // A gap that is no longer than what was seen is not worth the look.
+    if (limit - pos > best.len) {
+      const got = osb.k.findFreeRun(bitmap, limit, pos, wanted, 0, 0, st.scratch);
+      if (got > best.len) {
+        best.start = osb.cache.dv.getUint32(st.scratch, true);
+        best.len = got;
+      }
     }
-    if (got >= wanted) break;
-    pos = other === undefined ? map.bits : other.start + other.len;
+    if (other !== undefined) pos = other.start + other.len;
   }
   return best;
 }
