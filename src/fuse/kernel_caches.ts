@@ -57,6 +57,7 @@ export class SessionCaches implements KernelCaches {
           // What the kernel waits for is let in, and what of it had to wait before this moment looks again.
           res.serving = true;
           res.waiters.wakeAll();
+          inode.rw_lockres?.waiters.wakeAll();
           this.#dropPages(inode, (err) => {
             // From here on the data is written: nothing more may become dirty.
             res.serving = false;

@@ -62,9 +62,9 @@ export const TrimFsLvb = struct("ocfs2_trim_fs_lvb", 0x28, "be", {
   lvb_success: u8(0x01, "1: the trim that is described went well"),
   lvb_reserved: reserved(0x02, 2),
   lvb_nodenum: u32(0x04, "node that trimmed"),
-  lvb_start: u64(0x08, "first cluster"),
-  lvb_len: u64(0x10, "clusters"),
-  lvb_minlen: u64(0x18, "shortest run of free clusters that was trimmed"),
-  lvb_trimlen: u64(0x20, "bytes that were trimmed"),
+  lvb_start: hex64(0x08, "first byte, as it was asked for"),
+  lvb_len: hex64(0x10, "bytes, as they were asked for; all bits set for the whole volume"),
+  lvb_minlen: hex64(0x18, "bytes: shorter free runs were left alone"),
+  lvb_trimlen: hex64(0x20, "bytes that were trimmed"),
 });
 export type TrimFsLvb = ViewOf<typeof TrimFsLvb>;

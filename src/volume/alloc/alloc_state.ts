@@ -72,6 +72,9 @@ export class AllocState {
   /** A trim has clusters of the global bitmap on their way to the device: nobody else takes any (trim.ts). */
   trimming: LockSet | null = null;
   readonly trim_done = new WaitQueue();
+  /** Trims of this node run one after the other (obs_trim_fs_mutex). */
+  trim_running = false;
+  readonly trim_over = new WaitQueue();
 
   #saved: LocalAllocMood | null = null;
 

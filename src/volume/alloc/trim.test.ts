@@ -1,5 +1,7 @@
 /** FITRIM while files are written and removed: on a disk that turns what it is told to forget into rubbish, when it gets to it. */
 import { describe, expect, test } from "vitest";
+import { simImage } from "../../../test/sim/sim_run.ts";
+import { SimCluster } from "../../../test/support/cluster.ts";
 import { DelayedDevice } from "../../../test/support/delayed_device.ts";
 import { Bench, pattern } from "../../../test/support/reflink_bench.ts";
 import { fsck, haveTool, mkfsImage, openImage } from "../../../test/support/volume.ts";
@@ -94,5 +96,48 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("a trim", () => {
     // Nothing is that long.
     expect(errno({ ...WHOLE, min_bytes: 1 << 30 })).toBe(0);
     v.close();
+  });
+});
+
+describe("trims of two nodes at once", () => {
+  /** What each node gets for its trim, and how often each told its device to forget something. */
+  function trims(ranges: readonly [typeof WHOLE, typeof WHOLE]): { bytes: (number | undefined)[]; told: number[] } {
+    const c = new SimCluster({ seed: 3, image: simImage(0).image });
+    const nodes = [c.mount(1), c.mount(2)];
+    const told = [0, 0];
+    const bytes: (number | undefined)[] = [undefined, undefined];
+    for (const [i, { osb }] of nodes.entries()) {
+      const device = osb.dev as unknown as { discard: (offset: number, len: number, done: IoDone) => void };
+      device.discard = (_offset, _len, done) => {
+        told[i]!++;
+        c.clock.after(5, () => done(0));
+      };
+      spawn(trimTask(osb, ranges[i]!), (err, n) => {
+        bytes[i] = err ? -1 : n;
+      });
+    }
+    c.run(() => bytes.every((n) => n !== undefined));
+    // Not at the same time: done again.
+    const before = told[0]!;
+    c.task(nodes[0]!, trimTask(nodes[0]!.osb, ranges[0]));
+    expect(told[0]).toBeGreaterThan(before);
+    for (const node of nodes) c.umount(node);
+    c.dispose();
+    told[0] = before;
+    return { bytes, told };
+  }
+
+  test("the same: one does it, the other has its result", () => {
+    const { bytes, told } = trims([WHOLE, WHOLE]);
+    expect(bytes[0]).toBeGreaterThan(1 << 20);
+    expect(bytes[1]).toBe(bytes[0]);
+    expect(Math.min(...told)).toBe(0);
+    expect(Math.max(...told)).toBeGreaterThan(0);
+  });
+
+  test("different ones: one after the other", () => {
+    const { bytes, told } = trims([WHOLE, { ...WHOLE, min_bytes: 65536 }]);
+    expect(bytes.every((n) => n! > 0)).toBe(true);
+    expect(told.every((n) => n > 0)).toBe(true);
   });
 });

@@ -6,10 +6,13 @@
  * What is free in the bitmap is free for good: clusters come there only when no journal can touch them any more (truncate_log.ts).
  */
 
+import { EX } from "../../dlmglue/lock_res.ts";
 import { LockSet } from "../../dlmglue/lock_set.ts";
 import { SYSTEM_INODE } from "../../format/disk/index.ts";
+import { OCFS2_TRIMFS_LVB_VERSION, TrimFsLvb } from "../../format/wire/lvb.ts";
 import { Errno } from "../../lib/errno.ts";
 import { einval, erofs, FsError } from "../../lib/fs_error.ts";
+import { ML, mlog } from "../../lib/masklog.ts";
 import { type Task, wait } from "../../lib/task.ts";
 import { dinodeOf } from "../inode.ts";
 import type { Op } from "../op.ts";
@@ -60,13 +63,88 @@ function holdBitmap(op: Op, st: AllocState): void {
   });
 }
 
+/** How a trim is asked for, as its lock's value block has it: what a kernel node was asked for reads the same. */
+function asked({ start, len, min_bytes }: TrimRange): { start: bigint; len: bigint; min: bigint } {
+  const whole = start + len >= Number.MAX_SAFE_INTEGER;
+  return { start: BigInt(start), len: whole ? 2n ** 64n - 1n : BigInt(len), min: BigInt(min_bytes) };
+}
+
+const lvbOf = (osb: Osb): TrimFsLvb => {
+  const { lvb } = osb.glue.trim_fs_lockres;
+  return TrimFsLvb.at(new DataView(lvb.buffer, lvb.byteOffset, lvb.byteLength), 0);
+};
+
+/** Bytes that another node has just trimmed, if it was asked for the same and all went well. */
+function justDone(osb: Osb, range: TrimRange): { node: number; bytes: number } | undefined {
+  const v = lvbOf(osb);
+  const a = asked(range);
+  if (osb.glue.trim_fs_lockres.dl?.lvb_valid !== true || v.lvb_version !== OCFS2_TRIMFS_LVB_VERSION) return undefined;
+  if (v.lvb_success !== 1 || v.lvb_start !== a.start || v.lvb_len !== a.len || v.lvb_minlen !== a.min) return undefined;
+  return { node: v.lvb_nodenum, bytes: Number(v.lvb_trimlen) };
+}
+
+function stuffLvb(osb: Osb, range: TrimRange, bytes: number | undefined): void {
+  const v = lvbOf(osb);
+  const a = asked(range);
+  v.lvb_version = OCFS2_TRIMFS_LVB_VERSION;
+  v.lvb_success = bytes === undefined ? 0 : 1;
+  v.lvb_nodenum = osb.glue.domain.node_num;
+  v.lvb_start = a.start;
+  v.lvb_len = a.len;
+  v.lvb_minlen = a.min;
+  v.lvb_trimlen = BigInt(bytes ?? 0);
+}
+
+/** One node at a time; who had to wait for the same trim of another node takes its result (ocfs2_trim_fs). */
+function* clusterTrim(osb: Osb, range: TrimRange): Task<number> {
+  const { glue, dev } = osb;
+  const locks = new LockSet();
+  const res = glue.trim_fs_lockres;
+  try {
+    if (!(yield* wait(osb.step((op) => glue.tryLock(op.locks, res, EX), locks)))) {
+      mlog(ML.NOTICE, `${dev.name}: waiting for a trim to finish that runs on another node`);
+      yield* wait(osb.step((op) => glue.lock(op.locks, res, EX), locks));
+      const done = justDone(osb, range);
+      if (done !== undefined) {
+        mlog(ML.NOTICE, `${dev.name}: the same trim was just done by node ${done.node}`);
+        return done.bytes;
+      }
+    }
+    let bytes: number | undefined;
+    try {
+      bytes = yield* trimBitmap(osb, range);
+      return bytes;
+    } finally {
+      stuffLvb(osb, range, bytes);
+    }
+  } finally {
+    locks.releaseAll();
+  }
+}
+
 /** Discards the free clusters of a range; how many bytes. EOPNOTSUPP when the device cannot, EINVAL, EROFS, EIO. */
 export function* trimTask(osb: Osb, range: TrimRange): Task<number> {
   const cs = osb.geo.clustersize;
+  // Cluster 0 holds the super block, and its bit is set; whoever asks for less than a cluster asks for nothing.
+  if (Math.ceil(range.start / cs) >= osb.geo.clusters || range.len < cs)
+    throw einval("trim", { start: range.start, len: range.len });
+  if (osb.readonly_reason !== null) throw erofs("trim", { reason: osb.readonly_reason });
+  const st = allocState(osb);
+  while (st.trim_running) yield* wait<void>((cb) => st.trim_over.add(() => osb.ready(() => cb(null))));
+  st.trim_running = true;
+  try {
+    return yield* osb.glue.domain.clustered ? clusterTrim(osb, range) : trimBitmap(osb, range);
+  } finally {
+    st.trim_running = false;
+    st.trim_over.wakeAll();
+  }
+}
+
+/** ocfs2_trim_mainbm */
+function* trimBitmap(osb: Osb, range: TrimRange): Task<number> {
+  const cs = osb.geo.clustersize;
   const last = Math.min(osb.geo.clusters, Math.floor((range.start + range.len) / cs));
   let at = Math.ceil(range.start / cs);
-  // Cluster 0 holds the super block, and its bit is set; whoever asks for less than a cluster asks for nothing.
-  if (at >= osb.geo.clusters || range.len < cs) throw einval("trim", { start: range.start, len: range.len });
   const min = Math.max(1, Math.ceil(range.min_bytes / cs));
   const st = allocState(osb);
   let trimmed = 0;

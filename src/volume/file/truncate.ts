@@ -5,11 +5,13 @@
  */
 import type { Bh } from "../../block/buffer_cache.ts";
 import { PAGE_BYTES } from "../../block/data_cache.ts";
-import type { LockSet } from "../../dlmglue/lock_set.ts";
+import { EX } from "../../dlmglue/lock_res.ts";
+import { LockSet } from "../../dlmglue/lock_set.ts";
 import { EXT_FLAGS, FEATURE_INCOMPAT } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
 import { assert, Corruption, FsError } from "../../lib/fs_error.ts";
-import { type Task, wait } from "../../lib/task.ts";
+import { ML, mlog } from "../../lib/masklog.ts";
+import { spawn, type Task, wait } from "../../lib/task.ts";
 import { freeClusters } from "../alloc/suballoc.ts";
 import { getClusters, voidExtentMap } from "../extents/extent_map.ts";
 import { dinodeExtentTree, lastExtent, removeExtent } from "../extents/extent_tree.ts";
@@ -128,9 +130,62 @@ export function* removeClusters(osb: Osb, inode: Inode, cpos: number, end: numbe
   }
 }
 
+/**
+ * The rw lock at EX, before the meta lock. False: on without it, until the task's end. The kernel here writes no page of the file while it waits for our
+ * answer (fuse_set_nowrite); the meta lock's downconvert waits for these pages; and who has the rw lock may wait for
+ * the meta lock. Without it only the size may change: what is behind the end stays for direct I/O of other nodes that is under way.
+ */
+function orderLock(op: Op, inode: Inode): boolean {
+  const { glue } = op.osb;
+  const { locks } = op;
+  if (!glue.domain.clustered) return true;
+  const meta = glue.metaLock(inode);
+  if (locks.level(glue.rwLock(inode)) === undefined) {
+    if (locks.level(meta) !== undefined) return false;
+    if (locks.exempt && meta.serving && meta.level === EX) return false;
+  }
+  rwLock(op, inode, true);
+  return true;
+}
+
+/** Takes what a truncation had to leave behind the file's end, once the locks can be had in their order. */
+function* dropTail(osb: Osb, inode: Inode): Task<void> {
+  const locks = new LockSet();
+  try {
+    const cpos = yield* wait(
+      osb.step((op) => {
+        rwLock(op, inode, true);
+        const di = dinodeOf(op, inodeLock(op, inode, true));
+        if (isInline(di)) return undefined;
+        inodeExclusive(inode, locks);
+        waitIoIdle(inode);
+        const from = osb.clustersForBytes(di.i_size);
+        return nothingFrom(op, inode, from) ? undefined : from;
+      }, locks),
+    );
+    if (cpos !== undefined) yield* removeClusters(osb, inode, cpos, MAX_CPOS, locks);
+  } finally {
+    inodeRelease(inode, locks);
+    locks.releaseAll();
+  }
+}
+
+function dropTailLater(osb: Osb, inode: Inode): void {
+  inode.task_count++;
+  spawn(dropTail(osb, inode), (err) => {
+    inode.task_count--;
+    // Another node deleted the file, and its clusters with it.
+    if (err && !(err instanceof FsError && err.errno === Errno.ESTALE))
+      mlog(
+        ML.ERROR,
+        `clusters behind the end of inode ${inode.ino}: ${err instanceof Error ? err.message : String(err)}`,
+      );
+  });
+}
+
 /** One operation of growing a file; true when what is left fits one more. A file that may have no holes is then as long as wanted. */
 function growStep(op: Op, inode: Inode, new_size: number): boolean {
-  rwLock(op, inode, true);
+  orderLock(op, inode);
   const bh = inodeLock(op, inode, true);
   const di = dinodeOf(op, bh);
   checkChangeable(inode, di);
@@ -160,7 +215,7 @@ export function* truncateTask(
   try {
     const first = yield* wait(
       osb.step((op) => {
-        rwLock(op, inode, true);
+        const in_order = orderLock(op, inode);
         const bh = inodeLock(op, inode, true);
         const di = dinodeOf(op, bh);
         checkChangeable(inode, di);
@@ -193,7 +248,9 @@ export function* truncateTask(
         touch(op, di);
         inodeChanged(op, inode);
         extra(op, bh);
-        return from;
+        if (from === undefined || in_order) return from;
+        op.onSuccess(() => dropTailLater(osb, inode));
+        return undefined;
       }, locks),
     );
     if (first !== undefined) yield* removeClusters(osb, inode, first, END_OF_FILES, locks);

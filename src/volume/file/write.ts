@@ -292,8 +292,10 @@ function planWrite(
   len: number,
 ): { plan: WritePlan; pos: number } {
   const { osb } = op;
-  // Direct writes that change no size may pass each other where the mount says so.
-  rwLock(op, inode, req.direct !== true || req.append === true || osb.options.coherency === "full");
+  // Direct writes that change no size may pass each other where the mount says so. What the kernel writes back comes under the meta
+  // lock alone, as ocfs2_writepage does: whoever has the rw lock may wait for a meta lock that is given up only after this.
+  if (req.exempt !== true)
+    rwLock(op, inode, req.direct !== true || req.append === true || osb.options.coherency === "full");
   const bh = inodeLock(op, inode, true);
   if (inode.alloc_ios > 0 && !(req.direct ?? false)) waitOn(inode.io_idle);
   const di = dinodeOf(op, bh);

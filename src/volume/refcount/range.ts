@@ -16,7 +16,7 @@ import { checkChangeable, isInline, maxFileBytes, touch, waitIoIdle } from "../f
 import { convertInlineToExtents } from "../file/inline_data.ts";
 import { removeStep, zeroRange } from "../file/truncate.ts";
 import { shortenGap } from "../file/write.ts";
-import { dinodeOf, type Inode, inodeChanged, inodeExclusive, inodeLock, inodeRelease } from "../inode.ts";
+import { dinodeOf, type Inode, inodeChanged, inodeExclusive, inodeLock, inodeRelease, rwLock } from "../inode.ts";
 import type { Op } from "../op.ts";
 import type { Osb } from "../osb.ts";
 import { boundedRun } from "./counts.ts";
@@ -34,9 +34,12 @@ export interface SharedRange {
   readonly len: number;
 }
 
-/** Both inodes, locked at EX in the order of their numbers (ocfs2_reflink_inodes_lock). */
+/** Both inodes, locked at EX in the order of their numbers: first who may write to them, then what they are (ocfs2_reflink_inodes_lock). */
 function lockSides(op: Op, r: SharedRange): { src: Side; dst: Side } {
   const { src, dst } = r;
+  const [first, second] = src.ino < dst.ino ? [src, dst] : [dst, src];
+  rwLock(op, first, true);
+  rwLock(op, second, true);
   if (src.ino < dst.ino) {
     const bh = inodeLock(op, src, true);
     return { src: { inode: src, bh }, dst: { inode: dst, bh: inodeLock(op, dst, true) } };
