@@ -144,7 +144,7 @@ export function read(s: Session): void {
   const release = fills_pages ? s.held.add(inode.ino, offset, size) : nothing;
   const start = (slot: Slot): void => {
     const addr = payloadOf(slot);
-    readFile(s.osb, inode, { offset, len: size, addr, ex }, (err, n) => {
+    readFile(s.osb, inode, { offset, len: size, addr, ex, direct: isDirect(flags) }, (err, n) => {
       release();
       if (err) s.error(unique, err);
       else s.replyPayload(unique, addr, n!);

@@ -25,6 +25,8 @@ export interface ReadRequest {
   readonly addr: number;
   /** Under the lock at EX: pages of a file that is mapped for writing, which become dirty without a request. */
   readonly ex?: () => boolean;
+  /** O_DIRECT: what the disk has, where other nodes write past our cache (coherency=buffered). */
+  readonly direct?: boolean;
 }
 
 interface ReadPlan {
@@ -81,8 +83,10 @@ function planExtent(
 ): void {
   const { data, cache, dev } = op.osb;
   const u8 = cache.u8;
+  // Under the lock at PR all that is cached is clean, and may be older than what another node wrote directly.
+  const from_disk = req.direct === true && op.osb.options.coherency === "buffered" && inode.meta_lockres?.level === PR;
   const aligned = addr % dev.alignment_bytes === disk % dev.alignment_bytes && addr % dev.alignment_bytes === 0;
-  if (aligned && inode.pages === null && (stop - pos) % dev.alignment_bytes === 0) {
+  if (aligned && (inode.pages === null || from_disk) && (stop - pos) % dev.alignment_bytes === 0) {
     pushRun(runs, addr, stop - pos, disk);
     return;
   }

@@ -5,6 +5,7 @@
  */
 import type { Bh } from "../../block/buffer_cache.ts";
 import { PAGE_BYTES, type Page } from "../../block/data_cache.ts";
+import { EX, NL, PR } from "../../dlmglue/lock_res.ts";
 import { LockSet } from "../../dlmglue/lock_set.ts";
 import {
   type Dinode,
@@ -283,19 +284,11 @@ export function extendNoHoles(op: Op, inode: Inode, bh: Bh, to: number): void {
   op.onSuccess(() => fillPages(op.osb, fills));
 }
 
-function planWrite(
-  op: Op,
-  inode: Inode,
-  req: WriteRequest,
-  done_bytes: number,
-  at: number,
-  len: number,
-): { plan: WritePlan; pos: number } {
+function planWrite(op: Op, inode: Inode, req: WriteRequest, done_bytes: number, at: number, len: number): WritePlan {
   const { osb } = op;
-  // Direct writes that change no size may pass each other where the mount says so. What the kernel writes back comes under the meta
+  // What the kernel writes back comes under the meta
   // lock alone, as ocfs2_writepage does: whoever has the rw lock may wait for a meta lock that is given up only after this.
-  if (req.exempt !== true)
-    rwLock(op, inode, req.direct !== true || req.append === true || osb.options.coherency === "full");
+  if (req.exempt !== true) rwLock(op, inode, true);
   const bh = inodeLock(op, inode, true);
   if (inode.alloc_ios > 0 && !(req.direct ?? false)) waitOn(inode.io_idle);
   const di = dinodeOf(op, bh);
@@ -306,9 +299,9 @@ function planWrite(
   if (end > maxFileBytes(osb)) throw new FsError(Errno.EFBIG, "file.write", { ino: inode.ino, offset: pos });
   if (pos > size && !osb.incompat(FEATURE_INCOMPAT.SPARSE_ALLOC)) {
     extendNoHoles(op, inode, bh, pos);
-    return { plan: { fills: [], runs: [], allocated: false, gap: true }, pos };
+    return { fills: [], runs: [], allocated: false, gap: true };
   }
-  if (shortenGap(op, inode, bh, pos)) return { plan: { fills: [], runs: [], allocated: false, gap: true }, pos };
+  if (shortenGap(op, inode, bh, pos)) return { fills: [], runs: [], allocated: false, gap: true };
   op.modify(bh);
   const plan: WritePlan = { fills: [], runs: [], allocated: false };
   const addr = req.addr + done_bytes;
@@ -321,7 +314,7 @@ function planWrite(
       if (pos > size) u8.fill(0, room.addr + size, room.addr + pos);
       u8.copyWithin(room.addr + pos, addr, addr + len);
       finishWrite(op, inode, bh, end, req, true);
-      return { plan, pos };
+      return plan;
     }
     convertInlineToExtents(op, inode, bh);
     changed = true;
@@ -355,7 +348,64 @@ function planWrite(
   }
   if (changed || mapped.changed || zeroed) op.orderData(inode);
   finishWrite(op, inode, bh, end, req, changed || mapped.changed);
-  return { plan, pos };
+  return plan;
+}
+
+/** Where a direct write goes that changes nothing but data: within the file, to clusters that are there and the file's own. Else undefined. */
+function runsInPlace(
+  op: Op,
+  inode: Inode,
+  bh: Bh,
+  req: WriteRequest,
+  addr: number,
+  pos: number,
+  len: number,
+): IoRun[] | undefined {
+  const { osb } = op;
+  const di = dinodeOf(op, bh);
+  const end = pos + len;
+  const aligned = pos % PAGE_BYTES === 0 && len % PAGE_BYTES === 0 && addr % osb.dev.alignment_bytes === 0;
+  if (!aligned || !isReg(di.i_mode) || isInline(di) || end > di.i_size) return undefined;
+  if (req.kill_suid === true && (di.i_mode & (S_ISUID | S_ISGID)) !== 0) return undefined;
+  const cs = osb.geo.clustersize;
+  const runs: IoRun[] = [];
+  for (let at = pos; at < end; ) {
+    const cpos = Math.floor(at / cs);
+    const ext = getClusters(op, inode, cpos);
+    if (ext.p_cluster === 0 || ext.flags !== 0) return undefined;
+    const stop = Math.min(end, (cpos + ext.clusters) * cs);
+    const disk = clusterOffset(osb, ext.p_cluster) + (at - cpos * cs);
+    osb.data.waitIdle(pnoOf(disk), (stop - at) / PAGE_BYTES);
+    pushRun(runs, addr + (at - pos), stop - at, disk);
+    at = stop;
+  }
+  return runs;
+}
+
+/**
+ * With coherency=buffered a direct write in place needs neither lock at EX, so that nodes which write to one file at the same time do not
+ * wait for each other (ocfs2_file_write_iter, ocfs2_dio_wr_get_block). The times of the file do not move then, as the kernel's
+ * do not on the disk. Undefined: it is more than that, and nothing is held.
+ */
+function planInPlace(
+  op: Op,
+  inode: Inode,
+  req: WriteRequest,
+  addr: number,
+  pos: number,
+  len: number,
+): IoRun[] | undefined {
+  const { glue } = op.osb;
+  const { locks } = op;
+  const [meta, rw] = [glue.metaLock(inode), glue.rwLock(inode)];
+  // Ours alone, and nobody else wants it: written as always, with the times.
+  if (meta.level !== EX || meta.blocking !== NL) {
+    rwLock(op, inode, false);
+    const runs = runsInPlace(op, inode, inodeLock(op, inode), req, addr, pos, len);
+    if (runs !== undefined) return runs;
+  }
+  for (const res of [meta, rw]) if (locks.level(res) === PR) locks.release(res);
+  return undefined;
 }
 
 /** An empty file that stays small begins in its dinode (ocfs2_try_to_write_inline_data). */
@@ -412,7 +462,10 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
     else if (failure !== null && !(failure instanceof FsError && failure.errno === Errno.ENOSPC)) done(failure);
     else done(null, written);
   };
+  const buffered = osb.glue.domain.clustered && osb.options.coherency === "buffered";
   const next = (): void => {
+    // Where that fails once it is not tried again: the locks at EX, once granted, are held.
+    let in_place = buffered && req.direct === true && req.append !== true;
     const at = req.offset + written;
     const len = Math.min(req.len - written, step - (at % osb.geo.clustersize));
     let ended = (): void => {};
@@ -420,12 +473,15 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
     locks.exempt = req.exempt === true;
     osb.exec(
       (op) => {
-        const r = planWrite(op, inode, req, written, at, len);
+        const runs = in_place ? planInPlace(op, inode, req, req.addr + written, at, len) : undefined;
+        in_place = runs !== undefined;
+        const plan =
+          runs !== undefined ? { fills: [], runs, allocated: false } : planWrite(op, inode, req, written, at, len);
         op.onSuccess(() => {
-          fillPages(osb, r.plan.fills);
-          ended = startDirect(osb, inode, r.plan);
+          fillPages(osb, plan.fills);
+          ended = startDirect(osb, inode, plan);
         });
-        return r.plan;
+        return plan;
       },
       (err, plan) => {
         locks.releaseAll();
