@@ -9,6 +9,7 @@ import type { MessagePort } from "node:worker_threads";
 import { type ClusterConf, nodeManagerFrom, parseClusterConf, timeoutsFrom } from "../cluster/cluster_conf.ts";
 import { startDiskRegion } from "../cluster/disk_region.ts";
 import type { HbRegion } from "../cluster/heartbeat.ts";
+import type { NodeManager } from "../cluster/nodemanager.ts";
 import { ClusterServer, type ToNode } from "../cluster/proxy.ts";
 import { ClusterStack } from "../cluster/stack.ts";
 import { ModKeyRouter } from "../dlm/mod_key.ts";
@@ -73,6 +74,14 @@ function sectorBytes(device: string): number {
   return Number(text ?? 0) || 512;
 }
 
+/** How often a mount looks whether the other nodes can be reached. */
+const PEERS_LOOK_MS = 50;
+
+function peerText(nodes: NodeManager, { node }: { readonly node: number }): string {
+  const n = nodes.node(node);
+  return n === undefined ? `node ${node}` : `node ${n.name} (${n.num}) at ${n.ipv4_address}:${n.ipv4_port}`;
+}
+
 /** What to write to /proc/sysrq-trigger for each fence method; 0: nothing, the process ends. */
 const SYSRQ = { exit: 0, reset: 0x62, panic: 0x63 } as const;
 
@@ -98,9 +107,9 @@ export class ClusterNode {
   onFence: (why: string) => void = () => {};
 
   /** Throws ConfigError or CliError: no such file, node or cluster. */
-  constructor(config: string, node: string) {
+  constructor(config: string, node: string, cluster?: string) {
     const timeouts = timeoutsFrom(readText(DEFAULT_O2CB), process.env);
-    const nodes = nodeManagerFrom(readConf(config), { node, timeouts, file: config });
+    const nodes = nodeManagerFrom(readConf(config), { cluster, node, timeouts, file: config });
     nodes.arm_fence = (method) => fenceTrigger("/proc/sysrq-trigger", SYSRQ[method]);
     this.name = node;
     this.lease = check(leaseAlloc(), "lease");
@@ -167,6 +176,31 @@ export class ClusterNode {
     }
     this.#global_users++;
     return Promise.resolve();
+  }
+
+  /**
+   * Settles when every node whose heartbeat is seen can be reached: joining a lock domain takes an answer of each. Rejects with the one
+   * that cannot, and what to do.
+   */
+  async reachPeers(device: string): Promise<void> {
+    const { net, hb } = this.stack;
+    const since_ms = performance.now();
+    for (;;) {
+      const waiting = net.peers().filter((p) => hb.liveNodes().has(p.node) && p.state !== "connected");
+      if (waiting.length === 0) return;
+      const refused = waiting.find((p) => p.is_refused);
+      if (refused !== undefined)
+        throw new CliError(1, `${device}: ${peerText(this.nodes, refused)} ${refused.last_error}`);
+      // A connection that was lost is judged by the quorum, or the other node is declared dead: that takes its time.
+      const never = waiting.find((p) => p.state === "connecting" || p.state === "failed");
+      const waited_ms = performance.now() - since_ms;
+      if (never !== undefined && waited_ms > this.nodes.timeouts.idle_timeout_ms)
+        throw new CliError(
+          1,
+          `${device}: ${peerText(this.nodes, never)} has the volume, but cannot be reached${never.last_error === "" ? "" : ` (${never.last_error})`}: check that it runs with this cluster.conf, and the network and firewalls between it and ${peerText(this.nodes, { node: this.number })}`,
+        );
+      await new Promise((ok) => setTimeout(ok, PEERS_LOOK_MS));
+    }
   }
 
   leaveRegion(uuid: string): Promise<void> {

@@ -7,7 +7,8 @@ import { openSync, realpathSync, statSync } from "node:fs";
 import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { Command } from "commander";
-import { volumeOn } from "./cluster_node.ts";
+import type { ClusterDesc } from "../tools/mkfs/params.ts";
+import { readConf, volumeOn } from "./cluster_node.ts";
 import { Control } from "./control.ts";
 import { Daemon } from "./daemon.ts";
 import { CliError, MOUNT_FAILURE, MOUNT_USAGE, mountFailed, report } from "./errors.ts";
@@ -18,6 +19,12 @@ import { cliPath, logPath, mountRecords } from "./run_dir.ts";
 interface MountArgs {
   readonly o?: string[];
   readonly foreground?: boolean;
+}
+
+class UsageError extends CliError {
+  constructor(message: string) {
+    super(MOUNT_USAGE, message);
+  }
 }
 
 const collect = (value: string, so_far: string[]): string[] => [...so_far, value];
@@ -101,17 +108,40 @@ async function daemonize(device: string, dir: string, o: readonly string[]): Pro
   });
 }
 
+/** The cluster of the volume, which cluster.conf must have; undefined where the volume names none. */
+function checkCluster(device: string, config: string, of: ClusterDesc | undefined): string | undefined {
+  if (of === undefined) return undefined;
+  if (of.stack !== "o2cb")
+    throw mountFailed(
+      `${device} belongs to the cluster stack ${of.stack}, which is not o2cb: change it with tunefs.ocfs2 --update-cluster-stack, or mount with -o nocluster for rescue`,
+    );
+  if (of.name === "") return undefined;
+  const clusters = readConf(config).map((c) => c.name);
+  if (clusters.length > 0 && !clusters.includes(of.name))
+    throw mountFailed(
+      `${device} belongs to the cluster "${of.name}", but ${config} has ${clusters.map((c) => `"${c}"`).join(", ")}: name another file with -o config=FILE, or make the volume the cluster's with tunefs.ocfs2 --update-cluster-stack`,
+    );
+  return of.name;
+}
+
 /** A clustered volume is mounted by the process of this node, which is started if it is not there. */
 async function mountClustered(
   device: string,
   dir: string,
   o: readonly string[],
   parsed: ParsedOptions,
+  of: ClusterDesc | undefined,
   foreground: boolean,
 ): Promise<number> {
   const name = parsed.node ?? hostname();
+  const cluster = checkCluster(device, parsed.config, of);
+  const alone = mountRecords().find((r) => r.device === device && r.cluster === null);
+  if (alone !== undefined)
+    throw mountFailed(
+      `${device} is mounted on ${alone.dir} without the cluster (pid ${alone.pid}): "ocfs2 umount ${alone.dir}" first`,
+    );
   if (!foreground) {
-    sayNotes(await mountThroughNode(parsed.config, name, { device, dir, options: o }));
+    sayNotes(await mountThroughNode(parsed.config, name, cluster, { device, dir, options: o }));
     return 0;
   }
   const there = await Control.openNode(name);
@@ -119,7 +149,7 @@ async function mountClustered(
     there.close();
     throw mountFailed(`node ${name} has its process already: mount without -f, and that process serves it too`);
   }
-  const node = new NodeProcess(parsed.config, name, false);
+  const node = new NodeProcess(parsed.config, name, false, cluster === undefined ? {} : { cluster });
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void node.stop());
   process.on("SIGHUP", () => {});
   await node.start();
@@ -134,14 +164,14 @@ async function mount(device_arg: string, dir_arg: string, args: MountArgs): Prom
   try {
     parsed = parseMountOptions(o);
   } catch (err) {
-    if (err instanceof OptionError) throw new CliError(MOUNT_USAGE, err.message);
+    if (err instanceof OptionError) throw new UsageError(err.message);
     throw err;
   }
   const device = checkDevice(resolve(device_arg));
   const dir = checkDir(dir_arg);
   const volume = volumeOn(device);
   if (volume !== undefined && !volume.local && !parsed.volume.nocluster)
-    return mountClustered(device, dir, o, parsed, args.foreground === true);
+    return mountClustered(device, dir, o, parsed, volume.cluster, args.foreground === true);
   checkFree(device);
   if (args.foreground === true) return serve(device, dir, o, sayNotes);
   return daemonize(device, dir, o);
@@ -154,7 +184,11 @@ export const mountCommand = new Command("mount")
   .option("-f, --foreground", "stay in the foreground, messages on standard error")
   .option("-o <options>", "mount options, as the kernel's ocfs2 has them, separated by commas", collect, [])
   .action(async (device: string, dir: string, args: MountArgs) => {
-    process.exitCode = await mount(device, dir, args).catch((err: unknown) => report("mount", err));
+    process.exitCode = await mount(device, dir, args).catch((err: unknown) => {
+      const code = report("mount", err);
+      // 1 is for wrong usage (mount(8)); whatever else went wrong, the volume is not mounted.
+      return err instanceof UsageError ? code : MOUNT_FAILURE;
+    });
     process.exit();
   });
 

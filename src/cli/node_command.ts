@@ -121,10 +121,11 @@ nodeCommand
 export const nodeDaemonCommand = new Command("node-daemon")
   .requiredOption("--config <file>")
   .requiredOption("--node <name>")
+  .option("--cluster <name>")
   .option("--stay")
   .option("--configfs <folder>")
   .option("--dlmfs <folder>")
-  .action(async (o: { config: string; node: string; stay?: boolean } & Trees) => {
+  .action(async (o: { config: string; node: string; cluster?: string; stay?: boolean } & Trees) => {
     const tell = (m: Told): void => void process.send?.(m, () => process.disconnect?.());
     process.on("disconnect", () => {});
     // A terminal that goes away is no reason to take volumes away.

@@ -46,6 +46,8 @@ export class NodeProcess {
   readonly #mounts = new Map<string, Daemon>();
   /** Folders whose mount is being made. */
   readonly #coming = new Set<string>();
+  /** UUIDs of the volumes that are mounted or about to be, by folder. */
+  readonly #volumes = new Map<string, string>();
   #server: Server | null = null;
   readonly #clients = new Set<Socket>();
   #end!: () => void;
@@ -54,10 +56,10 @@ export class NodeProcess {
   #stopping = false;
 
   /** Throws ConfigError or CliError. `stays`: goes on without mounts. */
-  constructor(config: string, name: string, stays: boolean, trees: Trees = {}) {
+  constructor(config: string, name: string, stays: boolean, o: Trees & { cluster?: string } = {}) {
     this.#config = config;
-    this.#trees = trees;
-    this.node = new ClusterNode(config, name);
+    this.#trees = o;
+    this.node = new ClusterNode(config, name, o.cluster);
     this.#dlmfs = new Dlmfs((domain, done) => this.node.joinDomain(domain, done));
     this.#stays = stays;
     this.stopped = new Promise((ok) => {
@@ -93,24 +95,46 @@ export class NodeProcess {
   /** Joins the volume's heartbeat and lock domain, and mounts. What the user ought to know comes back. */
   async mount(device: string, dir: string, o: readonly string[]): Promise<string[]> {
     if (this.#mounts.has(dir) || this.#coming.has(dir)) throw mountFailed(`${dir} has a mount already`);
-    const volume = volumeOn(device);
-    if (volume === undefined) throw mountFailed(`${device}: there is no OCFS2 volume on it`);
-    this.#checkCluster(device, volume.cluster);
     this.#coming.add(dir);
     try {
+      const volume = volumeOn(device);
+      if (volume === undefined) throw mountFailed(`${device}: there is no OCFS2 volume on it`);
+      this.#checkCluster(device, volume.cluster);
+      this.#checkFree(device, volume.uuid);
+      this.#volumes.set(dir, volume.uuid);
       await this.node.joinRegion(device, volume);
+      try {
+        await this.node.reachPeers(device);
+      } catch (err) {
+        await this.node.leaveRegion(volume.uuid);
+        throw err;
+      }
       const options = { ...parseMountOptions(o), node: this.node.name };
       const daemon = new Daemon({ device, dir, options, cluster: { node: this.node, volume } });
       this.#mounts.set(dir, daemon);
       void daemon.closed.then(() => {
         this.#mounts.delete(dir);
+        this.#volumes.delete(dir);
         this.#maybeStop();
       });
       await daemon.ready;
       return daemon.notes;
     } finally {
       this.#coming.delete(dir);
+      if (!this.#mounts.has(dir)) this.#volumes.delete(dir);
       this.#maybeStop();
+    }
+  }
+
+  /** A node is one member of a volume's lock domain, so it mounts a volume once. */
+  #checkFree(device: string, uuid: string): void {
+    for (const [dir, other] of this.#volumes) {
+      if (other !== uuid) continue;
+      const as = this.#mounts.get(dir)?.device ?? device;
+      const what = as === device ? `${device} is` : `${device} has the UUID of ${as}, which is`;
+      throw mountFailed(
+        `${what} mounted on ${dir} by node ${this.node.name} already: use that folder, or a bind mount of it`,
+      );
     }
   }
 
@@ -123,7 +147,7 @@ export class NodeProcess {
       );
     if (of.name !== "" && of.name !== cluster)
       throw mountFailed(
-        `${device} belongs to the cluster "${of.name}", but this node is in "${cluster}": correct cluster.conf, or the volume with tunefs.ocfs2 --update-cluster-stack`,
+        `${device} belongs to the cluster "${of.name}", but node ${this.node.name} runs in "${cluster}" (pid ${process.pid}, ${this.#config}): stop it with "ocfs2 node stop --node ${this.node.name}" first`,
       );
   }
 
@@ -223,7 +247,12 @@ export interface Told {
 }
 
 /** Makes sure that the node's process runs; true when it had to be started. */
-export async function ensureNode(config: string, name: string, stays: boolean, trees: Trees = {}): Promise<boolean> {
+export async function ensureNode(
+  config: string,
+  name: string,
+  stays: boolean,
+  o: Trees & { cluster?: string } = {},
+): Promise<boolean> {
   const there = await Control.openNode(name);
   if (there !== undefined) {
     there.close();
@@ -231,7 +260,7 @@ export async function ensureNode(config: string, name: string, stays: boolean, t
   }
   const log = openSync(nodeLogPath(name), "a");
   const args = ["node-daemon", "--config", config, "--node", name, ...(stays ? ["--stay"] : [])];
-  for (const [kind, dir] of Object.entries(trees)) args.push(`--${kind}`, dir);
+  for (const [option, value] of Object.entries(o)) args.push(`--${option}`, value);
   const child = spawn(process.execPath, [...process.execArgv, cliPath(), ...args], {
     detached: true,
     stdio: ["ignore", log, log, "ipc"],
@@ -252,13 +281,14 @@ export async function ensureNode(config: string, name: string, stays: boolean, t
   return true;
 }
 
-/** Mounts through the node's process. */
+/** Mounts through the process of the node in `cluster`, the volume's, where that names one. */
 export async function mountThroughNode(
   config: string,
   name: string,
+  cluster: string | undefined,
   mount: { device: string; dir: string; options: readonly string[] },
 ): Promise<string[]> {
-  await ensureNode(config, name, false);
+  await ensureNode(config, name, false, cluster === undefined ? {} : { cluster });
   const control = await Control.openNode(name);
   const answer = await control?.ask({ type: "mount", ...mount });
   control?.close();

@@ -51,7 +51,7 @@ describe("an error names the line and the remedy", () => {
     ["nodes:\n", /:1: unknown stanza "nodes:"; it is cluster:/],
     [`${CONF}name = x\n`, /:24: .* first column; put a tab/],
     ["\tname = x\n", /:1: "name" belongs to no stanza/],
-    [CONF.replace("number = 7", "number = 255"), /:10: number "255" is no number; give one from 0 to 254/],
+    [CONF.replace("number = 7", "number = 255"), /:10: number "255" is no number from 0 to 254; give one that is/],
     [CONF.replace("number = 7", "number = 0"), /:17: number 0 is node7's already/],
     [CONF.replace("192.168.0.107", "192.168.0.300"), /:9: ip_address "192.168.0.300"/],
     [CONF.replace("192.168.0.107", "192.168.0.6"), /:16: 192.168.0.6 is node7's/],

@@ -118,7 +118,7 @@ class Reader {
   number(key: string, min: number, max: number): number {
     const v = this.text(key);
     const n = /^\d+$/.test(v) ? Number(v) : Number.NaN;
-    if (!(n >= min && n <= max)) this.fail(key, `${key} "${v}" is no number`, `give one from ${min} to ${max}`);
+    if (!(n >= min && n <= max)) this.fail(key, `${key} "${v}" is no number from ${min} to ${max}`, "give one that is");
     return n;
   }
 }
@@ -236,6 +236,7 @@ export function timeoutsFrom(
 ): Timeouts {
   const from_file = parseO2cbDefaults(defaults ?? "");
   const out: Timeouts = { ...DEFAULT_TIMEOUTS };
+  let from_env = false;
   for (const [name, { key, min }] of Object.entries(SETTINGS)) {
     const [value, where] = env[name] ? [env[name], "environment"] : [from_file[name] ?? "", file];
     if (value === "") continue;
@@ -247,10 +248,11 @@ export function timeoutsFrom(
         `give a whole number of at least ${min}, the same on all nodes`,
       );
     out[key] = n;
+    from_env ||= where !== file;
   }
   if (out.idle_timeout_ms <= out.keepalive_delay_ms)
     throw new ConfigError(
-      file,
+      from_env ? "environment" : file,
       `O2CB_IDLE_TIMEOUT_MS (${out.idle_timeout_ms}) is not larger than O2CB_KEEPALIVE_DELAY_MS (${out.keepalive_delay_ms})`,
       "raise the first or lower the second, on all nodes",
     );
@@ -275,7 +277,7 @@ export function nodeManagerFrom(
     throw new ConfigError(
       file,
       `node "${choice.node}" is not in cluster "${cluster.name}" (${cluster.nodes.map((n) => n.name).join(", ") || "no nodes"})`,
-      `give --node NAME, or add it: ocfs2 cluster add-node ${cluster.name} ${choice.node} --ip ADDRESS`,
+      `name another one (mount -o node=NAME, else --node NAME), or add it: ocfs2 cluster add-node ${cluster.name} ${choice.node} --ip ADDRESS`,
     );
   const nodes = new NodeManager(cluster.name, choice.timeouts);
   nodes.heartbeat_mode = cluster.heartbeat_mode;

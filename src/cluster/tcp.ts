@@ -99,6 +99,8 @@ export interface PeerStatus {
   stats: NetStats;
   /** Why the last attempt failed: a time-out that differs, a refused connection. */
   last_error: string;
+  /** It speaks another version or has other time-outs: trying again is in vain. */
+  is_refused: boolean;
 }
 
 /** One connection (o2net_sock_container). */
@@ -149,6 +151,7 @@ class PeerNode {
   /** `wait_ms` includes `send_ms` here. */
   stats: NetStats = noStats();
   last_error = "";
+  is_refused = false;
   cancel_connect: (() => void) | null = null;
   cancel_expired: (() => void) | null = null;
   cancel_still_up: (() => void) | null = null;
@@ -479,6 +482,7 @@ export class O2netStack implements O2net {
       this.#resetIdleTimer(peer, sc);
       peer.has_timed_out = false;
       peer.last_error = "";
+      peer.is_refused = false;
       this.#setNnState(peer, sc, true, 0);
     }
     return !sc.is_shut;
@@ -486,7 +490,9 @@ export class O2netStack implements O2net {
 
   #refuse(sc: SockContainer, why: string): false {
     mlog(ML.NOTICE, `o2net: ${nodeText(sc.node)} ${why}. Disconnecting.`);
-    this.#peers[sc.node.num]!.last_error = why;
+    const peer = this.#peers[sc.node.num]!;
+    peer.last_error = why;
+    peer.is_refused = true;
     // With our handshake, so that the other side can say why, too.
     this.#flush(sc);
     this.#ensureShutdown(sc, -Errno.ENOTCONN);
@@ -526,6 +532,7 @@ export class O2netStack implements O2net {
         stats: { ...p.stats, wait_ms: Math.max(0, p.stats.wait_ms - p.stats.send_ms) },
         silent_ms: p.is_valid ? this.#clock.monotonic_ms() - p.sc!.last_rx_ms : undefined,
         last_error: p.last_error,
+        is_refused: p.is_refused,
       };
     });
   }
@@ -636,7 +643,9 @@ export class O2netStack implements O2net {
       data: (bytes) => this.#received(sc, bytes),
       drained: () => this.#drained(sc),
       closed: (why) => {
-        if (why !== "" && !sc.is_shut) this.#peers[node.num]!.last_error = `connection failed: ${why}`;
+        const peer = this.#peers[node.num]!;
+        // A difference in the handshake says more.
+        if (why !== "" && !sc.is_shut && !peer.is_refused) peer.last_error = `connection failed: ${why}`;
         this.#ensureShutdown(sc, 0);
       },
     };
@@ -752,6 +761,7 @@ export class O2netStack implements O2net {
     peer.last_connect_attempt_ms = Number.NEGATIVE_INFINITY;
     peer.has_timed_out = false;
     peer.last_error = "";
+    peer.is_refused = false;
     if (peer.persistent_error !== 0) this.#setNnState(peer, null, false, 0);
   }
 

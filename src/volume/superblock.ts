@@ -89,6 +89,12 @@ export function gateFeatures(geo: Geometry, options: MountOptions, clustered: bo
     throw new FsError(Errno.EINVAL, "mount", {
       found: "a clustered volume; mount it with -o nocluster if no other node uses it",
     });
+  if (quota !== 0 && clustered) {
+    const names = featureNames("ro_compat", quota);
+    throw new FsError(Errno.EINVAL, "mount", {
+      found: `feature ${names.join(" ")}: quotas are not kept on a cluster yet; take them off (tunefs.ocfs2 --fs-features=${names.map((n) => `no${n}`).join(",")}), or read it alone with -o nocluster,ro`,
+    });
+  }
   if (quota !== 0) reason ??= `feature ${featureNames("ro_compat", quota).join(" ")} is supported read-only`;
   return reason;
 }
