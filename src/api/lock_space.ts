@@ -46,6 +46,22 @@ export class HeldLock {
     this.#lock.writeLvb(bytes);
   }
 
+  /** True while another node waits for this lock. */
+  get isWanted(): boolean {
+    this.#check();
+    return this.#lock.isWanted;
+  }
+
+  /** Settles when another node wants the lock, at once if it does already: a holder that can wait gives it up then. */
+  wanted(): Promise<void> {
+    this.#check();
+    return new Promise((ok, fail) => {
+      this.#lock.whenWanted((err) =>
+        err === 0 ? ok() : fail(new FsError(-err, "lock_space.wanted", { name: this.name })),
+      );
+    });
+  }
+
   unlock(): void {
     this.#check();
     this.#held = false;

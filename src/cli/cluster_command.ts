@@ -1,12 +1,15 @@
 /** `ocfs2 cluster`: o2cb(8)'s commands, over cluster.conf (tools/o2cb) and the node that runs here (cluster_control.ts). */
+
 import { lookup } from "node:dns/promises";
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname, resolve } from "node:path";
 import { Command } from "commander";
+import pkg from "../../package.json" with { type: "json" };
 import { type ClusterConf, DEFAULT_CONF, formatClusterConf, parseClusterConf } from "../cluster/cluster_conf.ts";
 import { findHeartbeatArea } from "../tools/heartbeat_area.ts";
 import * as o2cb from "../tools/o2cb/index.ts";
+import { type NodeStatus, statusText } from "./cluster_report.ts";
 import { type Answer, Control } from "./control.ts";
 import { CliError, report } from "./errors.ts";
 import { ensureNode } from "./node_process.ts";
@@ -25,7 +28,8 @@ function writeConf(path: string, clusters: readonly ClusterConf[]): void {
 export const clusterCommand = new Command("cluster")
   .description("the cluster's configuration and state, as o2cb(8)")
   .option("--config-file <path>", "cluster.conf", DEFAULT_CONF)
-  .option("-v, --verbose", "say what was done");
+  .option("-v, --verbose", "say what was done")
+  .version(`ocfs2 cluster ${pkg.version}`, "-V, --version", "print the version");
 
 const confPath = (): string => clusterCommand.opts<{ configFile: string }>().configFile;
 
@@ -241,7 +245,7 @@ clusterCommand
 clusterCommand
   .command("cluster-status [cluster]")
   .description(
-    "whether the cluster is online on this node; --json tells of its nodes, heartbeats, connections and mounts",
+    "whether the cluster is online on this machine's node, and the node's peers, heartbeats, connections, lock domains and mounts",
   )
   .option(...NODE)
   .option("--json", "as JSON")
@@ -255,8 +259,10 @@ clusterCommand
       const name = cluster ?? status?.["cluster"];
       const { type: _, ...rest } = status ?? { type: "" };
       if (o.json === true) process.stdout.write(`${JSON.stringify({ cluster: name ?? null, online, ...rest })}\n`);
-      else
+      else {
         process.stdout.write(`${name === undefined ? "" : `Cluster '${name}' is `}${online ? "online" : "offline"}\n`);
+        if (status !== undefined) process.stdout.write(statusText(rest as unknown as NodeStatus));
+      }
       return online ? 0 : 1;
     }),
   );

@@ -76,6 +76,7 @@ export async function startHeartbeat(node: ClusterNode, config: string, devices:
       if (path === undefined)
         throw new CliError(1, `no device has the heartbeat region ${uuid}: attach it, or name it with --device`);
       const area = findHeartbeatArea(path);
+      node.noteDevice(uuid, path);
       return new Promise<void>((ok, no) =>
         startDiskRegion(hb, systemRandom, { name: uuid, path, ...area, lease: node.lease }, (failure) => {
           if (failure !== "") return no(new CliError(1, `heartbeat on ${path}: ${failure}`));

@@ -12,6 +12,8 @@ import type { HbRegion } from "../cluster/heartbeat.ts";
 import type { NodeManager } from "../cluster/nodemanager.ts";
 import { ClusterServer, type ToNode } from "../cluster/proxy.ts";
 import { ClusterStack } from "../cluster/stack.ts";
+import { domainSummary } from "../dlm/debug.ts";
+import type { Dlm } from "../dlm/dlm.ts";
 import { ModKeyRouter } from "../dlm/mod_key.ts";
 import { type ClusterNode as DlmClusterNode, DlmNode } from "../dlm/node.ts";
 import { systemClock, systemRandom } from "../lib/clock.ts";
@@ -88,7 +90,6 @@ const SYSRQ = { exit: 0, reset: 0x62, panic: 0x63 } as const;
 interface Region {
   readonly region: HbRegion;
   readonly steady: Promise<void>;
-  readonly device: string;
   users: number;
 }
 
@@ -101,8 +102,10 @@ export class ClusterNode {
   readonly #regions = new Map<string, Region>();
   /** Mounts that depend on the global regions. */
   #global_users = 0;
+  /** Devices of the regions that were started here, by UUID. */
+  readonly #devices = new Map<string, string>();
   /** Domains that were joined for programs (dlmfs). */
-  #program_domains = 0;
+  readonly #programs = new Map<string, Dlm>();
   /** Hears that the node must go; the mounts are cut off before the process ends. */
   onFence: (why: string) => void = () => {};
 
@@ -154,6 +157,7 @@ export class ClusterNode {
       return known.steady;
     }
     const offset_bytes = withDevice(device, heartbeatOffset);
+    this.noteDevice(volume.uuid, device);
     let region: HbRegion | undefined;
     const steady = new Promise<void>((ok, no) => {
       region = startDiskRegion(
@@ -163,7 +167,7 @@ export class ClusterNode {
         (failure) => (failure === "" ? ok() : no(new CliError(1, `heartbeat on ${device}: ${failure}`))),
       );
     });
-    this.#regions.set(volume.uuid, { region: region!, steady, device, users: 1 });
+    this.#regions.set(volume.uuid, { region: region!, steady, users: 1 });
     steady.catch(() => this.#regions.delete(volume.uuid));
     return steady;
   }
@@ -211,7 +215,7 @@ export class ClusterNode {
     const known = this.#regions.get(uuid);
     if (known === undefined || --known.users > 0) return Promise.resolve();
     // A domain for programs still needs this node's heartbeat, wherever it is (o2hb_region_pin); a later mount finds it.
-    if (this.#program_domains > 0) return Promise.resolve();
+    if (this.#programs.size > 0) return Promise.resolve();
     this.#regions.delete(uuid);
     return new Promise((ok) => known.region.stop(true, ok));
   }
@@ -221,9 +225,14 @@ export class ClusterNode {
     return this.nodes.heartbeat_mode === "global" ? this.#global_users : (this.#regions.get(uuid)?.users ?? 0);
   }
 
-  /** The device of a region that a mount has started; "" for others. */
+  /** The device of a region that was started by a mount or by start-heartbeat; "" for others. */
   deviceOf(uuid: string): string {
-    return this.#regions.get(uuid)?.device ?? "";
+    return this.#devices.get(uuid) ?? "";
+  }
+
+  /** A region is about to be started on `device`. */
+  noteDevice(uuid: string, device: string): void {
+    this.#devices.set(uuid, device);
   }
 
   /** Lets a volume thread at the cluster through `port`. */
@@ -241,8 +250,9 @@ export class ClusterNode {
     return server;
   }
 
-  #leftDomain(): void {
-    if (--this.#program_domains > 0) return;
+  #leftDomain(name: string): void {
+    this.#programs.delete(name);
+    if (this.#programs.size > 0) return;
     for (const [uuid, { region, users }] of this.#regions) {
       if (users > 0) continue;
       this.#regions.delete(uuid);
@@ -266,12 +276,12 @@ export class ClusterNode {
         node.close();
         return done(err, null);
       }
-      this.#program_domains++;
+      this.#programs.set(name, domain.dlm);
       const leave = domain.leave.bind(domain);
       domain.leave = (left) =>
         leave((status) => {
           node.close();
-          this.#leftDomain();
+          this.#leftDomain(name);
           left(status);
         });
       done(0, domain);
@@ -323,9 +333,10 @@ export class ClusterNode {
       heartbeat_mode: nodes.heartbeat_mode,
       timeouts: nodes.timeouts,
       nodes: nodes.nodes().map((n) => ({ ...n, live: hb.liveNodes().has(n.num) })),
-      heartbeat: hb.regions().map((r) => r.status()),
+      heartbeat: hb.regions().map((r) => ({ ...r.status(), device: this.deviceOf(r.name) })),
       connections: net.peers(),
       quorum: quorum.state,
+      domains: [...this.#programs.values()].map(domainSummary),
     };
   }
 

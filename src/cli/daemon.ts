@@ -39,6 +39,8 @@ export interface DaemonOptions {
 const READ_AHEAD_KB = 1024;
 /** How long a mount that is told to go waits for the files that are open on it. */
 const LINGER_MS = 10_000;
+/** A volume thread that has not answered after so long is said not to. */
+const ANSWER_MS = 1500;
 
 const isRoot = (): boolean => process.getuid?.() === 0;
 
@@ -313,11 +315,18 @@ export class Daemon {
   }
 
   // Control ---------------------------------------------------------------------------------------------------------
-  /** Status of the volume thread; it answers in its next turn. */
-  status(): Promise<VolumeStatus> {
+  /** Status of the volume thread, which answers in its next turn; null while it does not: the mount is not there yet, or it is stuck. */
+  status(): Promise<VolumeStatus | null> {
     const id = this.#next_ask++;
     return new Promise((ok) => {
-      this.#asked.set(id, ok);
+      const timer = setTimeout(() => {
+        this.#asked.delete(id);
+        ok(null);
+      }, ANSWER_MS);
+      this.#asked.set(id, (status) => {
+        clearTimeout(timer);
+        ok(status);
+      });
       this.#tell({ type: "status", id });
     });
   }

@@ -3,6 +3,7 @@
  * own, loaded when it is called for: mkfs of a small volume takes less time than reading the code of all of them.
  */
 import { Command, CommanderError } from "commander";
+import pkg from "../../package.json" with { type: "json" };
 
 /** Name, description, and where it is: a bundle in dist/ and its export. Those without a description are not for users. */
 const COMMANDS: readonly [name: string, description: string, bundle: string, exported: string][] = [
@@ -27,6 +28,7 @@ const COMMANDS: readonly [name: string, description: string, bundle: string, exp
 
 const program = new Command("ocfs2")
   .description("a node of the OCFS2 shared-disk cluster file system in user space")
+  .version(`ocfs2 ${pkg.version}`, "-V, --version", "print the version")
   .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "ocfs2: ")) })
   .showHelpAfterError(false)
   .enablePositionalOptions();

@@ -3,6 +3,7 @@ import { realpathSync } from "node:fs";
 import { hostname } from "node:os";
 import { Command } from "commander";
 import { DEFAULT_CONF } from "../cluster/cluster_conf.ts";
+import { type NodeStatus, statusText } from "./cluster_report.ts";
 import { Control } from "./control.ts";
 import { report } from "./errors.ts";
 import { ensureNode, NodeProcess, type Told, type Trees } from "./node_process.ts";
@@ -29,7 +30,7 @@ async function status(o: { json?: boolean; node?: string }): Promise<number> {
   if (answer) {
     const { type: _, ...clustered } = answer;
     if (o.json === true) process.stdout.write(`${JSON.stringify(clustered)}\n`);
-    else sayClustered(clustered);
+    else process.stdout.write(statusText(clustered as unknown as NodeStatus));
     return 0;
   }
   const records = mountRecords().filter((r) => r.node === name);
@@ -44,28 +45,6 @@ async function status(o: { json?: boolean; node?: string }): Promise<number> {
         `${m["device"]} on ${m["dir"]}, pid ${m["pid"]}, ${m["answers"] === true ? `slot ${m["slot"]}` : "does not answer"}\n`,
       );
   return records.length > 0 ? 0 : 1;
-}
-
-interface ClusterStatus {
-  readonly node?: string;
-  readonly number?: number;
-  readonly cluster?: string;
-  readonly pid?: number;
-  readonly nodes?: { name: string; num: number; ipv4_address: string; ipv4_port: number; live: boolean }[];
-  readonly heartbeat?: { name: string; state: string; age_ms: number; worst_gap_ms: number }[];
-  readonly mounts?: { device: string; dir: string; slot: number }[];
-}
-
-function sayClustered(s: ClusterStatus): void {
-  const lines = [`node ${s.node} (${s.number}) of cluster ${s.cluster}, pid ${s.pid}`];
-  for (const n of s.nodes ?? [])
-    lines.push(`  node ${n.name} (${n.num}) at ${n.ipv4_address}:${n.ipv4_port}: ${n.live ? "alive" : "not seen"}`);
-  for (const h of s.heartbeat ?? [])
-    lines.push(
-      `  heartbeat ${h.name}: ${h.state}, last ${Math.round(h.age_ms)} ms ago, at most ${Math.round(h.worst_gap_ms)}`,
-    );
-  for (const m of s.mounts ?? []) lines.push(`  ${m.device} on ${m.dir}, slot ${m.slot}`);
-  process.stdout.write(`${lines.join("\n")}\n`);
 }
 
 async function stop(o: { node?: string }): Promise<number> {

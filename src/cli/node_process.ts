@@ -177,9 +177,15 @@ export class NodeProcess {
   }
 
   async status(): Promise<Record<string, unknown>> {
+    const node = this.node.status();
+    const domains = [...(node["domains"] as unknown[])];
     const mounts = [];
-    for (const [dir, daemon] of this.#mounts) mounts.push({ dir, device: daemon.device, ...(await daemon.status()) });
-    return { pid: process.pid, ...this.node.status(), mounts };
+    for (const [dir, daemon] of this.#mounts) {
+      const status = await daemon.status();
+      mounts.push({ dir, device: daemon.device, answers: status !== null, ...status });
+      if (status !== null && status.domain !== null) domains.push(status.domain);
+    }
+    return { pid: process.pid, ...node, domains, mounts };
   }
 
   // Control --------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ import type { TreeAnswer, TreeAsk } from "./tree_server.ts";
 const RDONLY = 0;
 const RDWR = 2;
 const NONBLOCK = 0o4000;
+const POLLIN = 0x1;
+const POLLRDNORM = 0x40;
 
 /** Two nodes with the domain "space" as a folder each, over a simulated network. */
 function two(): {
@@ -70,6 +72,26 @@ test("what is written goes to the front, and never beyond the 64 bytes", () => {
   expect(ask(0, { what: "read", path: LOCK }).text!.slice(0, 6)).toBe("xycdef");
   expect(ask(0, { what: "write", path: LOCK, text: "z".repeat(100), offset: 60 }).size).toBe(4);
   expect(ask(0, { what: "write", path: LOCK, text: "z", offset: 64 }).err).toBe(-Errno.ENOSPC);
+});
+
+test("a holder hears that another node wants its lock, and not before", () => {
+  const { ask, later, run } = two();
+  const polled = (): number => ask(0, { what: "poll", path: LOCK }).size!;
+  ask(0, { what: "open", path: LOCK, flags: RDWR });
+  const wanted = later(0, { what: "await", path: LOCK });
+  expect(polled()).toBe(0);
+  expect(wanted()).toBeUndefined();
+  const waits = later(1, { what: "open", path: LOCK, flags: RDONLY });
+  expect(run(wanted)).toBe(0);
+  expect(polled()).toBe(POLLIN | POLLRDNORM);
+  expect(later(0, { what: "await", path: LOCK })()).toBe(0);
+  ask(0, { what: "close", path: LOCK, flags: RDWR });
+  expect(run(waits)).toBe(0);
+  expect(polled()).toBe(0);
+  // A lock that goes is waited for in vain.
+  const gone = later(0, { what: "await", path: LOCK });
+  ask(0, { what: "unlink", path: LOCK });
+  expect(gone()).toBe(-Errno.ENOENT);
 });
 
 test("the kernel's errnos", () => {

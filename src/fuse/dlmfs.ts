@@ -1,6 +1,6 @@
 /**
  * The cluster's locks as files (dlmfs): a folder is a domain of the lock manager, a file in it is a lock, an open file holds it: for reading at
- * PR, for writing at EX, with O_NONBLOCK only if that needs no waiting (ETXTBSY). What is read and written is the lock's value, 64 bytes.
+ * PR, for writing at EX, with O_NONBLOCK only if that needs no waiting (ETXTBSY). poll(2) says POLLIN while another node wants it (dlmfs_file_poll). What is read and written is the lock's value, 64 bytes.
  * Pure: it is asked by path (tree_server.ts), and joins domains through a function.
  */
 import { S_IFDIR, S_IFREG } from "../format/disk/index.ts";
@@ -14,6 +14,8 @@ const DOMAIN_NAME_MAX = 64;
 const LOCK_NAME_MAX = 32;
 const O_ACCMODE = 3;
 const O_NONBLOCK = 0o4000;
+const POLLIN = 0x1;
+const POLLRDNORM = 0x40;
 
 const DIR_MODE = S_IFDIR | 0o755;
 const FILE_MODE = S_IFREG | 0o644;
@@ -132,6 +134,11 @@ export class Dlmfs {
         lock.writeLvb(lvb);
         return { err: 0, size: bytes.length };
       }
+      case "poll":
+        return { err: 0, size: lock.isWanted ? POLLIN | POLLRDNORM : 0 };
+      case "await":
+        lock.whenWanted(later);
+        return undefined;
       case "unlink":
         lock.destroy((err) => {
           if (err >= 0) space.locks.delete(lock.name);

@@ -9,8 +9,11 @@ import { Errno } from "../lib/errno.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import { type ArenaHandle, fuseRead, fuseWrite, registerArena } from "../native/index.ts";
 
+/** "poll": what poll(2) says now, in `size`. "await": answered when that is no longer nothing, or never will be. */
+type Poll = "poll" | "await";
+
 export interface TreeAsk {
-  readonly what: "stat" | "list" | "read" | "write" | "mkdir" | "rmdir" | "create" | "unlink" | "open" | "close";
+  readonly what: "stat" | "list" | "read" | "write" | "mkdir" | "rmdir" | "create" | "unlink" | "open" | "close" | Poll;
   readonly path: readonly string[];
   /** Of a write: one character a byte. */
   readonly text?: string;
@@ -25,7 +28,7 @@ export interface TreeAnswer {
   readonly err: number;
   /** Of stat: the type and the permissions. */
   readonly mode?: number;
-  /** Of stat: the file's, a page when it is not said. Of write: what was taken, all when it is not said. */
+  /** Of stat: the file's, a page when it is not said. Of write: what was taken, all when it is not said. Of poll: POLL*. */
   readonly size?: number;
   /** Of read: one character a byte. */
   readonly text?: string;
@@ -79,6 +82,8 @@ export class TreeServer {
   readonly #open = new Map<number, Open>();
   /** Opens that wait for their answer, and what an interrupt of them does. */
   readonly #opening = new Map<number, () => void>();
+  /** Polls that are to be woken, by path. */
+  readonly #polls = new Map<string, Set<number>>();
   #next_ino = 2;
   #next_fh = 1;
 
@@ -214,6 +219,41 @@ export class TreeServer {
       else if (!given_up) this.open(r, flags);
       else if (err >= 0) this.#ask({ what: "close", path: r.path, flags }, () => {});
     });
+  }
+
+  /** poll(2): what there is now; and a wake-up later where the kernel asks for one. */
+  poll(r: Request): void {
+    const { fh, kh, flags } = fuse.FusePollIn.from(r.body);
+    const open = this.#open.get(fh);
+    if (open === undefined) return this.fail(r, -Errno.EBADF);
+    this.ask(r, { what: "poll", path: open.path }, ({ size = 0 }) => {
+      if (size === 0 && (flags & fuse.FUSE_POLL_SCHEDULE_NOTIFY) !== 0) this.#wakeLater(open.path, kh);
+      this.answer(r, fuse.FusePollOut.size, (at, dv) => {
+        fuse.FusePollOut.at(dv, at).revents = size;
+      });
+    });
+  }
+
+  #wakeLater(path: readonly string[], kh: number): void {
+    const key = path.join("/");
+    const waiting = this.#polls.get(key);
+    if (waiting !== undefined) {
+      waiting.add(kh);
+      return;
+    }
+    this.#polls.set(key, new Set([kh]));
+    this.#ask({ what: "await", path }, () => {
+      const woken = this.#polls.get(key)!;
+      this.#polls.delete(key);
+      for (const one of woken) this.#notifyPoll(one);
+    });
+  }
+
+  /** Only wakes who waits, and so never waits itself. */
+  #notifyPoll(kh: number): void {
+    const { dv } = this.#arena;
+    fuse.FuseNotifyPollWakeupOut.at(dv as DataView, this.#reply + OUT).kh = kh;
+    this.#send(0, fuse.FUSE_NOTIFY_POLL, fuse.FuseNotifyPollWakeupOut.size);
   }
 
   opened(fh: number): Open | undefined {
@@ -361,6 +401,7 @@ const HANDLERS: Readonly<Record<number, (s: TreeServer, r: Request) => void>> = 
   [fuse.FUSE_READ]: read,
   [fuse.FUSE_READDIR]: readdir,
   [fuse.FUSE_WRITE]: write,
+  [fuse.FUSE_POLL]: (s, r) => s.poll(r),
   [fuse.FUSE_FLUSH]: ok,
   [fuse.FUSE_FSYNC]: ok,
   [fuse.FUSE_RELEASE]: (s, r) => s.releaseFile(r, fuse.FuseReleaseIn.from(r.body).fh),

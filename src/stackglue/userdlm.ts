@@ -31,6 +31,8 @@ export class UserLock {
   readonly #holders: { [level in HeldLevel]: number } = { [PR]: 0, [EX]: 0 };
   #waiting: Waiter[] = [];
   #destroyed: ((err: number) => void) | null = null;
+  /** Who wants to know when another node wants the lock. */
+  #watching: ((err: number) => void)[] = [];
 
   constructor(domain: LockDomain, name: string) {
     assert(name.length > 0 && name.length <= NAME_MAX, `a lock's name has 1 to ${NAME_MAX} bytes`);
@@ -41,6 +43,22 @@ export class UserLock {
 
   get idle(): boolean {
     return this.#holders[PR] + this.#holders[EX] === 0 && this.#waiting.length === 0;
+  }
+
+  /** Another node waits for a level that what is held here stands against (USER_LOCK_BLOCKED). */
+  get isWanted(): boolean {
+    return this.#blocking !== NL;
+  }
+
+  /** `done` hears 0 when another node wants the lock, at once if it does already; -ENOENT when the lock goes before. */
+  whenWanted(done: (err: number) => void): void {
+    if (this.isWanted) done(0);
+    else if (this.#destroyed !== null) done(-Errno.ENOENT);
+    else this.#watching.push(done);
+  }
+
+  #tellWatchers(err: number): void {
+    for (const done of this.#watching.splice(0)) done(err);
   }
 
   /** user_dlm_cluster_lock. `done` hears 0 when the lock is held, -EAGAIN for a trylock that would have to wait. */
@@ -75,6 +93,7 @@ export class UserLock {
   destroy(done: (err: number) => void): void {
     if (!this.idle || this.#destroyed !== null) return done(-Errno.EBUSY);
     this.#destroyed = done;
+    this.#tellWatchers(-Errno.ENOENT);
     this.#work();
   }
 
@@ -142,6 +161,7 @@ export class UserLock {
 
   #bast(level: LockLevel): void {
     if (level > this.#blocking) this.#blocking = level;
+    this.#tellWatchers(0);
     if (this.#requested !== null && this.#requested > this.level && this.level > NL) this.#domain.cancel(this.#lock);
     this.#work();
   }

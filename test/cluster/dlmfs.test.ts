@@ -1,5 +1,5 @@
 /** The cluster's locks as files, ours beside the kernel's own dlmfs: who holds one keeps the other out, and its 64 bytes go along. */
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { atExit, tempDir } from "../support/cleanup.ts";
@@ -80,4 +80,47 @@ test.skipIf(clusterUnavailable() !== undefined || !long)(
     rig.close();
   },
   200_000,
+);
+
+const POLL = `
+import os, select, sys
+f = os.open(sys.argv[1], os.O_RDWR)
+os.write(f, b"from-a")
+p = select.poll()
+p.register(f, select.POLLIN)
+assert p.poll(300) == [], "wanted by nobody"
+open(sys.argv[2], "w").close()
+assert p.poll(20000) == [(f, select.POLLIN)], "the other node wants it"
+os.close(f)
+`;
+
+test.skipIf(clusterUnavailable() !== undefined)(
+  "poll tells the holder of a lock that another node wants it",
+  async () => {
+    const image = clusterImage(64);
+    const rig = new ClusterRig(image, [11, 12]);
+    const work = tempDir("ocfs2-dlmfs");
+    const [a, b] = [new OurMember(rig, 11), new OurMember(rig, 12)];
+    const dirs = [join(work, "a"), join(work, "b")];
+    for (const [i, m] of [a, b].entries()) {
+      mkdirSync(dirs[i]!);
+      const start = [...rig.prefix, ocfs2, "node", "start", "--config", rig.conf, "--node", m.name];
+      expect((await runAsync([...start, "--dlmfs", dirs[i]!], { timeout_ms: 60_000 })).stderr).toBe("");
+      atExit(() => trySh([ocfs2, "node", "stop", "--node", m.name]));
+    }
+    await Promise.all([a.mount(), b.mount()]);
+    for (const dir of dirs) expect((await runAsync(["mkdir", join(dir, "space")])).stderr).toBe("");
+    writeFileSync(join(dirs[0]!, "space/lock"), "");
+    writeFileSync(join(dirs[1]!, "space/lock"), "");
+    const polling = join(work, "polling");
+    const holder = runAsync(["python3", "-c", POLL, join(dirs[0]!, "space/lock"), polling], { timeout_ms: 60_000 });
+    while (!existsSync(polling)) await new Promise((ok) => setTimeout(ok, 50));
+    const taker = await runAsync(["head", "-c", "6", join(dirs[1]!, "space/lock")], { timeout_ms: 60_000 });
+    expect(taker.stdout).toBe("from-a");
+    expect(await holder).toMatchObject({ status: 0, stderr: "" });
+    await Promise.all([a.unmount(), b.unmount()]);
+    for (const m of [a, b]) expect(trySh([ocfs2, "node", "stop", "--node", m.name]).status).toBe(0);
+    rig.close();
+  },
+  120_000,
 );
