@@ -103,6 +103,7 @@ export class Daemon {
       writeback_cache: o.options.writeback_cache && channel === null,
       mountpoints: o.options.mountpoints,
       random_bast_seed: o.options.random_bast_seed,
+      fuse_minor: o.options.fuse_minor,
       cluster: channel === null ? null : { of: o.cluster!.node.ofVolume(o.cluster!.volume), port: channel.port2 },
     };
     this.#worker = new Worker(new URL("./volume_worker.js", import.meta.url), {

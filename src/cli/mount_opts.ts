@@ -2,6 +2,7 @@
  * The text behind `-o`, by the kernel's names (fs/ocfs2/super.c) and ours. What is not known is refused by name: an option
  * that is silently dropped is worse than one that is missing.
  */
+import { FUSE_KERNEL_MINOR_VERSION } from "../format/fuse/index.ts";
 import { defaultMountOptions, type MountOptions } from "../volume/mount_options.ts";
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
@@ -33,6 +34,8 @@ export interface ParsedOptions {
   readonly mountpoints: boolean;
   /** For tests: locks are called back at random moments, drawn from this seed. */
   readonly random_bast_seed: number | null;
+  /** For tests: speak no newer FUSE than 7.N, as beside an older kernel. */
+  readonly fuse_minor: number;
 }
 
 /** A wrong option: one line for the user. */
@@ -96,6 +99,7 @@ interface Draft {
   writeback_cache: boolean;
   mountpoints: boolean;
   random_bast_seed: number | null;
+  fuse_minor: number;
 }
 
 type Setter = (d: Draft, value: string, name: string) => void;
@@ -182,6 +186,9 @@ const VALUES: Record<string, Setter> = {
   threads: (d, v, n) => {
     d.threads = number(n, v, 1, 64);
   },
+  fuse_minor: (d, v, n) => {
+    d.fuse_minor = number(n, v, 31, FUSE_KERNEL_MINOR_VERSION);
+  },
   lockdomain: (d, v, n) => {
     const m = /^random:(\d+)$/.exec(v);
     if (m === null) throw new OptionError(`${n}=${v} is not random:SEED`);
@@ -222,6 +229,7 @@ export function parseMountOptions(texts: readonly string[]): ParsedOptions {
     writeback_cache: false,
     mountpoints: false,
     random_bast_seed: null,
+    fuse_minor: FUSE_KERNEL_MINOR_VERSION,
   };
   for (const text of texts) for (const option of text.split(",")) if (option !== "") take(d, option);
   if (d.writeback_cache && d.random_bast_seed !== null)
@@ -236,5 +244,6 @@ export function parseMountOptions(texts: readonly string[]): ParsedOptions {
     writeback_cache: d.writeback_cache,
     mountpoints: d.mountpoints,
     random_bast_seed: d.random_bast_seed,
+    fuse_minor: d.fuse_minor,
   };
 }

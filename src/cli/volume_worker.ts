@@ -138,6 +138,7 @@ function serve(o: Osb, fd: number): void {
       // Without the feature the kernel would be told EOPNOTSUPP when it asks for an ACL, and refuse every access.
       acl: o.options.acl && o.incompat(FEATURE_INCOMPAT.XATTR),
     },
+    fuse_minor: data.fuse_minor,
     large_slots: LARGE_SLOTS,
     small_slots: SMALL_SLOTS,
   });

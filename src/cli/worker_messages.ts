@@ -22,6 +22,7 @@ export interface VolumeWorkerData {
   readonly writeback_cache: boolean;
   readonly mountpoints: boolean;
   readonly random_bast_seed: number | null;
+  readonly fuse_minor: number;
   /** Null for a volume that no other node uses. `port` speaks cluster/proxy.ts with the node thread. */
   readonly cluster: { readonly of: ClusterOfVolume; readonly port: MessagePort } | null;
 }

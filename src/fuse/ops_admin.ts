@@ -1,6 +1,5 @@
 /** Requests about the connection itself: INIT, DESTROY, FORGET, INTERRUPT, STATFS, SYNCFS. */
 import {
-  FUSE_KERNEL_MINOR_VERSION,
   FUSE_KERNEL_VERSION,
   FuseBatchForgetIn,
   FuseForgetIn,
@@ -19,11 +18,14 @@ import { syncVolume } from "../volume/super.ts";
 import { negotiate } from "./flags.ts";
 import type { Session } from "./session.ts";
 import { MAX_WRITE } from "./slots.ts";
+import { ToldNames } from "./told_names.ts";
 
 /** The oldest minor that we speak: 7.31 (Linux 5.4). Older kernels lack max_pages, or lay out requests differently. */
 const OLDEST_MINOR = 31;
 /** FUSE_NOTIFY_INC_EPOCH, Linux 6.16. */
 const INC_EPOCH_MINOR = 44;
+/** FUSE_NOTIFY_PRUNE, Linux 6.18. */
+export const PRUNE_MINOR = 45;
 /**
  * Background requests in flight (readahead, asynchronous direct I/O): they wait on the heap when they find no slot, so
  * there is no reason for a limit below the field's (coherence: exhaustion is a deadlock).
@@ -45,19 +47,20 @@ export function init(s: Session): void {
   const at = s.bodyOut(FuseInitOut.size);
   const out = FuseInitOut.at(s.dv as DataView, at);
   out.major = FUSE_KERNEL_VERSION;
-  out.minor = FUSE_KERNEL_MINOR_VERSION;
+  out.minor = s.fuse_minor;
   if (major > FUSE_KERNEL_VERSION) {
     // It asks again with our major.
     s.reply(unique, FuseInitOut.size);
     return;
   }
   const agreed = negotiate(s.policy, flags, flags2);
-  s.minor = Math.min(minor, FUSE_KERNEL_MINOR_VERSION);
+  s.minor = Math.min(minor, s.fuse_minor);
   s.init_flags = agreed.flags;
   s.init_flags2 = agreed.flags2;
   // Without INC_EPOCH a name cannot be taken back without waiting for requests that wait for us.
   const asks_again = s.minor < INC_EPOCH_MINOR || s.policy.mountpoints;
   if (s.policy.clustered && asks_again) s.timeouts = { ...s.timeouts, entry_s: 0, negative_s: 0 };
+  if (s.policy.clustered && s.minor < PRUNE_MINOR) s.told_names = new ToldNames();
   out.max_readahead = Math.max(max_readahead, MAX_READAHEAD);
   out.flags = agreed.flags;
   out.flags2 = agreed.flags2;

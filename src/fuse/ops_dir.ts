@@ -91,6 +91,8 @@ interface PlusEntry {
   readonly ino: number;
   readonly at: number;
   readonly dots: boolean;
+  /** Bytes of the name. */
+  readonly len: number;
 }
 
 /**
@@ -132,7 +134,7 @@ function collectPlus(s: Session, op: Op, inode: Inode, offset: number, room: num
     s.u8.fill(0, at, at + FuseEntryOut.size);
     putDirent(s, at + FuseEntryOut.size, ino, type, name, len, next);
     const dots = s.u8[name] === PERIOD && (len === 1 || (len === 2 && s.u8[name + 1] === PERIOD));
-    entries.push({ ino, at, dots });
+    entries.push({ ino, at, dots, len });
     at += bytes;
     return true;
   });
@@ -143,7 +145,11 @@ function collectPlus(s: Session, op: Op, inode: Inode, offset: number, room: num
     const attr = entryAttr(op, e.ino);
     if (attr === undefined) continue;
     putEntry(dv as DataView, e.at, attr, s.nodeidOf(e.ino), s.timeouts);
-    s.tell(op, attr);
+    if (s.told_names === null) s.tell(op, attr);
+    else {
+      const name = e.at + FuseEntryOut.size + NAME_OFF;
+      s.tell(op, attr, inode.ino, s.u8.slice(name, name + e.len));
+    }
     told.push(e.ino);
   }
   return { len: at - first, told };

@@ -25,6 +25,7 @@ import type { Session } from "./session.ts";
 const PERIOD = 0x2e;
 const O_EXCL = 0o200;
 const O_TRUNC = 0o1000;
+const RENAME_EXCHANGE = 2;
 
 const credOf = (s: Session, umask: number): ns.Cred => ({ uid: s.uid, gid: s.gid, umask });
 
@@ -58,7 +59,8 @@ export function lookup(s: Session): void {
   s.run(
     (op) => {
       const attr = self ? lookupSelf(op, s.osb.inodes.get(parent)) : ns.lookup(op, parent, name);
-      if (attr !== undefined) s.tell(op, attr);
+      if (attr !== undefined && self) s.tell(op, attr);
+      else if (attr !== undefined) s.tell(op, attr, parent, name);
       return attr;
     },
     (attr, unique) => {
@@ -69,11 +71,11 @@ export function lookup(s: Session): void {
 }
 
 /** Runs an operation that makes a name, and answers with its entry. */
-function making(s: Session, make: (op: Op) => Attr): void {
+function making(s: Session, parent: number, name: Uint8Array, make: (op: Op) => Attr): void {
   s.run(
     (op) => {
       const attr = make(op);
-      s.tell(op, attr);
+      s.tell(op, attr, parent, name);
       return attr;
     },
     (attr, unique) => replyEntry(s, unique, attr),
@@ -86,7 +88,7 @@ export function mknod(s: Session): void {
   const cred = credOf(s, q.umask);
   const parent = s.ino(s.nodeid);
   const name = s.nameAt(s.body + FuseMknodIn.size);
-  making(s, (op) => ns.mknod(op, parent, name, mode, rdev, cred));
+  making(s, parent, name, (op) => ns.mknod(op, parent, name, mode, rdev, cred));
 }
 
 export function mkdir(s: Session): void {
@@ -95,7 +97,7 @@ export function mkdir(s: Session): void {
   const cred = credOf(s, q.umask);
   const parent = s.ino(s.nodeid);
   const name = s.nameAt(s.body + FuseMkdirIn.size);
-  making(s, (op) => ns.mkdir(op, parent, name, mode, cred));
+  making(s, parent, name, (op) => ns.mkdir(op, parent, name, mode, cred));
 }
 
 export function symlink(s: Session): void {
@@ -103,23 +105,33 @@ export function symlink(s: Session): void {
   const name = s.nameAt(s.body);
   const target = s.nameAt(s.body + name.length + 1);
   const cred = credOf(s, 0);
-  making(s, (op) => ns.symlink(op, parent, name, target, cred));
+  making(s, parent, name, (op) => ns.symlink(op, parent, name, target, cred));
 }
 
 export function link(s: Session): void {
   const ino = s.ino(FuseLinkIn.at(s.dv as DataView, s.body).oldnodeid);
   const parent = s.ino(s.nodeid);
   const name = s.nameAt(s.body + FuseLinkIn.size);
-  making(s, (op) => ns.link(op, ino, parent, name));
+  making(s, parent, name, (op) => ns.link(op, ino, parent, name));
 }
 
 /** Answers with the entry of a file and a handle of it that is open. */
 const answerCreate = (s: Session, unique: number, attr: Attr, handle: FileHandle): void =>
   replyCreate(s, unique, attr, handle.fh, s.openFlags(handle.flags));
 
-/** Within an operation: the answer will tell of this file, open with `flags`. */
-function openTold(s: Session, op: Op, attr: Attr, flags: number, ok: (handle: FileHandle) => void): Attr {
-  s.tell(op, attr);
+/** What the answer of an operation will tell of. */
+interface Told {
+  readonly attr: Attr;
+  /** Open flags. */
+  readonly flags: number;
+  readonly parent?: number;
+  readonly name?: Uint8Array;
+}
+
+/** Within an operation: the answer will tell of this file, open. */
+function openTold(s: Session, op: Op, t: Told, ok: (handle: FileHandle) => void): Attr {
+  const { attr, flags } = t;
+  s.tell(op, attr, t.parent, t.name);
   op.onSuccess(() => ok(openHandle(s, s.osb.inodes.get(attr.ino), flags)));
   return attr;
 }
@@ -141,7 +153,7 @@ export function create(s: Session): void {
   };
   const make = (): void =>
     osb.exec(
-      (op) => openTold(s, op, ns.create(op, parent, name, mode, cred), flags, opened),
+      (op) => openTold(s, op, { attr: ns.create(op, parent, name, mode, cred), flags, parent, name }, opened),
       (err, attr) => {
         const lost = err instanceof FsError && err.errno === Errno.EEXIST && (flags & O_EXCL) === 0;
         if (lost) find();
@@ -153,7 +165,7 @@ export function create(s: Session): void {
     osb.exec(
       (op) => {
         const attr = ns.lookup(op, parent, name);
-        return attr && openTold(s, op, attr, flags, opened);
+        return attr && openTold(s, op, { attr, flags, parent, name }, opened);
       },
       (err, attr) => {
         if (err) s.error(unique, err);
@@ -181,7 +193,7 @@ export function tmpfile(s: Session): void {
   let handle: FileHandle;
   s.run(
     (op) =>
-      openTold(s, op, ns.tmpfile(op, parent, mode, cred, (flags & O_EXCL) !== 0), flags, (h) => {
+      openTold(s, op, { attr: ns.tmpfile(op, parent, mode, cred, (flags & O_EXCL) !== 0), flags }, (h) => {
         handle = h;
       }),
     (attr, unique) => answerCreate(s, unique, attr, handle),
@@ -193,7 +205,10 @@ export function unlink(s: Session): void {
   const name = s.nameAt(s.body);
   s.run(
     (op) => ns.unlink(op, parent, name),
-    (_, unique) => s.replyEmpty(unique),
+    (_, unique) => {
+      s.told_names?.remove(parent, name);
+      s.replyEmpty(unique);
+    },
   );
 }
 
@@ -202,7 +217,10 @@ export function rmdir(s: Session): void {
   const name = s.nameAt(s.body);
   s.run(
     (op) => ns.rmdir(op, parent, name),
-    (_, unique) => s.replyEmpty(unique),
+    (_, unique) => {
+      s.told_names?.remove(parent, name);
+      s.replyEmpty(unique);
+    },
   );
 }
 
@@ -215,7 +233,10 @@ function renaming(s: Session, newdir: number, names: number, flags: number): voi
     (op) => {
       ns.rename(op, from, old_name, to, new_name, flags);
     },
-    (_, unique) => s.replyEmpty(unique),
+    (_, unique) => {
+      s.told_names?.rename(from, old_name, to, new_name, (flags & RENAME_EXCHANGE) !== 0);
+      s.replyEmpty(unique);
+    },
   );
 }
 

@@ -10,7 +10,7 @@
  */
 
 import { isReg, S_IFMT } from "../format/disk/index.ts";
-import { FUSE_OPCODE_NAMES, FuseInHeader, FuseOutHeader } from "../format/fuse/index.ts";
+import { FUSE_KERNEL_MINOR_VERSION, FUSE_OPCODE_NAMES, FuseInHeader, FuseOutHeader } from "../format/fuse/index.ts";
 import { Errno, errnoName } from "../lib/errno.ts";
 import { AssertionFailure, assert, Corruption, FsError } from "../lib/fs_error.ts";
 import { ML, mlog, mlogOn } from "../lib/masklog.ts";
@@ -35,6 +35,7 @@ import { HeldRanges } from "./held_ranges.ts";
 import { opTable } from "./op_table.ts";
 import { HELD, type Timeouts } from "./reply.ts";
 import { REQUEST_BYTES, requestOf, type Slot, Slots } from "./slots.ts";
+import type { ToldNames } from "./told_names.ts";
 import type { FileOps } from "./vfs_face.ts";
 
 const OUT = FuseOutHeader.size;
@@ -47,6 +48,8 @@ const ECONNABORTED = 103;
 
 export interface SessionOptions {
   readonly policy: CachePolicy;
+  /** The newest 7.N to speak. */
+  readonly fuse_minor?: number;
   /** Slots with 1 MiB, and with 64 KiB. */
   readonly large_slots?: number;
   readonly small_slots?: number;
@@ -56,6 +59,7 @@ export class Session {
   readonly osb: Osb;
   readonly vfs: FileOps;
   readonly policy: CachePolicy;
+  readonly fuse_minor: number;
   readonly handles = new Handles();
   readonly slots: Slots;
   readonly u8: Uint8Array<ArrayBufferLike>;
@@ -74,6 +78,8 @@ export class Session {
 
   /** What INIT agreed on. */
   minor = 0;
+  /** Names that the kernel has, where only they can make it forget an inode. */
+  told_names: ToldNames | null = null;
   init_flags = 0;
   init_flags2 = 0;
   initialized = false;
@@ -124,6 +130,7 @@ export class Session {
     this.#loop = loop;
     this.#fd = fd;
     this.policy = options.policy;
+    this.fuse_minor = options.fuse_minor ?? FUSE_KERNEL_MINOR_VERSION;
     this.u8 = osb.arena.u8;
     this.dv = osb.arena.dv;
     this.#arena = registerArena(osb.arena.u8);
@@ -295,11 +302,13 @@ export class Session {
 
   /**
    * The kernel will count one lookup of the inode that the operation's answer is about. Counted while its lock is held:
-   * whoever gives the lock up right afterwards must know that the kernel has something of it.
+   * whoever gives the lock up right afterwards must know that the kernel has something of it. `name` in `parent` is the name it
+   * is told of.
    */
-  tell(op: Op, attr: Attr): void {
+  tell(op: Op, attr: Attr, parent?: number, name?: Uint8Array): void {
     op.onSuccess(() => {
       this.osb.inodes.get(attr.ino).nlookup++;
+      if (parent !== undefined) this.told_names?.add(parent, name!, attr.ino);
       if (!this.policy.clustered) return;
       if (isReg(attr.mode)) this.types.delete(attr.ino);
       else this.types.set(attr.ino, attr.mode & S_IFMT);
@@ -309,7 +318,9 @@ export class Session {
   /** The kernel has forgotten `n` lookups. */
   forget(ino: number, n: number): void {
     this.vfs.forget(this.osb, ino, n);
-    if (this.types.size > 0 && (this.osb.inodes.peek(ino)?.nlookup ?? 0) === 0) this.types.delete(ino);
+    if ((this.osb.inodes.peek(ino)?.nlookup ?? 0) > 0) return;
+    this.types.delete(ino);
+    this.told_names?.forget(ino);
   }
 
   ino(nodeid: number): number {
