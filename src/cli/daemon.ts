@@ -433,7 +433,11 @@ export class Daemon {
     const notes: string[] = [];
     const reason = this.#info?.readonly_reason ?? null;
     if (reason !== null && !options.volume.ro) notes.push(`${device} is mounted read-only: ${reason}`);
-    if (this.#info?.without_cluster === true)
+    if (this.#info?.without_cluster === true && this.#info.device_readonly)
+      notes.push(
+        `${device} is read-only, so it is mounted without its cluster: what other nodes change is seen late, in part or not at all`,
+      );
+    else if (this.#info?.without_cluster === true)
       notes.push(
         `WARNING: ${device} is a clustered volume and is mounted without its cluster; it will be destroyed if another node mounts it meanwhile`,
       );

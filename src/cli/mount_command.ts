@@ -7,14 +7,16 @@ import { openSync, realpathSync, statSync } from "node:fs";
 import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { Command } from "commander";
+import { Errno, errnoName } from "../lib/errno.ts";
+import { blkReadonly, closeFd, mount2, O, openFile } from "../native/index.ts";
 import type { ClusterDesc } from "../tools/mkfs/params.ts";
 import { readConf, volumeOn } from "./cluster_node.ts";
 import { Control } from "./control.ts";
 import { Daemon } from "./daemon.ts";
 import { CliError, MOUNT_FAILURE, MOUNT_USAGE, mountFailed, report } from "./errors.ts";
-import { OptionError, type ParsedOptions, parseMountOptions } from "./mount_opts.ts";
+import { MS, OptionError, type ParsedOptions, parseMountOptions } from "./mount_opts.ts";
 import { mountThroughNode, NodeProcess } from "./node_process.ts";
-import { cliPath, logPath, mountRecords } from "./run_dir.ts";
+import { cliPath, logPath, mountRecords, recordOf } from "./run_dir.ts";
 
 interface MountArgs {
   readonly o?: string[];
@@ -158,8 +160,32 @@ async function mountClustered(
   return 0;
 }
 
+/** Nothing can be written to it, whoever asks. */
+function isReadonly(device: string): boolean {
+  const fd = openFile(device, O.RDWR, 0);
+  if (fd < 0) return fd === -Errno.EROFS;
+  const readonly = blkReadonly(fd) === 1;
+  closeFd(fd);
+  return readonly;
+}
+
+/** `mount -o remount`: the VFS is told to refuse writes, or to let them through again. Nothing else of a mount can be changed. */
+async function remount(dir: string, parsed: ParsedOptions): Promise<number> {
+  const record = recordOf(dir);
+  const control = record === undefined ? undefined : await Control.open(dir);
+  const status = await control?.ask({ type: "status" });
+  control?.close();
+  if (record === undefined || !status) throw mountFailed(`${dir} is no mount of ocfs2 that answers`);
+  const reason = status["readonly_reason"] ?? null;
+  if (reason !== null && !parsed.volume.ro)
+    throw mountFailed(`${dir} is read-only from its mount on (${reason}): unmount it and mount it anew`);
+  const rc = mount2(record.device, dir, "fuse.ocfs2", MS.REMOUNT | parsed.flags, "");
+  if (rc < 0) throw mountFailed(`${dir} cannot be remounted: ${errnoName(-rc)}`);
+  return 0;
+}
+
 async function mount(device_arg: string, dir_arg: string, args: MountArgs): Promise<number> {
-  const o = args.o ?? [];
+  const o = [...(args.o ?? [])];
   let parsed: ParsedOptions;
   try {
     parsed = parseMountOptions(o);
@@ -167,11 +193,19 @@ async function mount(device_arg: string, dir_arg: string, args: MountArgs): Prom
     if (err instanceof OptionError) throw new UsageError(err.message);
     throw err;
   }
-  const device = checkDevice(resolve(device_arg));
   const dir = checkDir(dir_arg);
+  if (parsed.remount) return remount(dir, parsed);
+  const device = checkDevice(resolve(device_arg));
   const volume = volumeOn(device);
-  if (volume !== undefined && !volume.local && !parsed.volume.nocluster)
-    return mountClustered(device, dir, o, parsed, volume.cluster, args.foreground === true);
+  if (volume !== undefined && !volume.local && !parsed.volume.nocluster) {
+    if (!isReadonly(device)) return mountClustered(device, dir, o, parsed, volume.cluster, args.foreground === true);
+    // Without the right to write there is no heartbeat, and so no cluster (the kernel's hard read-only).
+    if (!parsed.volume.ro)
+      throw mountFailed(
+        `${device} is read-only: make it writable, or mount with -o ro, without the cluster: what other nodes change is not seen then`,
+      );
+    o.push("nocluster");
+  }
   checkFree(device);
   if (args.foreground === true) return serve(device, dir, o, sayNotes);
   return daemonize(device, dir, o);

@@ -14,6 +14,7 @@ export const MS = {
   NODEV: 4,
   NOEXEC: 8,
   SYNCHRONOUS: 16,
+  REMOUNT: 32,
   DIRSYNC: 128,
   NOATIME: 1024,
   NODIRATIME: 2048,
@@ -30,6 +31,8 @@ export interface ParsedOptions {
   readonly node: string | null;
   readonly threads: number;
   readonly allow_other: boolean;
+  /** Of a mount that is there; what cannot be changed is passed over. */
+  readonly remount: boolean;
   readonly writeback_cache: boolean;
   readonly mountpoints: boolean;
   /** For tests: locks are called back at random moments, drawn from this seed. */
@@ -96,6 +99,7 @@ interface Draft {
   node: string | null;
   threads: number;
   allow_other: boolean;
+  remount: boolean;
   writeback_cache: boolean;
   mountpoints: boolean;
   random_bast_seed: number | null;
@@ -131,6 +135,9 @@ const SWITCHES: Record<string, (d: Draft) => void> = {
   },
   allow_other: (d) => {
     d.allow_other = true;
+  },
+  remount: (d) => {
+    d.remount = true;
   },
   writeback_cache: (d) => {
     d.writeback_cache = true;
@@ -214,7 +221,8 @@ function take(d: Draft, option: string): void {
   else if (set !== undefined && value !== null && value !== "") set(d, value, name);
   else if (on !== undefined) throw new OptionError(`option ${name} takes no value`);
   else if (set !== undefined) throw new OptionError(`option ${name} needs a value: ${name}=...`);
-  else throw new OptionError(`unknown mount option ${name}`);
+  // mount(8) hands over what /proc/mounts says of the mount, too.
+  else if (!d.remount) throw new OptionError(`unknown mount option ${name}`);
 }
 
 /** Parses what one or more -o said. Throws OptionError. */
@@ -226,12 +234,15 @@ export function parseMountOptions(texts: readonly string[]): ParsedOptions {
     node: null,
     threads: 1,
     allow_other: false,
+    remount: false,
     writeback_cache: false,
     mountpoints: false,
     random_bast_seed: null,
     fuse_minor: FUSE_KERNEL_MINOR_VERSION,
   };
-  for (const text of texts) for (const option of text.split(",")) if (option !== "") take(d, option);
+  const options = texts.flatMap((text) => text.split(",")).filter((option) => option !== "");
+  d.remount = options.includes("remount");
+  for (const option of options) take(d, option);
   if (d.writeback_cache && d.random_bast_seed !== null)
     throw new OptionError("writeback_cache is for mounts without other nodes");
   return {
@@ -241,6 +252,7 @@ export function parseMountOptions(texts: readonly string[]): ParsedOptions {
     node: d.node,
     threads: d.threads,
     allow_other: d.allow_other,
+    remount: d.remount,
     writeback_cache: d.writeback_cache,
     mountpoints: d.mountpoints,
     random_bast_seed: d.random_bast_seed,

@@ -26,6 +26,7 @@ import type { LockDomain } from "../stackglue/lock_domain.ts";
 import { O2cbDomain } from "../stackglue/o2cb.ts";
 import { RandomBastDomain } from "../stackglue/random_bast.ts";
 import { forgetAll } from "../vfs/teardown.ts";
+import { allocState } from "../volume/alloc/alloc_state.ts";
 import type { Osb } from "../volume/osb.ts";
 import { closeVolume, openVolume } from "../volume/super.ts";
 import { createArena } from "../wasm/arena.ts";
@@ -74,6 +75,7 @@ function infoOf(o: Osb): VolumeInfo {
     clustersize: o.geo.clustersize,
     slot: o.slot_num,
     without_cluster: !o.incompat(FEATURE_INCOMPAT.LOCAL_MOUNT) && !o.glue.domain.clustered,
+    device_readonly: o.dev.readonly,
     readonly_reason: o.readonly_reason,
   };
 }
@@ -90,6 +92,8 @@ function statusOf(o: Osb): VolumeStatus {
     open_files: session?.handles.count ?? 0,
     inodes: o.inodes.size,
     dirty_pages: o.data.dirty_pages,
+    localalloc_clusters: o.slot_num < 0 ? 0 : allocState(o).la.bits,
+    coherency: o.options.coherency,
     counts,
     domain: o.glue.domain instanceof O2cbDomain ? domainSummary(o.glue.domain.dlm) : null,
   };

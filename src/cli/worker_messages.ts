@@ -35,6 +35,8 @@ export interface VolumeInfo {
   readonly slot: number;
   /** A clustered volume, mounted without its cluster. */
   readonly without_cluster: boolean;
+  /** Nothing can be written to the device, by nobody's choice here. */
+  readonly device_readonly: boolean;
   /** Why nothing may be written; null when it may. */
   readonly readonly_reason: string | null;
 }
@@ -45,6 +47,9 @@ export interface VolumeStatus extends VolumeInfo {
   readonly open_files: number;
   readonly inodes: number;
   readonly dirty_pages: number;
+  /** Clusters of the local alloc's next window; 0: none is used. */
+  readonly localalloc_clusters: number;
+  readonly coherency: "full" | "buffered";
   readonly counts: Record<string, number>;
   /** The lock domain; null without other nodes. */
   readonly domain: Record<string, unknown> | null;

@@ -5,7 +5,7 @@ export interface MountOptions {
   readonly data: "ordered" | "writeback";
   /** Seconds between commits. */
   readonly commit_s: number;
-  /** Size of the local alloc window in MiB; 0: chosen from the volume's size (ocfs2_la_default_mb). */
+  /** Size of the local alloc window in MiB; 0: none; -1: chosen from the volume's size (ocfs2_la_default_mb). */
   readonly localalloc_mb: number;
   readonly resv_level: number;
   readonly dir_resv_level: number;
@@ -27,7 +27,7 @@ export const defaultMountOptions: MountOptions = {
   errors: "remount-ro",
   data: "ordered",
   commit_s: 5,
-  localalloc_mb: 0,
+  localalloc_mb: -1,
   resv_level: 2,
   dir_resv_level: 2,
   atime_quantum_s: 60,

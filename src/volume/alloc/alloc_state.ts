@@ -144,7 +144,7 @@ export function laDefaultMb(osb: Osb): number {
 function laBits(osb: Osb): number {
   const max = Math.min(localAllocSize(osb.geo.blocksize) * 8, bitmapCpg(osb) - 1);
   const asked = osb.options.localalloc_mb;
-  const mb = asked > 0 ? asked : laDefaultMb(osb);
+  const mb = asked >= 0 ? asked : laDefaultMb(osb);
   return Math.min(mbToClusters(osb, mb), max);
 }
 
