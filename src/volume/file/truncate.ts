@@ -163,7 +163,7 @@ function* dropTail(osb: Osb, inode: Inode): Task<void> {
         return nothingFrom(op, inode, from) ? undefined : from;
       }, locks),
     );
-    if (cpos !== undefined) yield* removeClusters(osb, inode, cpos, MAX_CPOS, locks);
+    if (cpos !== undefined) yield* removeClusters(osb, inode, cpos, END_OF_FILES, locks);
   } finally {
     inodeRelease(inode, locks);
     locks.releaseAll();
