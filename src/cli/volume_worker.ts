@@ -102,12 +102,17 @@ function statusOf(o: Osb): VolumeStatus {
 /** Lists of locks that somebody reads, piece by piece: there may be millions. */
 const lists = new Map<number, Generator<string>>();
 
+function* opWaits(o: Osb): Generator<string> {
+  for (const where of o.whereOpsWait()) yield `${where}\n\n`;
+}
+
 function nextLocks(o: Osb, { id, what, names }: Extract<ToVolume, { type: "locks" }>): void {
   const wanted = names.length === 0 ? undefined : (name: string): boolean => names.includes(name);
   let list = lists.get(id);
   if (list === undefined) {
     const { domain } = o.glue;
     if (what === "fs_locks") list = fsLockingState(o.glue, wanted);
+    else if (what === "op_waits") list = opWaits(o);
     else if (domain instanceof O2cbDomain) list = dlmLockingState(domain.dlm, wanted);
     else list = (function* () {})();
     lists.set(id, list);

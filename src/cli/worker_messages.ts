@@ -55,7 +55,8 @@ export interface VolumeStatus extends VolumeInfo {
   readonly domain: Record<string, unknown> | null;
 }
 
-export type LocksOf = "fs_locks" | "dlm_locks";
+/** And where operations wait, for whoever looks for the reason. */
+export type LocksOf = "fs_locks" | "dlm_locks" | "op_waits";
 
 export type ToVolume =
   | { readonly type: "serve"; readonly fd: number }

@@ -168,13 +168,14 @@ export class Osb {
     let runs = 0;
     const attempt = (): void => {
       let value: T;
+      this.#waiting.delete(attempt);
       if (++runs > MAX_RUNS) {
         own?.releaseAll();
         const waits = WAIT.where.split("\n").slice(2, 6).join(" <");
         done(new FsError(Errno.EIO, "op", { runs, found: "an operation that never gets what it waits for", waits }));
         return;
       }
-      WAIT.trace = runs === MAX_RUNS;
+      WAIT.trace = this.#tracing || runs === MAX_RUNS;
       assert(!this.#in_op, "an operation inside an operation");
       this.#in_op = true;
       try {
@@ -185,7 +186,14 @@ export class Osb {
         op.rollback();
         if (queue !== null) {
           op.locks.waitsFor(queue);
-          queue.add(() => this.ready(attempt));
+          this.#waiting.add(attempt);
+          // Who was looked at in between (whereOpsWait) has queued itself anew.
+          const run = runs;
+          queue.add(() =>
+            this.ready(() => {
+              if (run === runs && this.#waiting.has(attempt)) attempt();
+            }),
+          );
           if (!this.#draining) this.wakeLoop();
           return;
         }
@@ -202,6 +210,23 @@ export class Osb {
       done(null, value);
     };
     attempt();
+  }
+
+  /** Operations that wait. */
+  readonly #waiting = new Set<() => void>();
+  #tracing = false;
+
+  /** Where each operation that waits does so, for whoever looks for the reason: it is run again and leaves its stack. */
+  whereOpsWait(): string[] {
+    const found: string[] = [];
+    this.#tracing = true;
+    for (const attempt of [...this.#waiting]) {
+      WAIT.where = "it goes on";
+      attempt();
+      found.push(WAIT.where);
+    }
+    this.#tracing = WAIT.trace = false;
+    return found;
   }
 
   /** True while the code of an operation runs. */

@@ -11,7 +11,6 @@ import { seededRandom } from "../../src/lib/clock.ts";
 import { tempDir } from "../support/cleanup.ts";
 import { ClusterRig } from "../support/cluster_rig.ts";
 import { fsckAsync } from "../support/judges.ts";
-import { ocfs2 } from "../support/mount.ts";
 import { run } from "../support/sh.ts";
 import { StallDisk } from "../support/stall.ts";
 import { clusterImage } from "./image.ts";
@@ -69,6 +68,9 @@ const OF_A_DEATH =
 const OF_A_RACE = /:ocfs2_(rename|unlink|link|mknod|lookup_lock_orphan_dir)\w*:\d+ ERROR: status = -(2|13|17|39)\b/;
 
 const pause = (ms: number): Promise<void> => new Promise((ok) => setTimeout(ok, ms));
+
+const within = <T>(limit_ms: number, promise: Promise<T>): Promise<T> =>
+  Promise.race([promise, pause(limit_ms).then(() => Promise.reject(new Error(`not within ${limit_ms} ms`)))]);
 
 async function until(what: string, limit_ms: number, holds: () => boolean): Promise<void> {
   const end_ms = performance.now() + limit_ms;
@@ -463,10 +465,11 @@ class DeathsRun {
       if (member instanceof KernelMember) await add(() => member.run(`${stacks} 2>&1`, 20_000));
       else {
         await add(() => run(["bash", "-c", stacks], { timeout_ms: 20_000 }));
-        for (const what of ["fs_locks -B", "dlm_locks", "net_stats"])
-          await add(() =>
-            run([ocfs2, "debugfs", "--node", member.name, "-R", what, this.#image], { timeout_ms: 20_000 }),
-          );
+        const ours = member as OurMember;
+        await add(async () => JSON.stringify(await ours.status()));
+        for (const what of ["op_waits", "fs_locks", "dlm_locks"]) await add(() => within(20_000, ours.state(what)));
+        const threads = `for t in /proc/${ours.pid}/task/*; do echo "$t $(cat $t/comm)"; cat $t/stack; done`;
+        await add(() => run(["bash", "-c", threads], { timeout_ms: 20_000 }));
       }
       writeFileSync(join(keep, `state-${n}`), parts.join("\n"));
       if (member instanceof KernelMember) writeFileSync(join(keep, `kernel-${n}.log`), member.node.console());

@@ -1,5 +1,6 @@
 /** Nodes of a cluster as a test sees them, ours and the kernel's alike: a folder, and commands that run where it is. */
 import { readFileSync, writeFileSync } from "node:fs";
+import { Control } from "../../src/cli/control.ts";
 import { atExit, forceUnmount } from "../support/cleanup.ts";
 import type { ClusterRig } from "../support/cluster_rig.ts";
 import { isMounted, mountPoint, ocfs2 } from "../support/mount.ts";
@@ -84,6 +85,17 @@ export class OurMember implements Member {
     for (const m of ran.stdout.matchAll(/^Lockres: .* Owner: (\d+) /gm))
       counts.set(Number(m[1]), (counts.get(Number(m[1])) ?? 0) + 1);
     return counts;
+  }
+
+  /** What the node knows of its locks (fs_locks, dlm_locks), or where its operations wait (op_waits). */
+  async state(what: string): Promise<string> {
+    const control = await Control.open(this.dir);
+    if (control === undefined) return "its process does not answer";
+    let text = "";
+    for (let a = await control.ask({ type: "locks", what }); a !== null && a["text"] !== ""; a = await control.next())
+      text += a["text"] ?? JSON.stringify(a);
+    control.close();
+    return text;
   }
 
   async unmount(): Promise<void> {

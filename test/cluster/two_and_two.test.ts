@@ -137,7 +137,7 @@ describe.skipIf(clusterUnavailable() !== undefined || !long)("two kernel nodes a
       m.run(
         `mkdir $D/${m.name}; cd $D/${m.name}; end=$(($(date +%s) + ${seconds})); while [ $(date +%s) -lt $end ]; do ` +
           `rm -rf tree old; tar -xf ${m instanceof KernelMember ? "/host" : ""}${tar} --one-top-level=old; cp -a old tree; ` +
-          "diff -r old tree; done; find tree -type f | xargs cat | md5sum",
+          "diff -r old tree; done; find tree -type f | LC_ALL=C sort | xargs cat | md5sum",
         (seconds + 240) * 1000,
       ),
     );
