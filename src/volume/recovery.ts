@@ -4,7 +4,7 @@
  * nobody in the cluster may read a block that it could change: locks that cover blocks wait (DlmGlue.recovery_map).
  *
  * A slot's journal inode is held at EX by its owner for the whole mount: who gets that lock knows that the owner is dead.
- * The one who recovers keeps it until the slot's local alloc and truncate log are returned to the bitmap, and only then
+ * The one who recovers keeps it until the slot's local alloc and truncate log are returned to the bitmap, and only after that
  * gives the slot free. The kernel stamps both clean at once and loses what was in them if it dies in between; here the
  * next one finds them. Returning them takes the bitmap's lock, whose holders may wait for another recovery: so it happens after the
  * locks go on.
@@ -137,6 +137,23 @@ export function* replayDead(osb: Osb, slot: number, node: number): Task<Replayed
   return { slot, node, locks };
 }
 
+/**
+ * The slot of a dead node is free, if it did not come back to it meanwhile. The super lock comes first and the journal's is only tried: a kernel node
+ * that mounts holds the super lock while it waits for its journal.
+ */
+function* freeSlot(osb: Osb, slot: number, node: number): Task<void> {
+  const locks = new LockSet({ for_recovery: true });
+  try {
+    yield* superLock(osb, locks);
+    if ((yield* wait(osb.step((op) => slotNode(op, slot)))) !== node) return;
+    if (!(yield* tryLockJournal(osb, slot, locks))) return;
+    yield* writeSlot(osb, slot, undefined);
+    yield* dropJournalLock(osb, slot, locks);
+  } finally {
+    locks.releaseAll();
+  }
+}
+
 /** The rest, beside normal work: what the dead node had set aside returns to the bitmap, its slot is free, its orphans go. */
 export function* finishSlot(osb: Osb, dead: ReplayedSlot): Task<void> {
   const { slot, node, locks } = dead;
@@ -144,16 +161,10 @@ export function* finishSlot(osb: Osb, dead: ReplayedSlot): Task<void> {
   try {
     yield* allocRecoverSlot(osb, slot);
     yield* wait(osb.journal.flush);
-    const super_locks = new LockSet({ for_recovery: true });
-    try {
-      yield* superLock(osb, super_locks);
-      if ((yield* wait(osb.step((op) => slotNode(op, slot)))) === node) yield* writeSlot(osb, slot, undefined);
-    } finally {
-      super_locks.releaseAll();
-    }
   } finally {
     yield* dropJournalLock(osb, slot, locks);
   }
+  yield* freeSlot(osb, slot, node);
   const gone = yield* recoverOrphans(osb, slot);
   if (gone > 0) mlog(ML.NOTICE, `${gone} orphans of slot ${slot} deleted`);
 }

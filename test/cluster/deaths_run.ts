@@ -14,7 +14,7 @@ import { fsckAsync } from "../support/judges.ts";
 import { run } from "../support/sh.ts";
 import { StallDisk } from "../support/stall.ts";
 import { clusterImage } from "./image.ts";
-import { Load, lost, type Promised } from "./load.ts";
+import { Load, lost, OF_A_RACE, type Promised } from "./load.ts";
 import { KernelMember, type Member, OurMember } from "./members.ts";
 
 export interface DeathsOptions {
@@ -63,9 +63,6 @@ const LOADS = 2;
  */
 const OF_A_DEATH =
   /\(.*\): ?(dlm_\w+|o2net_\w+|o2quo_\w+|o2cb_\w+):\d+ ERROR: (.*: )?(link to \d+ went down!|node down! \d+|(status|ret|tmpret) = -(11|22|92|107|110|112)\b|Error -(92|107|110|112) when sending message)/;
-
-/** What a kernel node says when a name changed between its lookup and its locks: two of them, alone, say it too. */
-const OF_A_RACE = /:ocfs2_(rename|unlink|link|mknod|lookup_lock_orphan_dir)\w*:\d+ ERROR: status = -(2|13|17|39)\b/;
 
 const pause = (ms: number): Promise<void> => new Promise((ok) => setTimeout(ok, ms));
 

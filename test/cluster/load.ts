@@ -14,6 +14,10 @@ export interface Promised {
 /** A path of this machine, as the member sees it. */
 const seenBy = (m: Member, path: string): string => (m instanceof KernelMember ? `/host${path}` : path);
 
+/** What a kernel node says when a name changed between its lookup and its locks: two of them, alone, say it too. */
+export const OF_A_RACE =
+  /:ocfs2_(rename|unlink|link|mknod|lookup_lock_orphan_dir)\w*:\d+ ERROR: status = -(2|13|17|39)\b/;
+
 export class Load {
   readonly name: string;
   readonly member: Member;

@@ -3,6 +3,8 @@
  * behind the others clean up. sim.test.ts has the random histories.
  */
 import { afterEach, describe, expect, test } from "vitest";
+import { EX } from "../../src/dlmglue/lock_res.ts";
+import { LockSet } from "../../src/dlmglue/lock_set.ts";
 import { modeToFileType, SYSTEM_INODE } from "../../src/format/disk/index.ts";
 import { FsError } from "../../src/lib/fs_error.ts";
 import { spawn, wait } from "../../src/lib/task.ts";
@@ -16,10 +18,12 @@ import { orphanName } from "../../src/volume/dir/orphan.ts";
 import { readAll } from "../../src/volume/dir/readdir.ts";
 import { recoverOrphans } from "../../src/volume/dir/wipe.ts";
 import { Flock } from "../../src/volume/file/flock.ts";
-import { dinodeOf, inodeLock } from "../../src/volume/inode.ts";
+import { dinodeOf, type Inode, inodeLock } from "../../src/volume/inode.ts";
 import { ORPHAN_SCAN_MS, orphanScan, orphanScanOf } from "../../src/volume/orphan_scan.ts";
 import type { Sabotage } from "../../src/volume/osb.ts";
+import { dropJournalLock, superLock } from "../../src/volume/recovery.ts";
 import { reflinkTask } from "../../src/volume/refcount/index.ts";
+import { slotNode } from "../../src/volume/slot_map.ts";
 import { syncVolume } from "../../src/volume/super.ts";
 import { type ClusterOptions, SimCluster, type SimNode } from "../support/cluster.ts";
 import { fsckUnavailable } from "../support/judges.ts";
@@ -608,6 +612,32 @@ describe("mounts and deaths", () => {
     expect(again.osb.slot_num).toBe(0);
     create(again, "back");
     expect(lookup(b, "back")).toBeDefined();
+    sound();
+  });
+
+  test("a kernel node that comes back holds the super lock while it waits for its journal: who cleans its slot up lets it", () => {
+    cluster();
+    const [a, b, k] = [c.mount(1), c.mount(2), c.mount(3)];
+    const slot = b.osb.slot_num;
+    write(b, create(b, "f"), "x".repeat(9000));
+    const held = (ino: Inode): LockSet => {
+      const locks = new LockSet({ for_recovery: true });
+      c.task(k, wait(k.osb.step((op) => void op.osb.glue.lock(op.locks, op.osb.glue.metaLock(ino), EX), locks)));
+      return locks;
+    };
+    // Node 3 is the kernel's: it leaves the recovery to node 1, which cannot return clusters for now.
+    k.osb.glue.domain.onNodeDown = () => {};
+    const bitmap = held(k.osb.sysfile(SYSTEM_INODE.GLOBAL_BITMAP));
+    c.kill(b);
+    c.run(() => a.osb.recovery!.recovered === 1);
+    const mounting = new LockSet({ for_recovery: true });
+    c.task(k, superLock(k.osb, mounting));
+    bitmap.releaseAll();
+    const journal = held(k.osb.sysfile(SYSTEM_INODE.JOURNAL, slot));
+    c.task(k, dropJournalLock(k.osb, slot, journal));
+    mounting.releaseAll();
+    c.sleep(1000);
+    expect(c.op(k, (op) => slotNode(op, slot))).toBe(undefined);
     sound();
   });
 
