@@ -102,6 +102,7 @@ export class Daemon {
       options: o.options.volume,
       writeback_cache: o.options.writeback_cache && channel === null,
       mountpoints: o.options.mountpoints,
+      names_cool_ms: o.options.names_cool_ms,
       random_bast_seed: o.options.random_bast_seed,
       fuse_minor: o.options.fuse_minor,
       cluster: channel === null ? null : { of: o.cluster!.node.ofVolume(o.cluster!.volume), port: channel.port2 },

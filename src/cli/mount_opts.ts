@@ -35,11 +35,15 @@ export interface ParsedOptions {
   readonly remount: boolean;
   readonly writeback_cache: boolean;
   readonly mountpoints: boolean;
+  readonly names_cool_ms: number;
   /** For tests: locks are called back at random moments, drawn from this seed. */
   readonly random_bast_seed: number | null;
   /** For tests: speak no newer FUSE than 7.N, as beside an older kernel. */
   readonly fuse_minor: number;
 }
+
+/** Names of a folder that another node has taken are not cached for so long (fuse/cached_names.ts). */
+const NAMES_COOL_MS = 2000;
 
 /** A wrong option: one line for the user. */
 export class OptionError extends Error {}
@@ -102,6 +106,7 @@ interface Draft {
   remount: boolean;
   writeback_cache: boolean;
   mountpoints: boolean;
+  names_cool_ms: number;
   random_bast_seed: number | null;
   fuse_minor: number;
 }
@@ -196,6 +201,9 @@ const VALUES: Record<string, Setter> = {
   fuse_minor: (d, v, n) => {
     d.fuse_minor = number(n, v, 31, FUSE_KERNEL_MINOR_VERSION);
   },
+  namecool: (d, v, n) => {
+    d.names_cool_ms = number(n, v, 0, 3_600_000);
+  },
   lockdomain: (d, v, n) => {
     const m = /^random:(\d+)$/.exec(v);
     if (m === null) throw new OptionError(`${n}=${v} is not random:SEED`);
@@ -237,6 +245,7 @@ export function parseMountOptions(texts: readonly string[]): ParsedOptions {
     remount: false,
     writeback_cache: false,
     mountpoints: false,
+    names_cool_ms: NAMES_COOL_MS,
     random_bast_seed: null,
     fuse_minor: FUSE_KERNEL_MINOR_VERSION,
   };
@@ -255,6 +264,7 @@ export function parseMountOptions(texts: readonly string[]): ParsedOptions {
     remount: d.remount,
     writeback_cache: d.writeback_cache,
     mountpoints: d.mountpoints,
+    names_cool_ms: d.names_cool_ms,
     random_bast_seed: d.random_bast_seed,
     fuse_minor: d.fuse_minor,
   };

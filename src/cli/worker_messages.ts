@@ -21,6 +21,7 @@ export interface VolumeWorkerData {
   readonly options: MountOptions;
   readonly writeback_cache: boolean;
   readonly mountpoints: boolean;
+  readonly names_cool_ms: number;
   readonly random_bast_seed: number | null;
   readonly fuse_minor: number;
   /** Null for a volume that no other node uses. `port` speaks cluster/proxy.ts with the node thread. */

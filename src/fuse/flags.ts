@@ -233,6 +233,8 @@ export interface CachePolicy {
   readonly writeback_cache: boolean;
   /** Something may be mounted inside: clustered, the kernel then asks for each name again, for it can forget names only together with mounts. */
   readonly mountpoints: boolean;
+  /** How long the names of a folder are not cached after another node has taken it (cached_names.ts). */
+  readonly names_cool_ms: number;
   readonly acl: boolean;
 }
 

@@ -12,7 +12,13 @@ import { opTable } from "./op_table.ts";
 import { HELD, putEntry } from "./reply.ts";
 import { dataReplyOf, MAX_WRITE, payloadOf, REQUEST_BYTES, REQUEST_LEAD, requestOf, Slots } from "./slots.ts";
 
-const LOCAL: CachePolicy = { clustered: false, writeback_cache: false, mountpoints: false, acl: true };
+const LOCAL: CachePolicy = {
+  clustered: false,
+  writeback_cache: false,
+  mountpoints: false,
+  names_cool_ms: 0,
+  acl: true,
+};
 const CLUSTERED: CachePolicy = { ...LOCAL, clustered: true };
 const ALL = 0xffffffff;
 

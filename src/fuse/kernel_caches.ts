@@ -90,7 +90,7 @@ export class SessionCaches implements KernelCaches {
       return;
     }
     // Names that are looked up each time need not be forgotten, and forgetting takes mounts away.
-    const names = is_dir && this.#s.timeouts.entry_s > 0;
+    const names = is_dir && this.#s.timeouts.entry_s > 0 && this.#s.names.lost(inode.ino);
     let left = names ? 2 : 1;
     const one = (): void => {
       if (--left === 0) cb(null);

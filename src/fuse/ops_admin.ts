@@ -16,6 +16,7 @@ import { spawn } from "../lib/task.ts";
 import { statfs } from "../vfs/file.ts";
 import { syncVolume } from "../volume/super.ts";
 import { negotiate } from "./flags.ts";
+import { ASK_AGAIN } from "./reply.ts";
 import type { Session } from "./session.ts";
 import { MAX_WRITE } from "./slots.ts";
 import { ToldNames } from "./told_names.ts";
@@ -59,7 +60,7 @@ export function init(s: Session): void {
   s.init_flags2 = agreed.flags2;
   // Without INC_EPOCH a name cannot be taken back without waiting for requests that wait for us.
   const asks_again = s.minor < INC_EPOCH_MINOR || s.policy.mountpoints;
-  if (s.policy.clustered && asks_again) s.timeouts = { ...s.timeouts, entry_s: 0, negative_s: 0 };
+  if (s.policy.clustered && asks_again) s.timeouts = ASK_AGAIN;
   if (s.policy.clustered && s.minor < PRUNE_MINOR) s.told_names = new ToldNames();
   out.max_readahead = Math.max(max_readahead, MAX_READAHEAD);
   out.flags = agreed.flags;

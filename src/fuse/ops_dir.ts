@@ -144,8 +144,8 @@ function collectPlus(s: Session, op: Op, inode: Inode, offset: number, room: num
   for (const e of wanted) {
     const attr = entryAttr(op, e.ino);
     if (attr === undefined) continue;
-    putEntry(dv as DataView, e.at, attr, s.nodeidOf(e.ino), s.timeouts);
-    if (s.told_names === null) s.tell(op, attr);
+    putEntry(dv as DataView, e.at, attr, s.nodeidOf(e.ino), s.timeoutsIn(inode.ino));
+    if (s.told_names === null) s.tell(op, attr, inode.ino);
     else {
       const name = e.at + FuseEntryOut.size + NAME_OFF;
       s.tell(op, attr, inode.ino, s.u8.slice(name, name + e.len));

@@ -59,18 +59,19 @@ export function lookup(s: Session): void {
   s.run(
     (op) => {
       const attr = self ? lookupSelf(op, s.osb.inodes.get(parent)) : ns.lookup(op, parent, name);
-      if (attr !== undefined && self) s.tell(op, attr);
-      else if (attr !== undefined) s.tell(op, attr, parent, name);
+      if (attr === undefined) s.tellName(op, parent);
+      else if (self) s.tell(op, attr);
+      else s.tell(op, attr, parent, name);
       return attr;
     },
     (attr, unique) => {
-      if (attr === undefined) replyNoEntry(s, unique);
-      else replyEntry(s, unique, attr);
+      if (attr === undefined) replyNoEntry(s, unique, parent);
+      else replyEntry(s, unique, attr, parent);
     },
   );
 }
 
-/** Runs an operation that makes a name, and answers with its entry. */
+/** Runs an operation that makes a name in `parent`, and answers with its entry. */
 function making(s: Session, parent: number, name: Uint8Array, make: (op: Op) => Attr): void {
   s.run(
     (op) => {
@@ -78,7 +79,7 @@ function making(s: Session, parent: number, name: Uint8Array, make: (op: Op) => 
       s.tell(op, attr, parent, name);
       return attr;
     },
-    (attr, unique) => replyEntry(s, unique, attr),
+    (attr, unique) => replyEntry(s, unique, attr, parent),
   );
 }
 
@@ -116,8 +117,8 @@ export function link(s: Session): void {
 }
 
 /** Answers with the entry of a file and a handle of it that is open. */
-const answerCreate = (s: Session, unique: number, attr: Attr, handle: FileHandle): void =>
-  replyCreate(s, unique, attr, handle.fh, s.openFlags(handle.flags));
+const answerCreate = (s: Session, unique: number, attr: Attr, handle: FileHandle, parent: number): void =>
+  replyCreate(s, unique, attr, handle.fh, s.openFlags(handle.flags), parent);
 
 /** What the answer of an operation will tell of. */
 interface Told {
@@ -158,7 +159,7 @@ export function create(s: Session): void {
         const lost = err instanceof FsError && err.errno === Errno.EEXIST && (flags & O_EXCL) === 0;
         if (lost) find();
         else if (err) s.error(unique, err);
-        else answerCreate(s, unique, attr!, handle);
+        else answerCreate(s, unique, attr!, handle, parent);
       },
     );
   const find = (): void =>
@@ -170,7 +171,7 @@ export function create(s: Session): void {
       (err, attr) => {
         if (err) s.error(unique, err);
         else if (attr === undefined) make();
-        else if ((flags & O_TRUNC) === 0) answerCreate(s, unique, attr, handle);
+        else if ((flags & O_TRUNC) === 0) answerCreate(s, unique, attr, handle, parent);
         else {
           const failed = (why: unknown): void => {
             closeHandle(s, handle.fh);
@@ -178,7 +179,7 @@ export function create(s: Session): void {
             s.error(unique, why);
           };
           const kill = (open_flags & FUSE_OPEN_KILL_SUIDGID) !== 0;
-          changeAttr(s, handle.inode, { size: 0 }, kill, (a) => answerCreate(s, unique, a, handle), failed);
+          changeAttr(s, handle.inode, { size: 0 }, kill, (a) => answerCreate(s, unique, a, handle, parent), failed);
         }
       },
     );
@@ -196,7 +197,7 @@ export function tmpfile(s: Session): void {
       openTold(s, op, { attr: ns.tmpfile(op, parent, mode, cred, (flags & O_EXCL) !== 0), flags }, (h) => {
         handle = h;
       }),
-    (attr, unique) => answerCreate(s, unique, attr, handle),
+    (attr, unique) => answerCreate(s, unique, attr, handle, parent),
   );
 }
 
@@ -232,6 +233,7 @@ function renaming(s: Session, newdir: number, names: number, flags: number): voi
   s.run(
     (op) => {
       ns.rename(op, from, old_name, to, new_name, flags);
+      if (s.policy.clustered) op.onSuccess(() => s.names.moved(from, to));
     },
     (_, unique) => {
       s.told_names?.rename(from, old_name, to, new_name, (flags & RENAME_EXCHANGE) !== 0);

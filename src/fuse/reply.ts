@@ -25,6 +25,9 @@ export interface Timeouts {
 /** Everything that the kernel caches is covered by a lock that this node holds, and is called back when the lock goes. */
 export const HELD: Timeouts = { entry_s: FOR_EVER_S, attr_s: FOR_EVER_S, negative_s: FOR_EVER_S };
 
+/** Names are looked up each time. */
+export const ASK_AGAIN: Timeouts = { ...HELD, entry_s: 0, negative_s: 0 };
+
 const views = new WeakMap<
   DataView,
   { attr: FuseAttr; entry: FuseEntryOut; attr_out: FuseAttrOut; open: FuseOpenOut }
@@ -77,17 +80,17 @@ export function putEntry(dv: DataView, at: number, a: Attr, nodeid: number, t: T
   putAttr(dv, at + ENTRY_ATTR, a);
 }
 
-/** Answers with an entry; Session.tell has counted the lookup that the kernel counts. */
-export function replyEntry(s: Session, unique: number, a: Attr): void {
+/** Answers with an entry of folder `parent`; Session.tell has counted the lookup that the kernel counts. */
+export function replyEntry(s: Session, unique: number, a: Attr, parent: number): void {
   const at = s.bodyOut(FuseEntryOut.size);
-  putEntry(s.dv as DataView, at, a, s.nodeidOf(a.ino), s.timeouts);
+  putEntry(s.dv as DataView, at, a, s.nodeidOf(a.ino), s.timeoutsIn(parent));
   s.replyTelling(unique, FuseEntryOut.size, a.ino, 0);
 }
 
-/** "There is no such name", which the kernel may remember. */
-export function replyNoEntry(s: Session, unique: number): void {
+/** "There is no such name in `parent`", which the kernel may remember. */
+export function replyNoEntry(s: Session, unique: number, parent: number): void {
   const at = s.bodyOut(FuseEntryOut.size);
-  viewsOf(s.dv as DataView).entry.seek(at).entry_valid = s.timeouts.negative_s;
+  viewsOf(s.dv as DataView).entry.seek(at).entry_valid = s.timeoutsIn(parent).negative_s;
   s.reply(unique, FuseEntryOut.size);
 }
 
@@ -110,9 +113,9 @@ export function replyOpen(s: Session, unique: number, fh: number, open_flags: nu
 }
 
 /** CREATE and TMPFILE: an entry and an open file. */
-export function replyCreate(s: Session, unique: number, a: Attr, fh: number, open_flags: number): void {
+export function replyCreate(s: Session, unique: number, a: Attr, fh: number, open_flags: number, parent: number): void {
   const at = s.bodyOut(FuseEntryOut.size + FuseOpenOut.size);
-  putEntry(s.dv as DataView, at, a, s.nodeidOf(a.ino), s.timeouts);
+  putEntry(s.dv as DataView, at, a, s.nodeidOf(a.ino), s.timeoutsIn(parent));
   putOpen(s.dv as DataView, at + FuseEntryOut.size, fh, open_flags);
   s.replyTelling(unique, FuseEntryOut.size + FuseOpenOut.size, a.ino, fh);
 }

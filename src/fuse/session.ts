@@ -9,7 +9,7 @@
  * This is where an FsError becomes -errno, and where it is logged, once.
  */
 
-import { isReg, S_IFMT } from "../format/disk/index.ts";
+import { isDir, isReg, S_IFMT } from "../format/disk/index.ts";
 import { FUSE_KERNEL_MINOR_VERSION, FUSE_OPCODE_NAMES, FuseInHeader, FuseOutHeader } from "../format/fuse/index.ts";
 import { Errno, errnoName } from "../lib/errno.ts";
 import { AssertionFailure, assert, Corruption, FsError } from "../lib/fs_error.ts";
@@ -29,6 +29,7 @@ import type { Attr } from "../volume/dir/attr.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import type { Osb } from "../volume/osb.ts";
+import { CachedNames } from "./cached_names.ts";
 import { type CachePolicy, openFlags } from "./flags.ts";
 import { Handles } from "./handles.ts";
 import { HeldRanges } from "./held_ranges.ts";
@@ -121,8 +122,10 @@ export class Session {
   readonly interrupts = new Map<number, () => void>();
   /** Requests that hold pages in the kernel until they are answered; on clustered mounts only. */
   readonly held = new HeldRanges();
-  /** How long the kernel may keep what it is told. */
+  /** How long the kernel may keep what it is told; of names, see `timeoutsIn`. */
   timeouts: Timeouts = HELD;
+  /** On clustered mounts only. */
+  readonly names: CachedNames;
 
   constructor(osb: Osb, vfs: FileOps, loop: Loop, fd: number, options: SessionOptions) {
     this.osb = osb;
@@ -131,6 +134,7 @@ export class Session {
     this.#fd = fd;
     this.policy = options.policy;
     this.fuse_minor = options.fuse_minor ?? FUSE_KERNEL_MINOR_VERSION;
+    this.names = new CachedNames(() => osb.clock.monotonic_ms(), options.policy.names_cool_ms);
     this.u8 = osb.arena.u8;
     this.dv = osb.arena.dv;
     this.#arena = registerArena(osb.arena.u8);
@@ -312,14 +316,26 @@ export class Session {
       if (!this.policy.clustered) return;
       if (isReg(attr.mode)) this.types.delete(attr.ino);
       else this.types.set(attr.ino, attr.mode & S_IFMT);
+      if (isDir(attr.mode) && parent !== undefined) this.names.heard(attr.ino, parent);
     });
+    if (parent !== undefined) this.tellName(op, parent);
+  }
+
+  /** The answer is a name in `parent`, or that there is none. */
+  tellName(op: Op, parent: number): void {
+    if (this.policy.clustered) op.onSuccess(() => this.names.told(parent));
+  }
+
+  /** How long the kernel may keep a name in `parent`. */
+  timeoutsIn(parent: number): Timeouts {
+    return this.policy.clustered && this.timeouts.entry_s > 0 ? this.names.timeouts(parent) : this.timeouts;
   }
 
   /** The kernel has forgotten `n` lookups. */
   forget(ino: number, n: number): void {
     this.vfs.forget(this.osb, ino, n);
     if ((this.osb.inodes.peek(ino)?.nlookup ?? 0) > 0) return;
-    this.types.delete(ino);
+    if (this.types.delete(ino)) this.names.forgotten(ino);
     this.told_names?.forget(ino);
   }
 
