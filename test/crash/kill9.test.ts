@@ -15,4 +15,14 @@ describe.skipIf(unavailable !== undefined)("a node that is killed", () => {
     expect(result.records).toBeGreaterThan(0);
     expect(result.names).toBeGreaterThan(0);
   });
+
+  test("is found out when it does lose something", { timeout: 300_000 }, async () => {
+    const { problems } = await kill9Run({ times: 1, seed: 12, forgets: true });
+    for (const what of [
+      /^at the end: sqlite3: row \d+ was committed, but/,
+      /^at the end: record \d+ of/,
+      /^at the end: names-0/,
+    ])
+      expect(problems).toContainEqual(expect.stringMatching(what));
+  });
 });

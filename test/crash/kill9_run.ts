@@ -4,19 +4,21 @@
  * fsync returned; the database is whole, and fsck.ocfs2 finds nothing once the volume was mounted and unmounted.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { atExit, tempDir } from "../support/cleanup.ts";
 import { mkfs } from "../support/images.ts";
 import { fsckAsync } from "../support/judges.ts";
 import { Mount, type MountOptions } from "../support/mount.ts";
-import { missing, trySh } from "../support/sh.ts";
+import { missing, sh, trySh } from "../support/sh.ts";
 
 export interface Kill9Options {
   readonly times: number;
   readonly seed: number;
   readonly mkfs?: readonly string[];
   readonly mountOptions?: string;
+  /** A planted fault: after each kill the disk is as it was before the round, as if nothing of it had been written. */
+  readonly forgets?: boolean;
   readonly onRound?: (round: number, acknowledged: number) => void;
 }
 
@@ -115,7 +117,9 @@ export async function kill9Run(options: Kill9Options): Promise<Kill9Result> {
     random = (random * 1103515245 + 12345) % 2147483648;
     return Math.floor((random / 2147483648) * n);
   };
+  const before = join(dir, "before");
   for (let round = 0; round < options.times; round++) {
+    if (options.forgets === true) sh(["cp", "--sparse=always", image, before]);
     const mount = await Mount.start(image, mountOptions);
     const at = mount.dir;
     const database = join(at, "db");
@@ -133,6 +137,7 @@ export async function kill9Run(options: Kill9Options): Promise<Kill9Result> {
     const namer = new Worker([process.execPath, "-e", NAMER, names, "1"], undefined, numberOf);
     await pause(700 + below(1800));
     await mount.kill9();
+    if (options.forgets === true) renameSync(before, image);
     // What they were told until now counts; the mount is gone, so they can be told nothing more.
     await Promise.all([sqlite.end(), appender.end(), namer.end()]);
     if (appender.acknowledged === 0) problems.push(`round ${round}: nothing was appended`);
@@ -169,7 +174,9 @@ function check(at: string, rows: number, records: number, named: readonly number
   const log = join(at, "log");
   const problems: string[] = [];
   for (const [round, acknowledged] of named.entries()) {
-    const there = new Set(readdirSync(join(at, `names-${round}`)));
+    const folder = join(at, `names-${round}`);
+    // Nobody has synced the folder's own name before the first name in it.
+    const there = new Set(existsSync(folder) ? readdirSync(folder) : []);
     for (let i = 1; i < acknowledged; i++)
       if (!there.has(`kept-${i}`) || there.has(String(i))) {
         problems.push(`names-${round}: the rename of ${i} is undone, though ${acknowledged} was acknowledged`);
