@@ -32,6 +32,7 @@ const others = [
   ["volume_worker.js", "src/cli/volume_worker.ts"],
   ["notifier_worker.js", "src/fuse/notifier_worker.ts"],
   ["tree_worker.js", "src/fuse/tree_worker.ts"],
+  ["dlmfs_worker.js", "src/cli/dlmfs_worker.ts"],
   ["index.js", "src/api/index.ts"],
 ];
 const bundles = [...commands, ...others];

@@ -60,7 +60,7 @@ impl FromNapiValue for Callback {
     unsafe fn from_napi_value(env: sys::napi_env, value: sys::napi_value) -> Result<Self> {
         let mut name = ptr::null_mut();
         let mut raw = ptr::null_mut();
-        let text = c"ocfs2-heartbeat";
+        let text = c"ocfs2";
         unsafe {
             sys::napi_create_string_utf8(env, text.as_ptr(), -1, &mut name);
             let status = sys::napi_create_threadsafe_function(
@@ -86,14 +86,25 @@ impl FromNapiValue for Callback {
 
 impl Callback {
     /// JavaScript hears it when it comes to it. An environment that is gone hears nothing.
-    fn call(&self) {
+    pub fn call(&self) {
         unsafe {
             sys::napi_call_threadsafe_function(self.raw, ptr::null_mut(), sys::ThreadsafeFunctionCallMode::nonblocking)
         };
     }
 
-    fn release(&self) {
+    pub fn release(&self) {
         unsafe { sys::napi_release_threadsafe_function(self.raw, sys::ThreadsafeFunctionReleaseMode::release) };
+    }
+
+    /// Whether the thread that made it goes on for its sake.
+    pub fn keep_alive(&self, env: sys::napi_env, on: bool) {
+        unsafe {
+            if on {
+                sys::napi_ref_threadsafe_function(env, self.raw);
+            } else {
+                sys::napi_unref_threadsafe_function(env, self.raw);
+            }
+        }
     }
 }
 
@@ -293,7 +304,13 @@ impl Region {
     fn pwrite(&self, buf: &[u8], offset: u64) -> i32 {
         fence_if_late(self.lease);
         let n = rc_size(|| unsafe { libc::pwrite(self.fd, buf.as_ptr().cast(), buf.len(), offset as i64) });
-        if n < 0 { n } else if n as usize == buf.len() { 0 } else { -libc::EIO }
+        if n < 0 {
+            n
+        } else if n as usize == buf.len() {
+            0
+        } else {
+            -libc::EIO
+        }
     }
 
     fn sample(&self, number: u64, beat: &Beat, first: usize, slots: &[u8]) {

@@ -8,7 +8,7 @@ use napi_derive::napi;
 use std::ffi::CString;
 use std::ptr;
 
-use crate::{checksum, fence, file, fuse_dev, misc, ring};
+use crate::{checksum, fence, file, fuse_dev, misc, net, ring};
 
 trait Argument: Sized {
     /// The number behind a value, or nothing when it is none.
@@ -123,6 +123,10 @@ pub fn export_hot(exports: Object, env: Env) -> Result<()> {
     export!(e, x, "leaseGet", fence::lease_get, lease: u32);
     export!(e, x, "eventfdWake", file::eventfd_wake, fd: i32);
     export!(e, x, "eventfdDrain", file::eventfd_drain, fd: i32);
+    export!(e, x, "laneReading", net::lane_reading, hub: u32, lane: u32);
+    export!(e, x, "laneRead", net::lane_read, hub: u32, lane: u32, conn: u32);
+    export!(e, x, "laneTake", net::lane_take, hub: u32, lane: u32, memory: u32, addr: f64, len: f64);
+    export!(e, x, "laneSend", net::lane_send, hub: u32, conn: u32, memory: u32, addr: f64, len: f64);
     export!(e, x, "boottimeMs", misc::boottime_ms);
     export!(e, x, "monotonicNs", misc::monotonic_ns);
     Ok(())

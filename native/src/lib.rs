@@ -13,6 +13,8 @@ mod heartbeat;
 mod hot;
 mod misc;
 mod mount;
+mod net;
+mod net_conn;
 mod ring;
 mod uring_sys;
 

@@ -5,27 +5,23 @@
  * Whatever ends it ends all mounts of the process, because one lease gates the writes of all: a node is fenced as a whole.
  */
 import { closeSync, openSync, readFileSync, readSync, statSync } from "node:fs";
-import type { MessagePort } from "node:worker_threads";
+import { MessageChannel, type MessagePort } from "node:worker_threads";
 import { type ClusterConf, nodeManagerFrom, parseClusterConf, timeoutsFrom } from "../cluster/cluster_conf.ts";
 import { startDiskRegion } from "../cluster/disk_region.ts";
 import type { HbRegion } from "../cluster/heartbeat.ts";
 import type { NodeManager } from "../cluster/nodemanager.ts";
 import { ClusterServer, type ToNode } from "../cluster/proxy.ts";
 import { ClusterStack } from "../cluster/stack.ts";
-import { domainSummary } from "../dlm/debug.ts";
-import type { Dlm } from "../dlm/dlm.ts";
 import { ModKeyRouter } from "../dlm/mod_key.ts";
-import { type ClusterNode as DlmClusterNode, DlmNode } from "../dlm/node.ts";
+import type { ClusterNode as DlmClusterNode } from "../dlm/node.ts";
 import { systemClock, systemRandom } from "../lib/clock.ts";
 import { check } from "../lib/fs_error.ts";
 import { eventfdWake, fenceNow, fenceTrigger, killSelf, leaseAlloc, leaseSet } from "../native/index.ts";
-import { tcpTransport } from "../native/tcp_transport.ts";
-import type { LockDomain } from "../stackglue/lock_domain.ts";
-import { O2cbDomain } from "../stackglue/o2cb.ts";
+import { tcpHub, tcpTransport } from "../native/tcp_transport.ts";
 import { type ExistingVolume, findExisting, heartbeatOffset } from "../tools/mkfs/existing.ts";
 import type { ReadAt } from "../tools/read_super.ts";
 import { CliError } from "./errors.ts";
-import type { ClusterOfVolume } from "./worker_messages.ts";
+import type { ClusterOfDomain, ClusterOfVolume } from "./worker_messages.ts";
 
 const DEFAULT_O2CB = "/etc/default/o2cb";
 /** What a fenced node's writes have to drain; the heartbeat goes on meanwhile. */
@@ -93,6 +89,14 @@ interface Region {
   users: number;
 }
 
+/** A lock domain on another thread of this process. */
+export interface DomainOfThread {
+  readonly of: ClusterOfDomain;
+  /** The thread's end of cluster/proxy.ts. */
+  readonly port: MessagePort;
+  close(): void;
+}
+
 export class ClusterNode {
   readonly stack: ClusterStack;
   readonly name: string;
@@ -105,7 +109,7 @@ export class ClusterNode {
   /** Devices of the regions that were started here, by UUID. */
   readonly #devices = new Map<string, string>();
   /** Domains that were joined for programs (dlmfs). */
-  readonly #programs = new Map<string, Dlm>();
+  readonly #programs = new Set<string>();
   /** Hears that the node must go; the mounts are cut off before the process ends. */
   onFence: (why: string) => void = () => {};
 
@@ -245,6 +249,7 @@ export class ClusterNode {
         if (wakefd() >= 0) eventfdWake(wakefd());
       },
       (flush) => queueMicrotask(flush),
+      this.stack.net,
     );
     port.on("message", (batch: readonly ToNode[]) => server.heard(batch));
     return server;
@@ -260,32 +265,20 @@ export class ClusterNode {
     }
   }
 
-  /** Joins a domain for programs' locks; its lock manager is on this thread. */
-  joinDomain(name: string, done: (err: number, domain: LockDomain | null) => void): void {
-    const node = new DlmNode({
-      net: this.#router.netFor(name),
-      hb: this.stack.hb,
-      clock: systemClock,
-      random: systemRandom,
-      nodes: () => this.#dlmNodes(),
-      regions: () => this.#globalRegions(),
-      fatal: (err) => this.stack.fence(err.message),
-    });
-    O2cbDomain.join(node, name, (err, domain) => {
-      if (domain === null) {
-        node.close();
-        return done(err, null);
-      }
-      this.#programs.set(name, domain.dlm);
-      const leave = domain.leave.bind(domain);
-      domain.leave = (left) =>
-        leave((status) => {
-          node.close();
-          this.#leftDomain(name);
-          left(status);
-        });
-      done(0, domain);
-    });
+  /** Lets a thread at the cluster that joins a domain for programs' locks, whose heartbeat this node keeps until it is closed. */
+  openDomain(name: string, wakefd: () => number): DomainOfThread {
+    const { port1, port2 } = new MessageChannel();
+    const server = this.serve(port1, name, wakefd);
+    this.#programs.add(name);
+    return {
+      of: this.#ofDomain(name),
+      port: port2,
+      close: () => {
+        server.close();
+        port1.close();
+        this.#leftDomain(name);
+      },
+    };
   }
 
   #dlmNodes(): DlmClusterNode[] {
@@ -302,10 +295,14 @@ export class ClusterNode {
 
   /** What a volume thread must know of the cluster. */
   ofVolume(volume: ExistingVolume): ClusterOfVolume {
+    return { ...this.#ofDomain(volume.uuid), lease: this.lease };
+  }
+
+  #ofDomain(domain: string): ClusterOfDomain {
     return {
       node_num: this.number,
-      domain: volume.uuid,
-      lease: this.lease,
+      domain,
+      hub: tcpHub(),
       live: [...this.stack.hb.liveNodes()],
       nodes: this.#dlmNodes(),
       regions: this.#globalRegions(),
@@ -336,7 +333,6 @@ export class ClusterNode {
       heartbeat: hb.regions().map((r) => ({ ...r.status(), device: this.deviceOf(r.name) })),
       connections: net.peers(),
       quorum: quorum.state,
-      domains: [...this.#programs.values()].map(domainSummary),
     };
   }
 

@@ -134,6 +134,8 @@ export class Daemon {
     switch (m.type) {
       case "wakefd":
         this.#wakefd = m.wakefd;
+        // What was posted before it could be woken.
+        eventfdWake(m.wakefd);
         break;
       case "progress":
         mlog(ML.NOTICE, `${this.#o.device}: ${m.text}`);

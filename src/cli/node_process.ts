@@ -5,7 +5,6 @@
 import { spawn } from "node:child_process";
 import { openSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
-import { Dlmfs } from "../fuse/dlmfs.ts";
 import { ML, mlog, mlogSet, mlogStates } from "../lib/masklog.ts";
 import { reload, startHeartbeat, stopHeartbeat } from "./cluster_control.ts";
 import { ClusterNode, volumeOn } from "./cluster_node.ts";
@@ -15,7 +14,7 @@ import { CliError, MOUNT_FAILURE, mountFailed } from "./errors.ts";
 import { parseMountOptions } from "./mount_opts.ts";
 import { configTreeOf } from "./node_configfs.ts";
 import { cliPath, nodeLogPath, nodeSocketPath } from "./run_dir.ts";
-import { askConfigTree, mountTree } from "./tree_mount.ts";
+import { askConfigTree, type DlmfsMount, mountConfigfs, mountDlmfs } from "./tree_mount.ts";
 
 const messageOf = (err: unknown): string => (err instanceof Error ? err.message : String(err));
 
@@ -41,8 +40,8 @@ export class NodeProcess {
   readonly #stays: boolean;
   readonly #config: string;
   readonly #trees: Trees;
-  #dropTrees: (() => void)[] = [];
-  readonly #dlmfs: Dlmfs;
+  #dropTrees: (() => void | Promise<void>)[] = [];
+  #dlmfs: DlmfsMount | null = null;
   readonly #mounts = new Map<string, Daemon>();
   /** Folders whose mount is being made. */
   readonly #coming = new Set<string>();
@@ -60,7 +59,6 @@ export class NodeProcess {
     this.#config = config;
     this.#trees = o;
     this.node = new ClusterNode(config, name, o.cluster);
-    this.#dlmfs = new Dlmfs((domain, done) => this.node.joinDomain(domain, done));
     this.#stays = stays;
     this.stopped = new Promise((ok) => {
       this.#end = ok;
@@ -87,9 +85,11 @@ export class NodeProcess {
     const { configfs, dlmfs } = this.#trees;
     if (configfs !== undefined) {
       const tree = configTreeOf(this.node, (name, state) => this.#setLog(name, state));
-      this.#dropTrees.push(mountTree("configfs", (ask, done) => askConfigTree(tree, ask, done), configfs));
+      this.#dropTrees.push(mountConfigfs((ask, done) => askConfigTree(tree, ask, done), configfs));
     }
-    if (dlmfs !== undefined) this.#dropTrees.push(mountTree("dlmfs", (ask, done) => this.#dlmfs.ask(ask, done), dlmfs));
+    if (dlmfs === undefined) return;
+    this.#dlmfs = mountDlmfs(this.node, dlmfs);
+    this.#dropTrees.push(this.#dlmfs.drop);
   }
 
   /** Joins the volume's heartbeat and lock domain, and mounts. What the user ought to know comes back. */
@@ -167,8 +167,7 @@ export class NodeProcess {
       return daemon.closed;
     });
     await Promise.all(closed);
-    for (const drop of this.#dropTrees) drop();
-    await new Promise<void>((ok) => this.#dlmfs.close(ok));
+    await Promise.all(this.#dropTrees.map((drop) => drop()));
     await this.node.stop();
     for (const client of this.#clients) client.end();
     this.#server?.close();
@@ -178,7 +177,7 @@ export class NodeProcess {
 
   async status(): Promise<Record<string, unknown>> {
     const node = this.node.status();
-    const domains = [...(node["domains"] as unknown[])];
+    const domains: unknown[] = [...((await this.#dlmfs?.domains()) ?? [])];
     const mounts = [];
     for (const [dir, daemon] of this.#mounts) {
       const status = await daemon.status();

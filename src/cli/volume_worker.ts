@@ -3,11 +3,9 @@
  * has let go of the mount writes everything and closes the volume. Entry point of dist/volume_worker.js.
  */
 import { writeSync } from "node:fs";
-import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { parentPort, workerData } from "node:worker_threads";
 import { type OpenedDevice, openDevice, UringDevice } from "../block/uring_device.ts";
-import { ClusterClient, type FromNode } from "../cluster/proxy.ts";
 import { lockingState as dlmLockingState, domainSummary } from "../dlm/debug.ts";
-import { DlmNode } from "../dlm/node.ts";
 import { lockingState as fsLockingState } from "../dlmglue/debug.ts";
 import { FEATURE_INCOMPAT } from "../format/disk/index.ts";
 import { FUSE_OPCODE_NAMES } from "../format/fuse/index.ts";
@@ -31,6 +29,7 @@ import type { Osb } from "../volume/osb.ts";
 import { closeVolume, openVolume } from "../volume/super.ts";
 import { createArena } from "../wasm/arena.ts";
 import { createKernels } from "../wasm/kernels.ts";
+import { attachDomain } from "./domain_thread.ts";
 import type { FromVolume, ToVolume, VolumeInfo, VolumeStatus, VolumeWorkerData } from "./worker_messages.ts";
 
 // A line goes out at once: through the main thread it would come after the end of this one.
@@ -274,35 +273,12 @@ function testDomain(): LockDomain | undefined {
 let leaveCluster = (done: () => void): void => done();
 let closeCluster = leaveCluster;
 
-/** The lock domain of the volume. The messages of a turn leave together at its end. */
+/** The lock domain of the volume. */
 function* joinCluster(cluster: NonNullable<VolumeWorkerData["cluster"]>): Task<LockDomain> {
   const { of, port: net } = cluster;
-  const client = new ClusterClient(
-    of.node_num,
-    of.live,
-    (batch) => net.postMessage(batch),
-    () => loop.wake(),
-  );
-  const stop = loop.addWork(() => {
-    for (let m = receiveMessageOnPort(net); m !== undefined; m = receiveMessageOnPort(net))
-      client.heard(m.message as readonly FromNode[]);
-    client.flush();
-    return false;
-  });
-  const node = new DlmNode({
-    net: client,
-    hb: client,
-    clock: loop.clock,
-    random: systemRandom,
-    nodes: () => of.nodes,
-    regions: () => of.regions,
-    fatal,
-  });
+  const { node, close: detach } = attachDomain(loop, of, net, fatal);
   leaveCluster = closeCluster = (done) => {
-    node.close();
-    client.flush();
-    stop();
-    net.close();
+    detach();
     done();
   };
   progress(`joining the lock domain ${of.domain}`);

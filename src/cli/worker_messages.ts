@@ -3,17 +3,22 @@ import type { MessagePort } from "node:worker_threads";
 import type { ClusterNode } from "../dlm/node.ts";
 import type { MountOptions } from "../volume/mount_options.ts";
 
-/** The cluster at the moment at which a volume thread joins it. */
-export interface ClusterOfVolume {
+/** The cluster at the moment at which a thread joins a domain. */
+export interface ClusterOfDomain {
   readonly node_num: number;
-  /** Name of the volume's lock domain: its UUID. */
+  /** For a volume: its UUID. */
   readonly domain: string;
-  /** The lease that gates writes (native/src/fence.rs). */
-  readonly lease: number;
+  /** The main thread's connections (native/tcp_transport.ts). */
+  readonly hub: number;
   readonly live: readonly number[];
   readonly nodes: readonly ClusterNode[];
   /** Regions of the global heartbeat. */
   readonly regions: readonly string[];
+}
+
+export interface ClusterOfVolume extends ClusterOfDomain {
+  /** The lease that gates writes (native/src/fence.rs). */
+  readonly lease: number;
 }
 
 export interface VolumeWorkerData {

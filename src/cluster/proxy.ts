@@ -3,11 +3,16 @@
  * node; the lock manager runs on the volume thread, so that a lock that is mastered here costs no hop. What goes between the two
  * threads is batched: one post a turn, whatever it carries, because a hop costs 12 to 60 µs.
  *
+ * With a lane (lane.ts) the messages of a domain go past the node thread; what is left for it are those that go to a node and not to a domain,
+ * and the news of who lives and who can be reached.
+ *
  * Order is part of the contract of O2net: messages to a node arrive in the order of the calls, a status comes before what its handler's
- * `after` sends. One stream each way keeps it.
+ * `after` sends. One stream each way keeps it, or one connection: a lane sends everything itself.
  */
+import { DLM_MOD_KEY } from "../format/wire/dlm_constants.ts";
 import { Errno } from "../lib/errno.ts";
 import { assert } from "../lib/fs_error.ts";
+import type { Lane, LaneStats } from "./lane.ts";
 import type { MsgHandler, NodeListener, NodeNum, O2hb, O2net } from "./node.ts";
 
 /** What a volume thread tells the node thread. */
@@ -22,7 +27,8 @@ export type ToNode =
     }
   | { readonly t: "register"; readonly type: number; readonly key: number; readonly max_len: number }
   | { readonly t: "unregister"; readonly type: number; readonly key: number }
-  | { readonly t: "answer"; readonly id: number; readonly status: number };
+  | { readonly t: "answer"; readonly id: number; readonly status: number }
+  | { readonly t: "stats"; readonly node: NodeNum; readonly stats: LaneStats };
 
 /** What the node thread tells a volume thread. */
 export type FromNode =
@@ -35,7 +41,9 @@ export type FromNode =
       readonly payload: Uint8Array;
       readonly from: NodeNum;
     }
-  | { readonly t: "up" | "down"; readonly node: NodeNum };
+  | { readonly t: "up" | "down"; readonly node: NodeNum }
+  /** As PeerWatcher (tcp.ts). */
+  | { readonly t: "reach"; readonly node: NodeNum; readonly conn: number; readonly err: number };
 
 const keyOf = (type: number, key: number): string => `${type}.${key >>> 0}`;
 
@@ -48,15 +56,23 @@ export class ClusterClient implements O2net, O2hb {
   readonly #handlers = new Map<string, MsgHandler>();
   readonly #sent = new Map<number, (err: number, status: number) => void>();
   #listeners: NodeListener[] = [];
+  readonly #lane: Lane | null;
   #batch: ToNode[] = [];
   #next = 1;
 
   /** `wake` asks for a call of `flush` in this turn. `live`: whose heartbeat is seen at this moment. */
-  constructor(node_num: NodeNum, live: Iterable<NodeNum>, post: (batch: readonly ToNode[]) => void, wake: () => void) {
+  constructor(
+    node_num: NodeNum,
+    live: Iterable<NodeNum>,
+    post: (batch: readonly ToNode[]) => void,
+    wake: () => void,
+    lane: Lane | null = null,
+  ) {
     this.node_num = node_num;
     this.#live = new Set(live);
     this.#post = post;
     this.#wake = wake;
+    this.#lane = lane;
   }
 
   #say(m: ToNode): void {
@@ -66,6 +82,7 @@ export class ClusterClient implements O2net, O2hb {
 
   /** Hands over what this turn has to say. */
   flush(): void {
+    this.#lane?.flush();
     if (this.#batch.length === 0) return;
     const batch = this.#batch;
     this.#batch = [];
@@ -73,6 +90,10 @@ export class ClusterClient implements O2net, O2hb {
   }
 
   send(type: number, key: number, payload: Uint8Array, to: NodeNum, done: (err: number, status: number) => void): void {
+    if (this.#lane !== null) {
+      this.#lane.send(type, key, payload, to, done);
+      return;
+    }
     const id = this.#next++;
     this.#sent.set(id, done);
     // A copy: the sender may use its buffer again, and this one leaves at the end of the turn.
@@ -80,6 +101,7 @@ export class ClusterClient implements O2net, O2hb {
   }
 
   register(type: number, key: number, max_len: number, handler: MsgHandler): () => void {
+    if (this.#lane !== null && key !== DLM_MOD_KEY) return this.#lane.register(type, key, max_len, handler);
     const name = keyOf(type, key);
     assert(!this.#handlers.has(name), `message ${type} of key ${key} has a handler already`);
     this.#handlers.set(name, handler);
@@ -107,6 +129,11 @@ export class ClusterClient implements O2net, O2hb {
     for (const m of batch) this.#hear(m);
   }
 
+  /** Tells the node thread what the lane has done. */
+  postStats(): void {
+    if (this.#lane !== null) for (const [node, stats] of this.#lane.takeStats()) this.#say({ t: "stats", node, stats });
+  }
+
   #hear(m: FromNode): void {
     switch (m.t) {
       case "done": {
@@ -128,6 +155,9 @@ export class ClusterClient implements O2net, O2hb {
         }
         break;
       }
+      case "reach":
+        this.#lane?.reach(m.node, m.conn, m.err);
+        break;
       case "up":
         this.#live.add(m.node);
         for (const l of this.#listeners) l.up(m.node);
@@ -140,6 +170,12 @@ export class ClusterClient implements O2net, O2hb {
   }
 }
 
+/** What the node thread knows of the connections (O2netStack). */
+export interface Peers {
+  watchPeers(watch: (node: NodeNum, conn: number, err: number) => void): () => void;
+  addStats(node: NodeNum, more: LaneStats): void;
+}
+
 /** The node thread's half: carries out what one volume thread asks for. */
 export class ClusterServer {
   readonly #net: O2net;
@@ -147,21 +183,36 @@ export class ClusterServer {
   readonly #defer: (flush: () => void) => void;
   readonly #registered = new Map<string, () => void>();
   readonly #answers = new Map<number, (status: number) => void>();
-  readonly #off: () => void;
+  readonly #off: (() => void)[];
+  readonly #peers: Peers | null;
   #batch: FromNode[] = [];
   #next = 1;
   #closed = false;
 
-  /** `defer` runs its argument once this turn of the event loop has nothing more to add (queueMicrotask, setImmediate). */
-  constructor(net: O2net, hb: O2hb, post: (batch: readonly FromNode[]) => void, defer: (flush: () => void) => void) {
+  /**
+   * `defer` runs its argument once this turn of the event loop has nothing more to add (queueMicrotask, setImmediate). `peers`: the
+   * volume thread has a lane.
+   */
+  constructor(
+    net: O2net,
+    hb: O2hb,
+    post: (batch: readonly FromNode[]) => void,
+    defer: (flush: () => void) => void,
+    peers: Peers | null = null,
+  ) {
     this.#net = net;
     this.#post = post;
     this.#defer = defer;
-    this.#off = hb.onNodes({
-      priority: Number.MAX_SAFE_INTEGER,
-      up: (node) => this.#say({ t: "up", node }),
-      down: (node) => this.#say({ t: "down", node }),
-    });
+    this.#peers = peers;
+    this.#off = [
+      hb.onNodes({
+        priority: Number.MAX_SAFE_INTEGER,
+        up: (node) => this.#say({ t: "up", node }),
+        down: (node) => this.#say({ t: "down", node }),
+      }),
+    ];
+    if (peers !== null)
+      this.#off.push(peers.watchPeers((node, conn, err) => this.#say({ t: "reach", node, conn, err })));
   }
 
   #say(m: FromNode): void {
@@ -209,6 +260,9 @@ export class ClusterServer {
         answer?.(m.status);
         break;
       }
+      case "stats":
+        this.#peers?.addStats(m.node, m.stats);
+        break;
     }
   }
 
@@ -216,7 +270,7 @@ export class ClusterServer {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#off();
+    for (const off of this.#off) off();
     for (const off of this.#registered.values()) off();
     this.#registered.clear();
     for (const answer of this.#answers.values()) answer(-Errno.ENOPROTOOPT);

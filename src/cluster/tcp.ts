@@ -11,10 +11,6 @@
  * No time, socket or thread of its own: clock and transport are handed in. Read next: tcp_stream.ts, quorum.ts.
  */
 import {
-  O2NET_ERR_DIED,
-  O2NET_ERR_NO_HNDLR,
-  O2NET_ERR_NONE,
-  O2NET_ERR_OVERFLOW,
   O2NET_MAX_PAYLOAD_BYTES,
   O2NET_MSG_KEEP_REQ_MAGIC,
   O2NET_MSG_KEEP_RESP_MAGIC,
@@ -26,9 +22,11 @@ import {
 } from "../format/wire/o2net.ts";
 import type { Clock } from "../lib/clock.ts";
 import { Errno } from "../lib/errno.ts";
-import { assert, einval, FsError } from "../lib/fs_error.ts";
-import { ML, mlog, mlogOn } from "../lib/masklog.ts";
+import { assert } from "../lib/fs_error.ts";
+import { ML, mlog } from "../lib/masklog.ts";
 import type { Connection, Listener, Transport } from "../lib/transport.ts";
+import { Handlers, sysErrToErrno } from "./handlers.ts";
+import type { LaneStats } from "./lane.ts";
 import { type MsgHandler, type NodeNum, type O2hb, O2NM_MAX_NODES, type O2net } from "./node.ts";
 import { maxWriteTimeoutMs, type NodeConfig, type NodeManager, quorumDelayMs, type Timeouts } from "./nodemanager.ts";
 import type { QuorumEvents } from "./quorum.ts";
@@ -45,20 +43,7 @@ const LATE_MS = 1000;
 
 const STATS_STR_VERSION = 1;
 
-const SYS_ERRNO: Readonly<Record<number, number>> = {
-  [O2NET_ERR_NO_HNDLR]: -Errno.ENOPROTOOPT,
-  [O2NET_ERR_OVERFLOW]: -Errno.EOVERFLOW,
-  [O2NET_ERR_DIED]: -Errno.EHOSTDOWN,
-};
-/** o2net_sys_err_to_errno; a number that the kernel does not know either is an error of the peer. */
-const sysErrToErrno = (sys: number): number => (sys === O2NET_ERR_NONE ? 0 : (SYS_ERRNO[sys] ?? -Errno.EINVAL));
-
 export type Done = (err: number, status: number) => void;
-
-interface Handler {
-  readonly max_len: number;
-  readonly func: MsgHandler;
-}
 
 interface Waiting {
   readonly msg_type: number;
@@ -83,6 +68,12 @@ export interface NetStats {
   /** From the arrival of a message to its status. */
   process_ms: number;
 }
+
+/**
+ * How a node can be reached: `err` 0 and the number of the connection (Connection.number); 0 and 0 while there is none yet; or the errno of
+ * all sends.
+ */
+export type PeerWatcher = (node: NodeNum, conn: number, err: number) => void;
 
 export interface PeerStatus {
   node: NodeNum;
@@ -186,14 +177,14 @@ export class O2netStack implements O2net {
   readonly #quorum: QuorumEvents;
   readonly #transport: Transport;
   readonly #clock: Clock;
-  /** By key, then by type. */
-  readonly #handlers = new Map<number, Map<number, Handler>>();
+  readonly #handlers = new Handlers();
   readonly #peers: PeerNode[] = [];
   readonly #ends: (() => void)[] = [];
   #listener: Listener | null = null;
   #is_listening = false;
   /** Callers whose message failed without having been answered; told at the end of the turn. */
   #failed: { done: Done; err: number }[] = [];
+  readonly #watchers = new Set<PeerWatcher>();
 
   constructor(deps: O2netDeps) {
     this.#nodes = deps.nodes;
@@ -343,19 +334,7 @@ export class O2netStack implements O2net {
 
   /** Throws FsError: EINVAL (no type, a max_len that no message has), EEXIST. */
   register(msg_type: number, key: number, max_len: number, func: MsgHandler): () => void {
-    key >>>= 0;
-    if (max_len > O2NET_MAX_PAYLOAD_BYTES || msg_type === 0) throw einval("o2net.register", { msg_type, max_len });
-    let types = this.#handlers.get(key);
-    if (types === undefined) this.#handlers.set(key, (types = new Map()));
-    if (types.has(msg_type)) throw new FsError(Errno.EEXIST, "o2net.register", { msg_type, key });
-    const handler = { max_len, func };
-    types.set(msg_type, handler);
-    return () => {
-      const now = this.#handlers.get(key);
-      if (now?.get(msg_type) !== handler) return;
-      now.delete(msg_type);
-      if (now.size === 0) this.#handlers.delete(key);
-    };
+    return this.#handlers.register(msg_type, key, max_len, func);
   }
 
   // ---- receiving -----------------------------------------------------------------------------------------------------
@@ -387,29 +366,10 @@ export class O2netStack implements O2net {
   }
 
   #dispatch(sc: SockContainer, msg_type: number, key: number, msg_num: number, payload: Uint8Array): void {
-    const handler = this.#handlers.get(key)?.get(msg_type);
     const since_ms = this.#clock.monotonic_ms();
-    let sys = O2NET_ERR_NONE;
-    let status = 0;
-    let after: (() => void) | undefined;
-    if (handler === undefined) {
-      if (mlogOn(ML.TCP)) mlog(ML.TCP, `no handler for type ${msg_type} key ${key.toString(16)}`);
-      sys = O2NET_ERR_NO_HNDLR;
-    } else if (payload.length > handler.max_len) {
-      sys = O2NET_ERR_OVERFLOW;
-    } else {
-      const answer = handler.func(payload, sc.node.num);
-      if (typeof answer === "number") status = answer;
-      else if (typeof answer === "function") {
-        answer((later) => this.#answer(sc, msg_type, key, msg_num, O2NET_ERR_NONE, later, since_ms));
-        return;
-      } else {
-        status = answer.status;
-        after = answer.after;
-      }
-    }
-    this.#answer(sc, msg_type, key, msg_num, sys, status, since_ms);
-    after?.();
+    this.#handlers.dispatch(msg_type, key, payload, sc.node.num, (sys, status) =>
+      this.#answer(sc, msg_type, key, msg_num, sys, status, since_ms),
+    );
   }
 
   #answer(
@@ -530,7 +490,7 @@ export class O2netStack implements O2net {
         sent: p.sent,
         received: p.received,
         stats: { ...p.stats, wait_ms: Math.max(0, p.stats.wait_ms - p.stats.send_ms) },
-        silent_ms: p.is_valid ? this.#clock.monotonic_ms() - p.sc!.last_rx_ms : undefined,
+        silent_ms: p.is_valid ? this.#silentMs(p.sc!) : undefined,
         last_error: p.last_error,
         is_refused: p.is_refused,
       };
@@ -546,6 +506,28 @@ export class O2netStack implements O2net {
       .filter((p) => p.state === "connected")
       .map(line)
       .join("");
+  }
+
+  /** Tells at once how each other node can be reached, and every change from then on. */
+  watchPeers(watch: PeerWatcher): () => void {
+    this.#watchers.add(watch);
+    for (const peer of this.#peers) this.#tell(peer, watch);
+    return () => void this.#watchers.delete(watch);
+  }
+
+  #tell(peer: PeerNode, watch: PeerWatcher): void {
+    watch(peer.num, peer.is_valid ? (peer.sc!.conn.number ?? 0) : 0, peer.persistent_error);
+  }
+
+  /** What another thread has sent to a node and answered since it last said so. */
+  addStats(node: NodeNum, more: LaneStats): void {
+    const peer = this.#peers[node]!;
+    peer.sent += more.sends;
+    peer.received += more.recvs;
+    peer.stats.sends += more.sends;
+    peer.stats.wait_ms += more.wait_ms;
+    peer.stats.recvs += more.recvs;
+    peer.stats.process_ms += more.process_ms;
   }
 
   /** Every change of a connection goes through here (o2net_set_nn_state). */
@@ -579,6 +561,7 @@ export class O2netStack implements O2net {
     if (!valid && this.#is_listening) this.#queueConnect(peer);
     if (old_sc !== null && old_sc !== sc) this.#shutdownSc(old_sc);
 
+    if (was_valid !== valid || was_err !== err) for (const watch of this.#watchers) this.#tell(peer, watch);
     if (err !== 0) for (const w of peer.queue.splice(0)) this.#fail(w.done, err);
     else if (valid)
       for (const w of peer.queue.splice(0)) {
@@ -702,11 +685,17 @@ export class O2netStack implements O2net {
     this.#armIdle(peer, sc, this.#nodes.timeouts.idle_timeout_ms);
   }
 
+  /** Other threads may have taken messages that this one never saw. */
+  #silentMs(sc: SockContainer): number {
+    const silent_ms = this.#clock.monotonic_ms() - sc.last_rx_ms;
+    return Math.min(silent_ms, sc.conn.silentMs?.() ?? silent_ms);
+  }
+
   #armKeepalive(sc: SockContainer, ms: number): void {
     sc.cancel_keepalive();
     sc.cancel_keepalive = this.#clock.after(ms, () => {
       const delay_ms = this.#nodes.timeouts.keepalive_delay_ms;
-      const silent_ms = this.#clock.monotonic_ms() - sc.last_rx_ms;
+      const silent_ms = this.#silentMs(sc);
       if (silent_ms < delay_ms) {
         this.#armKeepalive(sc, Math.max(1, delay_ms - silent_ms));
         return;
@@ -722,7 +711,7 @@ export class O2netStack implements O2net {
     sc.cancel_idle();
     sc.cancel_idle = this.#clock.after(ms, () => {
       const idle_ms = this.#nodes.timeouts.idle_timeout_ms;
-      const silent_ms = this.#clock.monotonic_ms() - sc.last_rx_ms;
+      const silent_ms = this.#silentMs(sc);
       if (silent_ms < idle_ms) {
         this.#armIdle(peer, sc, Math.max(1, idle_ms - silent_ms));
         return;

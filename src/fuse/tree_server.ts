@@ -1,7 +1,7 @@
 /**
  * A small FUSE server for trees of short files, as the kernel's configfs and dlmfs are: folders, and files that are read as a whole. It
  * asks for everything by path and keeps nothing but who is open and what the kernel knows, so what is asked may live on another
- * thread. Nothing is cached by the kernel either: each stat and each read asks.
+ * thread. No contents are cached by the kernel, and no names unless they change through this mount only.
  */
 import * as fuse from "../format/fuse/index.ts";
 import type { Arena } from "../lib/arena.ts";
@@ -35,6 +35,11 @@ export interface TreeAnswer {
   readonly names?: readonly { readonly name: string; readonly mode: number }[];
 }
 
+export interface TreeOptions {
+  /** Names and attributes change through this mount only: the kernel may keep them. */
+  readonly names_stay?: boolean;
+}
+
 export type AskTree = (ask: TreeAsk, done: (answer: TreeAnswer) => void) => void;
 
 const S_IFDIR = 0o040000;
@@ -44,6 +49,8 @@ const REQUEST_BYTES = 256 << 10;
 const REPLY_BYTES = 64 << 10;
 /** What configfs says that an attribute holds: a page. */
 const FILE_SIZE = 4096;
+/** Seconds; for good. */
+const FOREVER = 2 ** 31;
 
 interface Known {
   readonly ino: number;
@@ -77,6 +84,8 @@ export class TreeServer {
   readonly #request: number;
   readonly #reply: number;
   readonly #in: fuse.FuseInHeader;
+  /** How long the kernel keeps a name or attributes, in seconds. */
+  readonly valid_s: number;
   readonly #by_ino = new Map<number, Known>();
   readonly #by_path = new Map<string, Known>();
   readonly #open = new Map<number, Open>();
@@ -87,7 +96,8 @@ export class TreeServer {
   #next_ino = 2;
   #next_fh = 1;
 
-  constructor(fd: number, arena: Arena, ask: AskTree) {
+  constructor(fd: number, arena: Arena, ask: AskTree, options: TreeOptions = {}) {
+    this.valid_s = options.names_stay === true ? FOREVER : 0;
     this.#fd = fd;
     this.#ask = ask;
     this.#arena = arena;
@@ -292,13 +302,19 @@ function answerEntry(s: TreeServer, r: Request, path: readonly string[], mode: n
     const out = fuse.FuseEntryOut.at(dv, at);
     out.nodeid = ino;
     out.generation = 1;
+    out.entry_valid = s.valid_s;
+    out.attr_valid = s.valid_s;
     fillAttr(out.attr, ino, mode, size);
   });
 }
 
 function stat(s: TreeServer, r: Request): void {
   s.ask(r, { what: "stat", path: r.path }, ({ mode = 0, size }) =>
-    s.answer(r, fuse.FuseAttrOut.size, (at, dv) => fillAttr(fuse.FuseAttrOut.at(dv, at).attr, r.nodeid, mode, size)),
+    s.answer(r, fuse.FuseAttrOut.size, (at, dv) => {
+      const out = fuse.FuseAttrOut.at(dv, at);
+      out.attr_valid = s.valid_s;
+      fillAttr(out.attr, r.nodeid, mode, size);
+    }),
   );
 }
 
@@ -402,7 +418,6 @@ const HANDLERS: Readonly<Record<number, (s: TreeServer, r: Request) => void>> = 
   [fuse.FUSE_READDIR]: readdir,
   [fuse.FUSE_WRITE]: write,
   [fuse.FUSE_POLL]: (s, r) => s.poll(r),
-  [fuse.FUSE_FLUSH]: ok,
   [fuse.FUSE_FSYNC]: ok,
   [fuse.FUSE_RELEASE]: (s, r) => s.releaseFile(r, fuse.FuseReleaseIn.from(r.body).fh),
   [fuse.FUSE_RELEASEDIR]: (s, r) => {

@@ -4,8 +4,8 @@
  */
 import { parentPort, workerData } from "node:worker_threads";
 import { plainArena } from "../lib/arena.ts";
-import { POLLERR, POLLIN } from "../native/index.ts";
 import { Loop } from "../native/loop.ts";
+import { serveTree } from "./tree_loop.ts";
 import { type TreeAnswer, type TreeAsk, TreeServer } from "./tree_server.ts";
 
 export interface TreeWorkerData {
@@ -27,27 +27,7 @@ const server = new TreeServer(fd, arena, (ask, done) => {
   waiting.set(id, done);
   parentPort!.postMessage({ id, ask } satisfies FromTree);
 });
-
-let readable = true;
-let armed = false;
-loop.addWork(() => {
-  if (!readable) return false;
-  if (!server.serve()) {
-    loop.stop();
-    return false;
-  }
-  readable = false;
-  if (!armed) {
-    armed = true;
-    const done = (): void => {
-      armed = false;
-      readable = true;
-      loop.wake();
-    };
-    loop.ring.pollAdd(fd, POLLIN | POLLERR, loop.expect(done));
-  }
-  return false;
-});
+serveTree(loop, fd, server, () => loop.stop());
 
 parentPort!.on("message", ({ id, answer }: ToTree) => {
   const done = waiting.get(id);

@@ -16,6 +16,8 @@ export interface ConnectionEvents {
 export interface Connection {
   readonly remote_address: string;
   readonly remote_port: number;
+  /** Under which other threads use it too (cluster/lane.ts); undefined where only this one can. */
+  readonly number?: number;
   /** Must be set in the turn in which the connection was made or accepted. */
   events: ConnectionEvents;
   /** Queues `bytes`, which the connection keeps. False: it holds more than it should; go on after `drained`. */
@@ -23,6 +25,8 @@ export interface Connection {
   /** Stops and resumes reading, so that the other side feels that we are behind. */
   pause(): void;
   resume(): void;
+  /** Ms since bytes came, those included that another thread has taken. Only where others can. */
+  silentMs?(): number;
   /** Both directions end at once; `closed` follows. */
   close(): void;
 }

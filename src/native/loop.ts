@@ -37,6 +37,7 @@ export class Loop {
   readonly #completions: (Completion | null)[] = [];
   readonly #free: number[] = [];
   readonly #work: Work[] = [];
+  readonly #last: (() => void)[] = [];
   /** Sorted, the earliest last. */
   readonly #timers: Timer[] = [];
   readonly #wakefd: number;
@@ -50,6 +51,8 @@ export class Loop {
   /** Turns that were run, and of these those that waited. */
   turns = 0;
   waits = 0;
+  /** How often another thread has woken this one. */
+  wakes = 0;
 
   constructor(arena: LoopArena, entries = 1024, lease: number = LEASE_OPEN) {
     this.#arena = arena;
@@ -96,6 +99,15 @@ export class Loop {
     };
   }
 
+  /** Runs behind all work of a turn; it may wake the loop. */
+  addLast(last: () => void): () => void {
+    this.#last.push(last);
+    return () => {
+      const i = this.#last.indexOf(last);
+      if (i >= 0) this.#last.splice(i, 1);
+    };
+  }
+
   /** Says, on this thread, that a work has something to do: the next turn does not wait. */
   wake(): void {
     this.#awake = true;
@@ -107,6 +119,7 @@ export class Loop {
       POLLIN,
       this.expect(() => {
         eventfdDrain(this.#wakefd);
+        this.wakes++;
         this.#awake = true;
         if (!this.#closed) this.#armWake();
       }),
@@ -144,6 +157,7 @@ export class Loop {
     this.#runTimers();
     // By index: a work may remove itself, and one may close the loop.
     for (let i = 0; i < this.#work.length && !this.#closed; i++) if (this.#work[i]!()) this.#awake = true;
+    for (let i = 0; i < this.#last.length && !this.#closed; i++) this.#last[i]!();
   }
 
   #wait(): void {

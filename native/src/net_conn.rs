@@ -1,0 +1,233 @@
+//! One connection of o2net: bytes in, cut into messages and handed to whom they concern; bytes out, never torn. What the messages mean is
+//! TypeScript's (src/cluster/tcp.ts, lane.ts); here only the header's magic, length, key and number are looked at.
+
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use crate::{neg_errno, rc_size};
+
+/// struct o2net_msg: magic, data_len, msg_type, pad (16 bits each), sys_status, status, key, msg_num, big-endian.
+const HEADER: usize = 24;
+const MAX_PAYLOAD: usize = 4096 - HEADER;
+const HANDSHAKE: usize = 32;
+const MSG_MAGIC: u16 = 0xfa55;
+const STATUS_MAGIC: u16 = 0xfa56;
+/// Before each message in a lane's inbox: the connection's number and the message's length.
+const RECORD: usize = 8;
+/// Messages are numbered by who sends them: a lane has its number in the highest byte, the main thread 0.
+const LANE_SHIFT: u32 = 24;
+
+/// So much may wait to be sent or to be taken; then nothing more is read.
+const HELD_MAX: usize = 4 << 20;
+const MAIN_MAX: usize = 1 << 20;
+const READ_AT_ONCE: usize = 64 << 10;
+
+/// Messages for one thread.
+pub struct Lane {
+    pub wakefd: i32,
+    pub inbox: Vec<u8>,
+    /// How much of the inbox has been taken.
+    pub taken: usize,
+    /// It was told that there is something, and has not looked yet.
+    pub woken: bool,
+}
+
+pub struct Conn {
+    pub fd: OwnedFd,
+    pub connecting: bool,
+    /// The stream has ended, or the main thread has closed it: nothing more is read.
+    pub ended: bool,
+    /// The main thread does not want its bytes now.
+    pub paused: bool,
+    /// Bytes of the handshake that are to come; they are the main thread's.
+    handshake_left: usize,
+    /// What comes is no messages: the main thread will close it.
+    raw: bool,
+    /// A message that has not come whole.
+    part: Vec<u8>,
+    out: Vec<u8>,
+    out_from: usize,
+    /// What is the main thread's, until it takes it.
+    pub to_main: Vec<u8>,
+    pub main_told: bool,
+    /// The main thread waits until everything is sent.
+    pub wants_drained: bool,
+    /// The hub's thread reads it, though a lane reads the others: what it could not take is to be taken.
+    pub by_hub: bool,
+    /// CLOCK_MONOTONIC in ms of the last bytes that came.
+    pub last_rx_ms: f64,
+    /// Events that epoll looks for.
+    pub watched: u32,
+}
+
+impl Conn {
+    pub fn new(fd: OwnedFd, connecting: bool) -> Conn {
+        Conn {
+            fd,
+            connecting,
+            ended: false,
+            paused: false,
+            handshake_left: HANDSHAKE,
+            raw: false,
+            part: Vec::new(),
+            out: Vec::new(),
+            out_from: 0,
+            to_main: Vec::new(),
+            main_told: false,
+            wants_drained: false,
+            by_hub: false,
+            last_rx_ms: crate::misc::monotonic_ns() / 1e6,
+            watched: 0,
+        }
+    }
+
+    pub fn shook_hands(&self) -> bool {
+        self.handshake_left == 0
+    }
+
+    pub fn held(&self) -> usize {
+        self.out.len() - self.out_from
+    }
+
+    pub fn may_read(&self) -> bool {
+        !self.connecting && !self.ended && !self.paused && self.to_main.len() < MAIN_MAX && self.held() < HELD_MAX
+    }
+
+    /// Takes `bytes`, whole messages, and sends what the kernel takes now. How much is held.
+    pub fn send(&mut self, bytes: &[u8]) -> usize {
+        let mut sent = 0;
+        if self.held() == 0 && !self.connecting && !self.ended {
+            sent = self.write(bytes);
+        }
+        if self.out_from > 0 && self.out_from == self.out.len() {
+            self.out.clear();
+            self.out_from = 0;
+        }
+        self.out.extend_from_slice(&bytes[sent..]);
+        self.held()
+    }
+
+    fn write(&self, bytes: &[u8]) -> usize {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // An error shows when the connection is read.
+        let n = rc_size(|| unsafe { libc::send(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) });
+        n.max(0) as usize
+    }
+
+    /// The kernel takes more.
+    pub fn drain(&mut self) {
+        while self.held() > 0 {
+            let n = self.write(&self.out[self.out_from..]);
+            if n == 0 {
+                return;
+            }
+            self.out_from += n;
+        }
+        self.out.clear();
+        self.out_from = 0;
+    }
+
+    /// Reads what is there. 0, or how the stream ended: -errno, or 1 for an orderly end.
+    pub fn receive(&mut self, id: u32, buf: &mut Vec<u8>, keys: &HashMap<u32, u32>, lanes: &mut [Option<Lane>]) -> i32 {
+        buf.resize(READ_AT_ONCE, 0);
+        while self.may_read() {
+            let n = unsafe { libc::recv(self.fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), libc::MSG_DONTWAIT) };
+            if n == 0 {
+                return 1;
+            }
+            if n < 0 {
+                match neg_errno() {
+                    e if e == -libc::EINTR => continue,
+                    e if e == -libc::EAGAIN => break,
+                    e => return e,
+                }
+            }
+            self.last_rx_ms = crate::misc::monotonic_ns() / 1e6;
+            self.cut(id, &buf[..n as usize], keys, lanes);
+            if (n as usize) < buf.len() {
+                break;
+            }
+        }
+        0
+    }
+
+    fn cut(&mut self, id: u32, came: &[u8], keys: &HashMap<u32, u32>, lanes: &mut [Option<Lane>]) {
+        let n = self.handshake_left.min(came.len());
+        self.to_main.extend_from_slice(&came[..n]);
+        self.handshake_left -= n;
+        let came = &came[n..];
+        let mut joined = std::mem::take(&mut self.part);
+        let mut bytes = came;
+        if !joined.is_empty() {
+            joined.extend_from_slice(came);
+            bytes = &joined;
+        }
+        while !bytes.is_empty() {
+            if self.raw {
+                self.to_main.extend_from_slice(bytes);
+                break;
+            }
+            let need = if bytes.len() < HEADER { HEADER } else { HEADER + u16_at(bytes, 2) as usize };
+            self.raw = need > HEADER + MAX_PAYLOAD;
+            if self.raw {
+                continue;
+            }
+            if bytes.len() < need {
+                self.part = bytes.to_vec();
+                break;
+            }
+            let (message, rest) = bytes.split_at(need);
+            match lane_of(message, keys).and_then(|lane| lanes.get_mut(lane as usize)).and_then(Option::as_mut) {
+                Some(lane) => lane.put(id, message),
+                None => self.to_main.extend_from_slice(message),
+            }
+            bytes = rest;
+        }
+    }
+}
+
+fn u16_at(b: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([b[at], b[at + 1]])
+}
+
+fn u32_at(b: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
+}
+
+/// Whose it is: the lane that has taken the key, or that has sent what this is the status of.
+fn lane_of(message: &[u8], keys: &HashMap<u32, u32>) -> Option<u32> {
+    match u16_at(message, 0) {
+        MSG_MAGIC => keys.get(&u32_at(message, 16)).copied(),
+        STATUS_MAGIC => Some(u32_at(message, 20) >> LANE_SHIFT).filter(|lane| *lane > 0),
+        _ => None,
+    }
+}
+
+impl Lane {
+    fn put(&mut self, conn: u32, message: &[u8]) {
+        self.inbox.extend_from_slice(&conn.to_le_bytes());
+        self.inbox.extend_from_slice(&(message.len() as u32).to_le_bytes());
+        self.inbox.extend_from_slice(message);
+    }
+
+    /// As many whole records as `to` takes; how many bytes they have.
+    pub fn take(&mut self, to: &mut [u8]) -> usize {
+        self.woken = false;
+        let from = &self.inbox[self.taken..];
+        let mut n = 0;
+        while n + RECORD <= from.len() {
+            let len = u32::from_le_bytes([from[n + 4], from[n + 5], from[n + 6], from[n + 7]]) as usize;
+            if n + RECORD + len > to.len() {
+                break;
+            }
+            n += RECORD + len;
+        }
+        to[..n].copy_from_slice(&from[..n]);
+        self.taken += n;
+        if self.taken == self.inbox.len() {
+            self.inbox.clear();
+            self.taken = 0;
+        }
+        n
+    }
+}
