@@ -177,7 +177,7 @@ export class Lane {
     const head = O2netMsg.from(message);
     const { msg_type, key, msg_num } = head;
     if (head.magic === O2NET_MSG_STATUS_MAGIC)
-      this.#complete(msg_num & NUMBER_MASK, sysErrToErrno(head.sys_status), head.status | 0);
+      this.#complete(node, msg_num & NUMBER_MASK, sysErrToErrno(head.sys_status), head.status | 0);
     else {
       const peer = this.#peer(node);
       const since_ms = this.#wire.now_ms();
@@ -192,9 +192,10 @@ export class Lane {
     }
   }
 
-  #complete(num: number, err: number, status: number): void {
+  #complete(node: NodeNum, num: number, err: number, status: number): void {
     const waiting = this.#in_flight[num];
-    if (waiting === undefined || waiting === null) return;
+    // A status that nobody waits for, or that another node was asked for, is dropped.
+    if (waiting === undefined || waiting === null || waiting.node !== node) return;
     this.#in_flight[num] = null;
     this.#free.push(num);
     const { stats } = this.#peer(waiting.node);
