@@ -14,6 +14,7 @@ export interface QuorumEvents {
   hbUp(node: NodeNum): void;
   hbDown(node: NodeNum): void;
   hbStillUp(node: NodeNum): void;
+  connLost(node: NodeNum): void;
   connUp(node: NodeNum): void;
   connErr(node: NodeNum): void;
 }
@@ -53,8 +54,9 @@ export class Quorum implements QuorumEvents {
   /** Nodes whose fate is open: heartbeat without connection, or the other way about. */
   readonly #holds = new Set<NodeNum>();
   #pending = false;
+  #fenced = false;
 
-  /** `fence` is called when this node has to stop (o2quo_fence_self); `conn` counts this node itself from listening on, as the kernel. */
+  /** `fence` is called once, when this node has to stop (o2quo_fence_self); `conn` counts this node itself from listening on, as the kernel. */
   constructor(this_node: NodeNum, fence: (why: string) => void) {
     this.#this_node = this_node;
     this.#fence = fence;
@@ -99,14 +101,25 @@ export class Quorum implements QuorumEvents {
     this.#clearHold(node);
   }
 
+  /** The connection to a node that heartbeats cannot be had again, and the other will not go: this node has to. */
+  connLost(node: NodeNum): void {
+    this.#end(`without a connection to node ${node}, which heartbeats, and messages between the two may be lost`);
+  }
+
+  #end(why: string): void {
+    if (this.#fenced) return;
+    this.#fenced = true;
+    mlog(ML.ERROR, `fencing this node because it is ${why}`);
+    this.#fence(why);
+  }
+
   #clearHold(node: NodeNum): void {
     if (!this.#holds.delete(node)) return;
     if (this.#holds.size > 0 || !this.#pending) return;
     this.#pending = false;
     const decision = decide(this.#this_node, this.#hb, this.#conn);
     if (decision.fence) {
-      mlog(ML.ERROR, `fencing this node because it is ${decision.why}`);
-      this.#fence(decision.why);
+      this.#end(decision.why);
       return;
     }
     mlog(ML.NOTICE, `not fencing this node, heartbeating: ${this.#hb.size}, connected: ${this.#conn.size}`);

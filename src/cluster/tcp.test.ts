@@ -327,13 +327,51 @@ describe("silence and the quorum", () => {
     expect(ask(w, a, 2, 500)).toEqual([0, 9]);
   });
 
-  test("a connection that was reset is not made again: one of the two has to go", () => {
+  test("who stops listening while it heartbeats is given up on", () => {
     const { w, a, b } = two();
     a.net.stopListening();
     w.clock.run(5000);
-    expect(b.net.connectedNodes().size).toBe(0);
+    expect(b.net.peers()[0]!.state).not.toBe("connected");
     w.clock.run(20_000);
     expect(b.fenced).toHaveLength(1);
+  });
+
+  test("a connection that was reset with a message under way is not made again: the higher number goes", () => {
+    const { w, a, b } = two();
+    a.net.register(500, K, 8, () => 9);
+    const answers: number[] = [];
+    b.net.send(500, K, new Uint8Array(8), 1, (err) => answers.push(err));
+    w.network.reset(address(1), address(2));
+    w.clock.run(T.idle_timeout_ms + 5000);
+    expect(answers).toEqual([-Errno.EHOSTDOWN]);
+    expect([a.net.peers()[0]!.state, b.net.peers()[0]!.state]).not.toContain("connected");
+    w.clock.run(5000);
+    expect([a.fenced.length, b.fenced.length]).toEqual([0, 1]);
+  });
+
+  test("a connection that was reset while it was idle is made again, and what is sent meanwhile arrives", () => {
+    const { w, a, b } = two();
+    a.net.register(500, K, 8, () => 9);
+    w.network.reset(address(1), address(2));
+    w.clock.run(1);
+    expect(b.net.peers()[0]!.state).not.toBe("connected");
+    const answers: number[][] = [];
+    b.net.send(500, K, new Uint8Array(8), 1, (err, status) => answers.push([err, status]));
+    w.clock.run(T.reconnect_delay_ms + 100);
+    expect(answers).toEqual([[0, 9]]);
+    w.clock.run(60_000);
+    expect([...a.fenced, ...b.fenced]).toEqual([]);
+  });
+
+  test("of three, two that lost messages between them: the higher number goes though it reaches the majority", () => {
+    const w = new World();
+    const [a, b, c] = [w.add(1), w.add(2), w.add(3)];
+    w.meet();
+    // On one side only: the other must not be let in again either.
+    b.net.send(500, K, new Uint8Array(8), 3, () => {});
+    w.network.reset(address(2), address(3));
+    w.clock.run(25_000);
+    expect([a.fenced.length, b.fenced.length, c.fenced.length]).toEqual([0, 0, 1]);
   });
 
   test("of three, the one that lost both connections gives up", () => {

@@ -4,9 +4,11 @@
  * sent to a node which died waits for ever; nodes whose time-outs differ declare each other dead at different times.
  *
  * A connection's life. The node with the higher number connects, from its configured address, once the other's heartbeat lives; the
- * lower accepts only nodes of the configuration that heartbeat. Both send a handshake. A connection that had been valid and ends is not
- * made again (-ENOTCONN to all sends) until the other's heartbeat goes and comes: either it died, or the quorum decides who goes on.
- * One that never became valid is tried again. Silence does not close a connection, it only asks the quorum.
+ * lower accepts only nodes of the configuration that heartbeat. Both send a handshake. A connection that had been valid and ends while
+ * a message of ours has no status is not made again (-ENOTCONN to all sends) until the other's heartbeat goes and comes: nobody knows what
+ * of it was done, and the lock manager has no way to ask. Either the other died, or one of the two has to go: by the quorum, or where that
+ * lets both live, the higher number. (The kernel's makes it again after the idle time-out, and what was lost then may be waited for for
+ * ever.) One that was idle when it ended, or never became valid, is tried again. Silence does not close a connection, it only asks the quorum.
  *
  * No time, socket or thread of its own: clock and transport are handed in. Read next: tcp_stream.ts, quorum.ts.
  */
@@ -130,6 +132,12 @@ class PeerNode {
   persistent_error = -Errno.ENOTCONN;
   /** An idle time-out has been reported to the quorum. */
   has_timed_out = false;
+  /** A connection that had been valid has ended, the other's heartbeat goes on, and there is no other connection yet. */
+  is_lost = false;
+  /** With it a message of ours that has no status: it is not made again. */
+  is_lossy = false;
+  /** The other, with the higher number, has had its time to go. */
+  has_waited = false;
   last_connect_attempt_ms = Number.NEGATIVE_INFINITY;
   readonly queue: Waiting[] = [];
   /** Sends that wait for their status, by msg_num; `free` has the numbers that may be used again. */
@@ -533,16 +541,19 @@ export class O2netStack implements O2net {
   /** Every change of a connection goes through here (o2net_set_nn_state). */
   #setNnState(peer: PeerNode, sc: SockContainer | null, valid: boolean, err: number): void {
     const was_valid = peer.is_valid;
-    const was_err = peer.persistent_error;
     const old_sc = peer.sc;
     assert(sc === null || old_sc === null || sc === old_sc, `o2net: a second connection to node ${peer.num}`);
     assert(!(valid && (err !== 0 || sc === null)), `o2net: node ${peer.num} cannot be valid`);
-    if (was_valid && !valid && err === 0) err = -Errno.ENOTCONN;
+    if (was_valid && !valid) {
+      peer.is_lost = true;
+      if (peer.in_flight.length > peer.free.length) peer.is_lossy = true;
+    } else if (valid) peer.is_lost = false;
+    if (peer.is_lossy && err === 0) err = -Errno.ENOTCONN;
     peer.sc = sc;
     peer.is_valid = valid;
     peer.persistent_error = err;
 
-    if (was_valid && was_err === 0 && err !== 0) {
+    if (was_valid && !valid) {
       this.#quorum.connErr(peer.num);
       this.#queueStillUp(peer);
     }
@@ -583,8 +594,26 @@ export class O2netStack implements O2net {
       peer.cancel_still_up = null;
       // After a pause of this thread the heartbeat's news, which may be a death, come first.
       if (this.#clock.monotonic_ms() - due_ms > LATE_MS) this.#queueStillUp(peer, LATE_MS);
-      else this.#quorum.hbStillUp(peer.num);
+      else this.#stillUp(peer);
     });
+  }
+
+  /**
+   * The other's heartbeat has outlived the connection. The quorum says who goes when the cluster has come apart. Where both may stay,
+   * neither can go on without the other: the higher number goes, and after another delay (a kernel node would stay) the lower.
+   */
+  #stillUp(peer: PeerNode): void {
+    this.#quorum.hbStillUp(peer.num);
+    if (!peer.is_lost || peer.is_valid) return;
+    if (this.node_num > peer.num || peer.has_waited) this.#quorum.connLost(peer.num);
+    else {
+      peer.has_waited = true;
+      this.#queueStillUp(peer);
+    }
+  }
+
+  #forgetLoss(peer: PeerNode): void {
+    peer.is_lost = peer.is_lossy = peer.has_waited = false;
   }
 
   #queueConnect(peer: PeerNode): void {
@@ -607,7 +636,7 @@ export class O2netStack implements O2net {
     const node = this.#nodes.node(peer.num);
     if (me === undefined || me <= peer.num || node === undefined || !this.#is_listening) return;
     const given_up = peer.persistent_error !== 0 && (peer.persistent_error !== -Errno.ENOTCONN || !peer.has_timed_out);
-    if (peer.sc !== null || given_up) return;
+    if (peer.sc !== null || given_up || peer.is_lossy) return;
     peer.last_connect_attempt_ms = this.#clock.monotonic_ms();
     const conn = this.#transport.connect(this.#nodes.node(me)!.ipv4_address, node.ipv4_address, node.ipv4_port);
     const sc = this.#newSc(conn, node);
@@ -665,7 +694,7 @@ export class O2netStack implements O2net {
 
   /** o2net_connect_expired: the attempt has taken too long; another is made as long as the node heartbeats. */
   #connectExpired(peer: PeerNode): void {
-    if (peer.is_valid) return;
+    if (peer.is_valid || peer.is_lossy) return;
     if (peer.persistent_error === 0) {
       const s = this.#nodes.timeouts.idle_timeout_ms / 1000;
       mlog(
@@ -751,6 +780,7 @@ export class O2netStack implements O2net {
     peer.has_timed_out = false;
     peer.last_error = "";
     peer.is_refused = false;
+    this.#forgetLoss(peer);
     if (peer.persistent_error !== 0) this.#setNnState(peer, null, false, 0);
   }
 
@@ -764,6 +794,7 @@ export class O2netStack implements O2net {
     const peer = this.#peers[node]!;
     peer.has_timed_out = false;
     this.#setNnState(peer, null, false, -Errno.ENOTCONN);
+    this.#forgetLoss(peer);
     peer.cancel_expired?.();
     peer.cancel_connect?.();
     peer.cancel_still_up?.();
@@ -791,6 +822,7 @@ export class O2netStack implements O2net {
     }
     const peer = this.#peers[node.num]!;
     if (peer.sc !== null) return drop(`Attempt to connect from ${name} but it already has an open connection`);
+    if (peer.is_lossy) return drop(`Attempt to connect from ${name}, but messages were lost: one of us has to go`);
     const sc = this.#newSc(conn, node);
     peer.has_timed_out = false;
     this.#setNnState(peer, sc, false, 0);
