@@ -150,6 +150,7 @@ export class Daemon {
         }
         break;
       case "failed":
+        this.#gave_up = true;
         this.#failed(mountFailed(remedy(this.#o.device, this.#o.options.volume.ro, m.errno, m.message)));
         break;
       case "initialized":
@@ -301,7 +302,10 @@ export class Daemon {
     this.#server?.close();
   }
 
-  /** The volume thread found its own state broken. The journal has what is needed; the mount must not hang. */
+  /**
+   * The volume thread found its own state broken, or may no more write. The journal has what is needed; the mount must not hang. Beside other
+   * nodes only the end of this one gives them what it holds, and not before what it has submitted is on the disk: it is fenced.
+   */
   #fatal(message: string): void {
     const { dir } = this.#o;
     mlog(ML.ERROR, `${this.#o.device}: ${message}`);
@@ -310,12 +314,22 @@ export class Daemon {
       else fusermountUmount(dir, true);
     }
     this.#failed(mountFailed(message));
-    this.#finish(message);
+    const { cluster, device } = this.#o;
+    if (cluster === undefined) this.#finish(message);
+    else {
+      this.#farewell(message);
+      cluster.node.stack.fence(`${device}: ${message}`);
+    }
   }
 
+  /** The mount did not come about; the volume thread has given back what it had of the cluster. */
+  #gave_up = false;
+
   #workerGone(): void {
-    this.#failed(mountFailed("the volume thread ended"));
-    this.#finish("the volume thread ended");
+    const message = "the volume thread ended";
+    if (this.#finished) return;
+    if (this.#gave_up) this.#finish(message);
+    else this.#fatal(message);
   }
 
   // Control ---------------------------------------------------------------------------------------------------------

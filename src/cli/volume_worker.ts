@@ -242,10 +242,12 @@ function open(): void {
   const kernels = createKernels(arena);
   const { clock } = loop;
   const random = systemRandom;
-  const parts = { arena, kernels, dev, clock, random, options: data.options, onProgress: progress };
+  const parts = { arena, kernels, dev, clock, random, options: data.options, onProgress: progress, onOsb: watch };
   loop.start();
   function* all(): Task<Osb> {
     const domain = data.cluster !== null ? yield* joinCluster(data.cluster) : testDomain();
+    // The domain is the volume's from here on: it leaves it when it cannot be opened, or is closed.
+    leaveCluster = closeCluster;
     return yield* openVolume(domain === undefined ? parts : { ...parts, domain });
   }
   spawn(all(), (err, opened) => {
@@ -255,12 +257,14 @@ function open(): void {
       return;
     }
     osb = opened!;
-    // The volume leaves the domain itself from here on, when it is closed.
-    leaveCluster = closeCluster;
-    osb.onAssertion = fatal;
-    osb.onPanic = (err) => fatal(new Error(`errors=panic: ${messageOf(err)}`));
     say({ type: "opened", info: infoOf(osb) });
   });
+}
+
+/** From the first moment: what goes wrong while it is mounted may keep the node from giving back what it holds. */
+function watch(o: Osb): void {
+  o.onAssertion = fatal;
+  o.onPanic = (err) => fatal(new Error(`the journal was aborted: ${messageOf(err)}`));
 }
 
 function testDomain(): LockDomain | undefined {
@@ -288,7 +292,6 @@ function* joinCluster(cluster: NonNullable<VolumeWorkerData["cluster"]>): Task<L
       else cb(new FsError(-err, "o2dlm.join", { domain: of.domain, found: joinFailure(-err) }));
     }),
   );
-  leaveCluster = (done) => domain.leave(() => closeCluster(done));
   return domain;
 }
 

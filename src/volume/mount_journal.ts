@@ -71,7 +71,8 @@ export function* startJournal(osb: Osb, markDirty: () => Task<void>): Task<void>
       defer: (cb) => osb.ready(cb),
       onAbort: (err) => {
         osb.readonly_reason ??= `the journal was aborted: ${err instanceof Error ? err.message : String(err)}`;
-        if (osb.options.errors === "panic") osb.onPanic(err);
+        // Beside other nodes: what we hold locks on is no more what we say, and only the end of this node gives it to them (ocfs2_abort).
+        if (osb.options.errors === "panic" || osb.glue.domain.clustered) osb.onPanic(err);
       },
     },
     log.superblock.s_sequence,

@@ -311,7 +311,7 @@ export class Osb {
   /** A broken invariant: set by the mount to stop writing and end the process; tests let it pass to the caller. */
   onAssertion: (err: AssertionFailure) => void = () => {};
 
-  /** errors=panic, after the journal was aborted: set by the mount to end the process, as the kernel would stop the machine. */
+  /** The journal was aborted, and errors=panic or other nodes: set by the mount to end the process, as the kernel would stop the machine. */
   onPanic: (err: unknown) => void = () => {};
 
   /** Bad contents were found on the disk: errors=remount-ro|panic|continue (__ocfs2_error). Set by super. */

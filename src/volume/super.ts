@@ -64,9 +64,26 @@ const UNDO_BLOCKS = 1024;
 
 /**
  * Opens a volume: checks it, replays dirty journals, takes a slot, starts the journal. With a clustered domain, which this node has
- * joined, beside other nodes. Throws FsError or Corruption.
+ * joined, beside other nodes; when the mount fails the domain has been left, unless the journal was aborted: then nothing that the node holds
+ * may be given to others but by its end. Throws FsError or Corruption.
  */
 export function* openVolume(parts: OpenParts): Task<Osb> {
+  let osb: Osb | undefined;
+  const onOsb = (o: Osb): void => {
+    osb = o;
+    parts.onOsb?.(o);
+  };
+  try {
+    return yield* openWith({ ...parts, onOsb });
+  } catch (err) {
+    if (osb?.journal?.aborted != null) throw err;
+    if (osb?.glue !== undefined) yield* osb.glue.dropAll();
+    if (parts.domain !== undefined) yield* wait<void>((cb) => parts.domain!.leave(() => cb(null)));
+    throw err;
+  }
+}
+
+function* openWith(parts: OpenParts): Task<Osb> {
   const { arena, kernels, dev, clock, random, options } = parts;
   const geo = yield* readSuperblock(arena, dev);
   const osb = new Osb(arena, kernels, dev, clock, random, options);
@@ -158,7 +175,7 @@ function forgetAll(osb: Osb): void {
   for (const inode of osb.inodes.values()) inode.dropCaches();
 }
 
-/** Beside other nodes (ocfs2_mount_volume). What it holds in the domain goes back when it fails. */
+/** Beside other nodes (ocfs2_mount_volume). When it fails the slot is free again and no lock is held. */
 function* mountClustered(osb: Osb, parts: OpenParts, ro: string | null): Task<void> {
   try {
     const dead = yield* joinVolume(osb, parts);
@@ -179,8 +196,6 @@ function* mountClustered(osb: Osb, parts: OpenParts, ro: string | null): Task<vo
       yield* leaveVolume(osb);
     }
     osb.journal_locks.releaseAll();
-    yield* osb.glue.dropAll();
-    yield* wait<void>((cb) => osb.glue.domain.leave(() => cb(null)));
     throw err;
   }
 }
