@@ -231,6 +231,22 @@ function* waitForMastery(dlm: Dlm, res: DlmLockRes, mle: Mle, blocked: boolean):
     }
     mle.woken = false;
     yield* dlm.sleepOn(mle.wq, MASTERY_TIMEOUT_MS);
+    if (blocked && !mle.woken) yield* askWhoBlocks(dlm, res, mle);
+  }
+}
+
+/**
+ * Somebody asked for the mastery before us, and no assertion has come for long. The master may not have reached us and died since, and who has
+ * the resource from it knows nothing of us (a kernel node would wait for ever). A master that is asked asserts again.
+ */
+function* askWhoBlocks(dlm: Dlm, res: DlmLockRes, mle: Mle): Task<void> {
+  for (const node of mle.maybe_map.copy()) {
+    if (mle.woken || res.owner !== OWNER_UNKNOWN) return;
+    if (node === dlm.node_num || !dlm.domain_map.has(node)) continue;
+    const master = yield* masterRequery(dlm, res, node);
+    if (master === node) return;
+    if (master !== OWNER_UNKNOWN && master !== dlm.node_num && dlm.domain_map.has(master))
+      yield* masterRequery(dlm, res, master);
   }
 }
 

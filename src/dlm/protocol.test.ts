@@ -4,7 +4,14 @@
  */
 import { beforeAll, expect, test } from "vitest";
 import { type Member, World } from "../../test/support/dlm_clients.ts";
-import { DLM_LOCKID_NAME_MAX, DLM_STATUS, LKM_CANCEL, LKM_GET_LVB, LKM_PUT_LVB } from "../format/wire/dlm_constants.ts";
+import {
+  DLM_LOCKID_NAME_MAX,
+  DLM_MASTER_RESP_NO,
+  DLM_STATUS,
+  LKM_CANCEL,
+  LKM_GET_LVB,
+  LKM_PUT_LVB,
+} from "../format/wire/dlm_constants.ts";
 import { DLM_MSG, type DlmMessage } from "../format/wire/dlm_messages.ts";
 import { seededRandom } from "../lib/clock.ts";
 import { mlogSet } from "../lib/masklog.ts";
@@ -55,6 +62,23 @@ function sayBytes(to: Member, msg: DlmMessage, payload: Uint8Array): number {
 }
 
 const S = DLM_STATUS;
+
+test("an assertion of mastery that never came is asked for", () => {
+  const { world, one } = twoNodes();
+  const two = world.members.get(2)!;
+  const lock = (m: Member): (() => boolean) => {
+    let granted = false;
+    const l = m.domain!.newLock("lost", { ast: () => (granted = true), bast: () => {} });
+    m.domain!.convert(l, PR);
+    return () => granted;
+  };
+  const theirs = lock(two);
+  world.runUntil("granted to the master", theirs);
+  // Node 2 has asked us, and its assertion is lost: it died with another master, say, which node 2 has recovered.
+  expect(say(one, DLM_MSG.MASTER_REQUEST, {}, "lost")).toBe(DLM_MASTER_RESP_NO);
+  world.runUntil("granted to who was blocked", lock(one), 10_000);
+  expect(world.referee.faults).toEqual([]);
+});
 
 test("each message is answered as docs/PROTOCOL.md has it", () => {
   const { one } = twoNodes();
