@@ -10,6 +10,10 @@
 //! Every thread that might write looks right before it does: a beat that wakes up too late never reaches the disk. What is
 //! left is the time between that look and the system call.
 //!
+//! The end is put off when all nodes' writes hang (`heartbeat_extend`), so a write may complete later than the others' patience. Then the
+//! lease stays as it is until JavaScript has made sure that nobody has declared this node dead meanwhile (`heartbeat_prove`). And it is put
+//! off before the deadline or not at all: a process that was stopped must not find a reason to go on.
+//!
 //! Regions of one lease are a group. With local heartbeat each of them is some volume's only sign of life, so the first that is
 //! late shuts the lease and ends the process; with global heartbeat they stand for each other, and it takes half of them.
 
@@ -159,6 +163,8 @@ struct Region {
     submitted: AtomicI64,
     /// When the process ends unless a write completes.
     fence_at: AtomicI64,
+    /// A write has completed so late that others may have declared us dead: the lease is not moved.
+    unproven: AtomicBool,
     lost: AtomicI32,
     samples: Mutex<VecDeque<Vec<u8>>>,
     nap: Mutex<()>,
@@ -207,7 +213,10 @@ fn renew(r: &Region) {
     if all.iter().flatten().any(|o| o.lease == r.lease && o.shut.load(Ordering::Acquire)) {
         return;
     }
-    if let Some(deadline) = group_deadline(&all, r.lease, |r| r.submitted.load(Ordering::Acquire) + r.lease_ns) {
+    let until = |r: &Region| {
+        if r.unproven.load(Ordering::Acquire) { 0 } else { r.submitted.load(Ordering::Acquire) + r.lease_ns }
+    };
+    if let Some(deadline) = group_deadline(&all, r.lease, until) {
         fence::renew(r.lease, deadline);
     }
 }
@@ -381,7 +390,10 @@ impl Region {
                     wrote = Some(seq);
                     // A slot that somebody else writes is no heartbeat of ours.
                     if beat.own == 1 {
-                        self.submitted.store(beat.submit, Ordering::Release);
+                        let before = self.submitted.swap(beat.submit, Ordering::AcqRel);
+                        if self.armed.load(Ordering::Acquire) && beat.submit - before >= self.fence_ns {
+                            self.unproven.store(true, Ordering::Release);
+                        }
                         self.fence_at.fetch_max(beat.submit + self.fence_ns, Ordering::AcqRel);
                         if self.armed.load(Ordering::Acquire) {
                             renew(self);
@@ -482,6 +494,7 @@ pub fn heartbeat_start(o: HeartbeatOptions, callback: Callback) -> Result<i32> {
         ended: AtomicBool::new(false),
         submitted: AtomicI64::new(0),
         fence_at: AtomicI64::new(0),
+        unproven: AtomicBool::new(false),
         lost: AtomicI32::new(0),
         samples: Mutex::new(VecDeque::new()),
         nap: Mutex::new(()),
@@ -534,11 +547,24 @@ pub fn heartbeat_arm(id: u32) -> Result<bool> {
     Ok(true)
 }
 
-/// The others' writes hang too, and all agree to wait: the process does not end before `fence_ms` from now. The lease stays.
+/// The others' writes hang too, and all agree to wait: the process does not end before `fence_ms` from now. The lease stays. When it is too
+/// late for that already, the process ends.
 #[napi]
 pub fn heartbeat_extend(id: u32) -> Result<()> {
     let r = region(id)?;
-    r.fence_at.fetch_max(boottime_ns() + r.fence_ns, Ordering::AcqRel);
+    fence_if_late(r.lease);
+    let now = boottime_ns();
+    let extend = |at: i64| if now < at { Some(at.max(now + r.fence_ns)) } else { None };
+    let _ = r.fence_at.fetch_update(Ordering::AcqRel, Ordering::Acquire, extend);
+    Ok(())
+}
+
+/// No other node has declared this one dead, though its writes were so late: the lease may move again.
+#[napi]
+pub fn heartbeat_prove(id: u32) -> Result<()> {
+    let r = region(id)?;
+    r.unproven.store(false, Ordering::Release);
+    renew(&r);
     Ok(())
 }
 

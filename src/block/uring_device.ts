@@ -27,6 +27,8 @@ import type { BlockDevice, IoDone } from "./device.ts";
 const S_IFMT = 0o170000;
 const S_IFREG = 0o100000;
 const S_IFBLK = 0o060000;
+/** Between two tries of a write that the gate refused. */
+const GATE_MS = 50;
 /** Longest single transfer. */
 const MAX_TRANSFER = 2 << 20;
 /** Most pieces of one vectored transfer (UIO_MAXIOV). */
@@ -137,6 +139,10 @@ export class UringDevice implements BlockDevice {
     const go = (): void => {
       this.#in_flight++;
       const id = this.#loop.expect((res) => {
+        if (write && res === -Errno.ESHUTDOWN) {
+          this.#hold(go);
+          return;
+        }
         this.#in_flight--;
         if (res === -Errno.EINTR || res === -Errno.EAGAIN) {
           go();
@@ -154,6 +160,17 @@ export class UringDevice implements BlockDevice {
       else ring.read(this.#fd, addr + got, len - got, offset + got, id);
     };
     go();
+  }
+
+  /**
+   * The write gate is shut: our heartbeat is late. Nothing is lost yet; either it comes, and the gate opens, or this process ends. To fail the
+   * write would end the node in any case, for its journal would be aborted.
+   */
+  #hold(go: () => void): void {
+    this.#loop.after(GATE_MS, () => {
+      this.#in_flight--;
+      go();
+    });
   }
 
   #pieces(write: boolean, addr: number, len: number, offset: number, flags: number, done: IoDone): void {
@@ -212,6 +229,10 @@ export class UringDevice implements BlockDevice {
     const go = (): void => {
       this.#in_flight++;
       const id = this.#loop.expect((res) => {
+        if (write && res === -Errno.ESHUTDOWN) {
+          this.#hold(go);
+          return;
+        }
         this.#in_flight--;
         if (res === -Errno.EINTR || res === -Errno.EAGAIN) {
           go();

@@ -168,7 +168,8 @@ export class ClusterNode {
         this.stack.hb,
         systemRandom,
         { name: volume.uuid, path: device, offset_bytes, slot_bytes: sectorBytes(device), lease: this.lease },
-        (failure) => (failure === "" ? ok() : no(new CliError(1, `heartbeat on ${device}: ${failure}`))),
+        (failure) =>
+          failure === "" ? this.#known(region!, device, ok) : no(new CliError(1, `heartbeat on ${device}: ${failure}`)),
       );
     });
     this.#regions.set(volume.uuid, { region: region!, steady, users: 1 });
@@ -183,7 +184,13 @@ export class ClusterNode {
       return Promise.reject(new CliError(1, `${device}: no global heartbeat region is active: "${remedy}"`));
     }
     this.#global_users++;
-    return Promise.resolve();
+    const region = this.stack.hb.regions().find((r) => r.isSteady)!;
+    return new Promise((ok) => this.#known(region, device, ok));
+  }
+
+  /** Waits for certainty about the nodes that have the volume mounted, or had when they died. */
+  #known(region: HbRegion, device: string, done: () => void): void {
+    region.whenKnown(volumeOn(device)?.nodes ?? [], done);
   }
 
   /**

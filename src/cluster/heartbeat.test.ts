@@ -1,6 +1,7 @@
 /** o2hb on samples that the test writes: who lives, who is dead, who came back. Time is virtual. */
 import { describe, expect, test } from "vitest";
 import { O2HB_NEGO_APPROVE_MSG, O2HB_NEGO_TIMEOUT_MSG } from "../format/wire/o2net.ts";
+import { Errno } from "../lib/errno.ts";
 import { mlogSink } from "../lib/masklog.ts";
 import { SimClock } from "../lib/sim_clock.ts";
 import type { OwnSlot, SlotSample } from "../native/heartbeat.ts";
@@ -59,6 +60,7 @@ class Node1 {
       setSlots() {},
       arm: () => this.calls.push(`arm ${name}`) > 0 && arm,
       extend: call("extend"),
+      prove: call("prove"),
       shut: call("shut"),
       stop: (leave: boolean): void => {
         this.calls.push(`stop ${name} ${leave}`);
@@ -196,6 +198,39 @@ describe("coming and going", () => {
     expect(n.events).toEqual(["down 2"]);
   });
 
+  test("a node that has the volume mounted and does not beat is not taken for dead before its time is over", () => {
+    const n = new Node1();
+    const disk = new Disk();
+    disk.write(2, 500, 22n);
+    disk.write(3, 500, 0n);
+    const { region, result } = n.region();
+    const known: string[] = [];
+    for (let i = 0; i < 6; i++) n.beat(region, disk);
+    expect(result).toEqual([""]);
+    region.whenKnown([1, 3], () => known.push("gone in order"));
+    region.whenKnown([1, 2], () => known.push("dead"));
+    expect(known).toEqual(["gone in order"]);
+    for (let i = 6; i <= DEAD_THRESHOLD; i++) n.beat(region, disk);
+    expect(known).toEqual(["gone in order"]);
+    n.beat(region, disk);
+    expect(known).toEqual(["gone in order", "dead"]);
+  });
+
+  test("one that was only late is known as soon as it is seen", () => {
+    const n = new Node1();
+    const disk = new Disk();
+    disk.write(2, 500, 22n);
+    const { region } = n.region();
+    const known: string[] = [];
+    for (let i = 0; i < 5; i++) n.beat(region, disk);
+    region.whenKnown([2], () => known.push(`live: ${n.hb.liveNodes().has(2)}`));
+    for (let i = 1; i < 3; i++) {
+      disk.write(2, 500 + i, 22n);
+      n.beat(region, disk);
+    }
+    expect(known).toEqual(["live: true"]);
+  });
+
   test("listeners run by priority, whatever the order in which they came", () => {
     const n = new Node1();
     const order: number[] = [];
@@ -293,10 +328,11 @@ class FakeNet implements O2net {
   readonly node_num = 1;
   readonly sent: string[] = [];
   readonly handlers = new Map<string, MsgHandler>();
+  answer = 0;
 
   send(type: number, key: number, payload: Uint8Array, to: NodeNum, done: (err: number, status: number) => void): void {
     this.sent.push(`${type} ${key.toString(16)} to ${to}: ${payload[0]}`);
-    done(0, 0);
+    done(this.answer, 0);
   }
 
   register(type: number, key: number, _max_len: number, handler: MsgHandler): () => void {
@@ -377,6 +413,50 @@ describe("late writes", () => {
     region.stop(true, () => {});
     n.clock.run(1);
     expect(net.handlers.size).toBe(0);
+  });
+
+  /** The end was put off, and 20 s later our write completes after all. */
+  function late(): { n: Node1; disk: Disk; region: HbRegion; both(): void; net: FakeNet; fences: string[] } {
+    const all = withTwo();
+    const net = new FakeNet();
+    const fences: string[] = [];
+    all.n.hb.connect(net);
+    all.n.hb.fence = (why) => fences.push(why);
+    all.both();
+    all.n.clock.run(20_000);
+    net.sent.length = 0;
+    all.n.calls.length = 0;
+    net.answer = -Errno.ENOPROTOOPT;
+    return { ...all, net, fences };
+  }
+
+  test("after a write that was later than a node is given, others go on once every live node has shown that it talks to us", () => {
+    const { n, both, net, fences } = late();
+    for (let i = 0; i < 5; i++) both();
+    // Looks from before our write may still be under way: nobody is asked yet.
+    expect([net.sent, n.calls]).toEqual([[], []]);
+    both();
+    expect(net.sent).toHaveLength(1);
+    expect(n.calls).toEqual(["prove A"]);
+    for (let i = 0; i < 10; i++) both();
+    expect(n.calls).toEqual(["prove A"]);
+    expect(fences).toEqual([]);
+  });
+
+  test("a live node that does not talk to us any more has declared us dead", () => {
+    const { n, both, net, fences } = late();
+    net.answer = -Errno.ENOTCONN;
+    for (let i = 0; i < 6; i++) both();
+    expect(n.calls).toEqual([]);
+    expect(fences[0]).toContain("node 2 does not talk to it");
+  });
+
+  test("a node that came while we were away has not asked us for anything", () => {
+    const { n, disk, both, fences } = late();
+    disk.write(3, 5, 33n);
+    both();
+    expect(n.calls).toEqual([]);
+    expect(fences[0]).toContain("node 3 has come meanwhile");
   });
 
   test("the key is the kernel's: crc32_le(32 + number, name)", () => {

@@ -38,8 +38,10 @@ export interface RegionDisk {
   setSlots(first: number, last: number): void;
   /** Deadlines begin; false when it is too early. */
   arm(): boolean;
-  /** All nodes' writes hang: the end is put off (o2hb_arm_timeout after an approval). */
+  /** All nodes' writes hang: the end is put off (o2hb_arm_timeout after an approval). Too late already, the process ends. */
   extend(): void;
+  /** A write came so late that writes by others stayed refused; nobody has declared us dead meanwhile, so they may go on. */
+  prove(): void;
   /** Writes of others are refused from now on, the heartbeat goes on. */
   shut(): void;
   /** `leave`: the others are told by a generation of 0. The end is reported by HbRegion.ended. */
@@ -145,6 +147,43 @@ export class HbRegion {
     return slot.is_live ? this.#hb.clock.monotonic_ms() - slot.last_change_ms : undefined;
   }
 
+  // ---- who is there already -------------------------------------------------------------------------------------------
+
+  #unknown: { nodes: NodeNum[]; cb: () => void }[] = [];
+
+  /**
+   * Calls once each of `nodes` is seen to live, has left, or has not changed its block since we began to look for as long as a node is
+   * given. A steady region is not enough to take a node for dead: one whose writes are late for a few beats only would come back and
+   * find its journal replayed.
+   */
+  whenKnown(nodes: readonly NodeNum[], cb: () => void): void {
+    this.#unknown.push({ nodes: [...nodes], cb });
+    this.#lookForUnknown(true);
+  }
+
+  #isKnown(num: NodeNum): boolean {
+    const slot = this.#slots[num];
+    if (slot === undefined || num === this.#hb.nodes.this_node || this.#hb.liveNodes().has(num)) return true;
+    // A node that is not configured here does not heartbeat as far as we can tell.
+    if (slot.last_generation === 0n || this.#hb.nodes.node(num) === undefined) return true;
+    return this.#hb.clock.monotonic_ms() - slot.last_change_ms > deadMs(this.#hb.nodes.timeouts);
+  }
+
+  #lookForUnknown(tell = false): void {
+    const known = this.#unknown.filter((u) => {
+      u.nodes = u.nodes.filter((num) => !this.#isKnown(num));
+      if (tell && u.nodes.length > 0)
+        mlog(
+          ML.NOTICE,
+          `o2hb: node ${u.nodes.join(", ")} has the volume mounted, but its heartbeat is not seen: waiting until it must be dead`,
+        );
+      return u.nodes.length === 0;
+    });
+    if (known.length === 0) return;
+    this.#unknown = this.#unknown.filter((u) => u.nodes.length > 0);
+    for (const u of known) u.cb();
+  }
+
   // ---- one beat (o2hb_do_disk_heartbeat) ------------------------------------------------------------------------------
 
   beat(beat: BeatSample): void {
@@ -157,6 +196,7 @@ export class HbRegion {
     let changed = false;
     if (beat.read_rc === 0) {
       this.#tellOwnSlot(beat, me);
+      if (this.#is_armed) this.#lookForStrangers(beat);
       beat.slots.forEach((seen, i) => {
         const num = beat.first + i;
         if (this.#hb.nodes.node(num) !== undefined || this.#hb.liveNodes().has(num))
@@ -169,6 +209,7 @@ export class HbRegion {
       mlog(ML.ERROR, `o2hb: ${beat.read_rc !== 0 ? "read" : "write"} error ${failed} in region ${this.name}`);
     if (failed === 0 && beat.own === "ok") this.#goodBeat(beat);
     this.#settle(failed === 0 && beat.own === "ok" && !changed);
+    if (this.#unknown.length > 0) this.#lookForUnknown();
     this.#disk?.setSlots(...this.#hb.slotRange());
   }
 
@@ -179,6 +220,21 @@ export class HbRegion {
       const slot = this.#slots[beat.first + i]!;
       slot.last_time = seen.seq;
       slot.last_generation = seen.generation;
+    });
+  }
+
+  /**
+   * We were away for longer than a node is given, and somebody whom we had not seen was there meanwhile: it need not have asked us for
+   * anything.
+   */
+  #lookForStrangers(beat: BeatSample): void {
+    if (beat.submit_ms - this.#last_submit_ms < maxWriteTimeoutMs(this.#hb.nodes.timeouts)) return;
+    beat.slots.forEach((seen, i) => {
+      const num = beat.first + i;
+      const slot = this.#slots[num]!;
+      if (slot.is_live || !seen.crc_ok || num === this.#hb.nodes.this_node) return;
+      if (slot.last_time === seen.seq && slot.last_generation === seen.generation) return;
+      this.#hb.fence(`its heartbeat was too late, and node ${num} has come meanwhile`);
     });
   }
 
@@ -198,6 +254,10 @@ export class HbRegion {
 
   #goodBeat(beat: BeatSample): void {
     const now_ms = this.#hb.clock.monotonic_ms();
+    const gap_ms = beat.submit_ms - this.#last_submit_ms;
+    if (this.#is_armed && this.#last_submit_ms > 0 && gap_ms >= maxWriteTimeoutMs(this.#hb.nodes.timeouts))
+      this.#doubtful = { since_ms: now_ms, asked: false };
+    if (this.#doubtful !== null) this.#prove(this.#doubtful);
     if (this.#last_submit_ms > 0)
       this.#worst_gap_ms = Math.max(this.#worst_gap_ms, beat.submit_ms - this.#last_submit_ms);
     this.#last_submit_ms = beat.submit_ms;
@@ -398,6 +458,39 @@ export class HbRegion {
     };
   }
 
+  // ---- a write that was too late --------------------------------------------------------------------------------------
+
+  #doubtful: { readonly since_ms: number; asked: boolean } | null = null;
+
+  /**
+   * The end had been put off because all nodes' writes hung, and ours came later than a node is given. Whoever has declared us dead has cut
+   * our connection, so an answer of each live node says that it has not: asked for once all their looks from before our write must be over.
+   */
+  #prove(doubt: { readonly since_ms: number; asked: boolean }): void {
+    const { nodes, net, clock } = this.#hb;
+    const settled_ms = deadMs(nodes.timeouts) / 2 + O2HB_REGION_TIMEOUT_MS;
+    if (doubt.asked || clock.monotonic_ms() - doubt.since_ms < settled_ms) return;
+    doubt.asked = true;
+    const others = new Set(this.#hb.liveNodes());
+    others.delete(nodes.this_node!);
+    const done = (): void => {
+      if (others.size > 0 || this.#doubtful !== doubt) return;
+      this.#doubtful = null;
+      mlog(ML.NOTICE, `o2hb: region ${this.name}: nobody has declared this node dead, writes go on`);
+      this.#disk?.prove();
+    };
+    // Nobody listens to this key: that is said, too, by a node that still talks to us.
+    for (const node of others)
+      net?.send(O2HB_NEGO_TIMEOUT_MSG, ~this.key >>> 0, this.#negoMsg(nodes.this_node!), node, (err) => {
+        const gave_up = err !== 0 && err !== -Errno.ENOPROTOOPT && this.#hb.liveNodes().has(node);
+        if (!gave_up) others.delete(node);
+        if (gave_up)
+          this.#hb.fence(`its heartbeat was too late, and node ${node} does not talk to it any more (errno ${-err})`);
+        else done();
+      });
+    done();
+  }
+
   // ---- the end --------------------------------------------------------------------------------------------------------
 
   /** No more writes by others; the heartbeat goes on while they drain. */
@@ -443,6 +536,8 @@ export class Heartbeat implements O2hb {
   readonly nodes: NodeManager;
   readonly clock: Clock;
   net: O2net | null = null;
+  /** This node must stop. Set by the stack. */
+  fence: (why: string) => void = () => {};
   readonly #regions = new Map<string, HbRegion>();
   readonly #ends = new Map<HbRegion, () => void>();
   /** Regions in which a node is seen (o2hb_live_slots). */

@@ -37,6 +37,7 @@ export class ClusterStack {
     this.nodes = nodes;
     this.#fence = deps.fence;
     this.hb = new Heartbeat(nodes, clock);
+    this.hb.fence = (why) => this.fence(why);
     this.quorum = new Quorum(nodes.this_node!, (why) => this.fence(why));
     this.net = new O2netStack({ nodes, hb: this.hb, quorum: this.quorum, transport, clock });
     this.hb.connect(this.net);

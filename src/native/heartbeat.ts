@@ -172,6 +172,10 @@ export class DiskHeartbeat {
     if (!this.#ended) native.heartbeatExtend(this.#id);
   }
 
+  prove(): void {
+    if (!this.#ended) native.heartbeatProve(this.#id);
+  }
+
   shut(): void {
     if (!this.#ended) native.heartbeatShut(this.#id);
   }

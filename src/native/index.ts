@@ -38,6 +38,7 @@ interface Addon {
   heartbeatSetSlots(id: number, first: number, last: number): void;
   heartbeatArm(id: number): boolean;
   heartbeatExtend(id: number): void;
+  heartbeatProve(id: number): void;
   heartbeatShut(id: number): void;
   heartbeatTake(id: number, bytes: Bytes): boolean;
   heartbeatAgeMs(id: number): number;
@@ -190,8 +191,10 @@ export const heartbeatStart = addon.heartbeatStart;
 export const heartbeatSetSlots = addon.heartbeatSetSlots;
 /** Deadlines begin; false: no write has completed and been found again yet. */
 export const heartbeatArm = addon.heartbeatArm;
-/** The process does not end before fenceMs from now; the lease stays as it is. */
+/** The process does not end before fenceMs from now; the lease stays as it is. Too late already, it ends. */
 export const heartbeatExtend = addon.heartbeatExtend;
+/** After a write that was later than fenceMs the lease does not move until this is called: nobody has declared us dead. */
+export const heartbeatProve = addon.heartbeatProve;
 /** Shuts the lease for good, while the heartbeat goes on. */
 export const heartbeatShut = addon.heartbeatShut;
 /** Copies the oldest sample; false when there is none. */
