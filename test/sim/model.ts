@@ -27,6 +27,10 @@ export interface Cluster<N extends Node> {
   /** Run to their end, while everything else goes on. */
   op<T>(node: N, fn: (op: Op) => T): T;
   task<T>(node: N, task: Task<T>): T;
+  /** Whether an operation ended so because its node did, or was about to: nobody knows whether it happened. */
+  isDeath?(err: unknown, node: N): boolean;
+  /** Whether what goes wrong on the node now has its reason in a fault. */
+  excuses?(node: N): boolean;
 }
 
 export const CRED = { uid: 0, gid: 0, umask: 0o22 };
@@ -50,6 +54,35 @@ const newItem = (ino: number, is_dir: boolean, parent: Item | null): Item => ({
   data: new Uint8Array(0),
 });
 
+/** An operation, for the case that its node dies before it has answered or before it is durable. */
+interface Pending<N extends Node> {
+  /** What another node sees of it; undefined when it has not happened. */
+  happened(on: N): unknown;
+  apply(seen: unknown): void;
+}
+
+interface Snapshot {
+  readonly root: Item;
+  readonly dirs: Item[];
+  readonly files: Item[];
+}
+
+function snapshotOf(model: Snapshot): Snapshot {
+  const copies = new Map<Item, Item>();
+  const copy = (item: Item): Item => {
+    let c = copies.get(item);
+    if (c !== undefined) return c;
+    c = newItem(item.ino, item.is_dir, null);
+    copies.set(item, c);
+    c.nlink = item.nlink;
+    c.data = item.data.slice();
+    if (item.parent !== null) c.parent = copy(item.parent);
+    for (const [name, entry] of item.entries) c.entries.set(name, copy(entry));
+    return c;
+  };
+  return { root: copy(model.root), dirs: model.dirs.map(copy), files: model.files.map(copy) };
+}
+
 const holds = (item: Item, below: Item): boolean => {
   for (let at: Item | null = below; at !== null; at = at.parent) if (at === item) return true;
   return false;
@@ -72,9 +105,9 @@ export function bufferOf(osb: Osb): number {
 
 export class Model<N extends Node> {
   readonly c: Cluster<N>;
-  readonly root: Item;
-  readonly dirs: Item[];
-  readonly files: Item[] = [];
+  root: Item;
+  dirs: Item[];
+  files: Item[] = [];
   ops = 0;
   /** Operations that did what they should, and failed as they should. */
   made = 0;
@@ -116,21 +149,86 @@ export class Model<N extends Node> {
   #try<T>(node: N, what: string, allowed: readonly number[], items: readonly Item[], fn: (op: Op) => T): T | undefined {
     this.ops++;
     this.#know(node, items);
+    this.c.note(`model ${node.num} ${what}`);
     let value: T;
     try {
       value = this.c.op(node, fn);
     } catch (err) {
+      if (!(err instanceof FsError && allowed.includes(err.errno)) && this.c.isDeath?.(err, node) === true) throw err;
       expectError(err, allowed, `node ${node.num}: ${what}`);
       return undefined;
     }
     if (allowed.length > 0)
       throw new Error(`node ${node.num}: ${what} succeeded, the model says ${allowed.map(errnoName)}`);
     this.made++;
+    this.c.note(`model ${node.num} ok`);
     return value;
   }
 
-  /** One operation on `node`. */
-  step(node: N): void {
+  /** The operation in hand, what was before it, and whether the model has it already. */
+  #pending: Pending<N> | null = null;
+  #before: Snapshot | null = null;
+  #applied = false;
+
+  /** An operation's node died, and nobody has looked yet what became of it. */
+  isUncertain = false;
+  failed: N | null = null;
+
+  #apply(pending: Pending<N> | null, seen: unknown): void {
+    pending?.apply(seen);
+    this.#applied = true;
+  }
+
+  /** Runs what asks something of a node; false when the node died under it. */
+  #lives(node: N, fn: () => void): boolean {
+    try {
+      fn();
+      return true;
+    } catch (err) {
+      if (this.c.isDeath?.(err, node) !== true) throw err;
+      return false;
+    }
+  }
+
+  /**
+   * One operation on `node`, and then `after`: what makes it durable, where the node may die at any moment. When it dies under either, the
+   * model is uncertain until `resolve` has looked.
+   */
+  step(node: N, after?: () => void): void {
+    this.#pending = null;
+    this.#applied = false;
+    this.#before = after === undefined ? null : snapshotOf(this);
+    const lived = this.#lives(node, () => {
+      this.#one(node);
+      after?.();
+    });
+    this.isUncertain = !lived && this.#pending !== null;
+    this.failed = lived ? null : node;
+  }
+
+  /** Looks on `node` whether the operation has happened that nobody has answered. */
+  resolve(node: N, before?: () => void): void {
+    this.#lives(node, () => {
+      before?.();
+      const seen = this.#pending!.happened(node);
+      this.c.note(`model ${node.num} finds that it has ${seen === undefined ? "not " : ""}happened`);
+      if (seen !== undefined && !this.#applied) this.#apply(this.#pending, seen);
+      else if (seen === undefined && this.#applied) {
+        const { root, dirs, files } = this.#before!;
+        this.root = root;
+        this.dirs = dirs;
+        this.files = files;
+      }
+      this.isUncertain = false;
+    });
+  }
+
+  #lookup(node: N, dir: Item, name: string): number | undefined {
+    this.#know(node, [dir]);
+    return this.c.op(node, (op) => ns.lookup(op, dir.ino, nameOf(name))?.ino);
+  }
+
+  #one(node: N): void {
     const kind = this.#below(20);
     if (kind < 4) this.#make(node);
     else if (kind < 6) this.#remove(node);
@@ -149,16 +247,22 @@ export class Model<N extends Node> {
     const dir = this.#dir();
     const name = this.#name();
     const as_dir = this.dirs.length < 4 || this.#below(4) === 0;
+    if (!dir.entries.has(name))
+      this.#pending = {
+        happened: (on) => this.#lookup(on, dir, name),
+        apply: (ino) => {
+          const item = newItem(ino as number, as_dir, as_dir ? dir : null);
+          dir.entries.set(name, item);
+          if (as_dir) {
+            dir.nlink++;
+            this.dirs.push(item);
+          } else this.files.push(item);
+        },
+      };
     const attr = this.#try(node, `create ${name}`, dir.entries.has(name) ? [Errno.EEXIST] : [], [dir], (op) =>
       as_dir ? ns.mkdir(op, dir.ino, nameOf(name), 0o755, CRED) : ns.create(op, dir.ino, nameOf(name), 0o644, CRED),
     );
-    if (attr === undefined) return;
-    const item = newItem(attr.ino, as_dir, as_dir ? dir : null);
-    dir.entries.set(name, item);
-    if (as_dir) {
-      dir.nlink++;
-      this.dirs.push(item);
-    } else this.files.push(item);
+    if (attr !== undefined) this.#apply(this.#pending, attr.ino);
   }
 
   #drop(item: Item): void {
@@ -174,13 +278,19 @@ export class Model<N extends Node> {
     const allowed: number[] = [];
     if (item === undefined) allowed.push(Errno.ENOENT);
     else if (item.is_dir && item.entries.size > 0) allowed.push(Errno.ENOTEMPTY);
+    if (allowed.length === 0)
+      this.#pending = {
+        happened: (on) => (this.#lookup(on, dir, name) === undefined ? true : undefined),
+        apply: () => {
+          dir.entries.delete(name);
+          if (item!.is_dir) dir.nlink--;
+          this.#drop(item!);
+        },
+      };
     const gone = this.#try(node, `remove ${name}`, allowed, [dir], (op) =>
       item?.is_dir === true ? ns.rmdir(op, dir.ino, nameOf(name)) : ns.unlink(op, dir.ino, nameOf(name)),
     );
-    if (gone === undefined || item === undefined) return;
-    dir.entries.delete(name);
-    if (item.is_dir) dir.nlink--;
-    this.#drop(item);
+    if (gone !== undefined) this.#apply(this.#pending, true);
   }
 
   #link(node: N): void {
@@ -189,13 +299,20 @@ export class Model<N extends Node> {
     const dir = this.#dir();
     const name = this.#name();
     const allowed = dir.entries.has(name) ? [Errno.EEXIST] : [];
+    if (allowed.length === 0)
+      this.#pending = {
+        happened: (on) => this.#lookup(on, dir, name),
+        apply: () => {
+          dir.entries.set(name, file);
+          file.nlink++;
+        },
+      };
     if (
       this.#try(node, `link ${name}`, allowed, [dir, file], (op) => ns.link(op, file.ino, dir.ino, nameOf(name))) ===
       undefined
     )
       return;
-    dir.entries.set(name, file);
-    file.nlink++;
+    this.#apply(this.#pending, true);
   }
 
   #rename(node: N): void {
@@ -213,6 +330,11 @@ export class Model<N extends Node> {
         if (dst.is_dir && dst.entries.size > 0) allowed.push(Errno.ENOTEMPTY);
       }
     }
+    if (allowed.length === 0 && src !== dst)
+      this.#pending = {
+        happened: (on) => (this.#lookup(on, from, a) === undefined ? true : undefined),
+        apply: () => this.#moved(from, a, to, b),
+      };
     const before = this.made;
     this.#try(
       node,
@@ -221,7 +343,12 @@ export class Model<N extends Node> {
       [from, to],
       (op) => ns.rename(op, from.ino, nameOf(a), to.ino, nameOf(b)) ?? true,
     );
-    if (this.made === before || src === undefined || src === dst) return;
+    if (this.made > before) this.#apply(this.#pending, true);
+  }
+
+  #moved(from: Item, a: string, to: Item, b: string): void {
+    const src = from.entries.get(a)!;
+    const dst = to.entries.get(b);
     from.entries.delete(a);
     to.entries.set(b, src);
     if (dst !== undefined) {
@@ -245,19 +372,41 @@ export class Model<N extends Node> {
     const fill = 1 + this.#below(255);
     osb.arena.u8.fill(fill, addr, addr + len);
     this.ops++;
+    const longer = new Uint8Array(Math.max(offset + len, file.data.length));
+    longer.set(file.data);
+    longer.fill(fill, offset, offset + len);
+    this.#pending = this.#changing(file, longer);
     const inode = osb.inodes.get(file.ino);
     const n = this.c.task(
       node,
       wait<number>((cb) => writeFile(osb, inode, { offset, len, addr, direct }, cb)),
     );
     if (n !== len) throw new Error(`node ${node.num}: a write of ${len} bytes wrote ${n}`);
-    if (offset + len > file.data.length) {
-      const longer = new Uint8Array(offset + len);
-      longer.set(file.data);
-      file.data = longer;
-    }
-    file.data.fill(fill, offset, offset + len);
+    this.#apply(this.#pending, longer);
     this.made++;
+  }
+
+  /** What a change of a file's contents may leave behind when its node dies: of each byte the old one or the new one. */
+  #changing(file: Item, after: Uint8Array): Pending<N> {
+    const before = file.data;
+    const [least, most] = [Math.min(before.length, after.length), Math.max(before.length, after.length)];
+    return {
+      happened: (on) => {
+        const found = this.#contents(on, file);
+        if (found.length < least || found.length > most)
+          throw new Error(`node ${on.num}: file ${file.ino} has ${found.length} bytes, ${least} to ${most} may be`);
+        found.forEach((byte, i) => {
+          if (byte !== (before[i] ?? 0) && byte !== (after[i] ?? 0))
+            throw new Error(`node ${on.num}: file ${file.ino} has ${byte} at ${i}, ${before[i]} or ${after[i]} may be`);
+        });
+        file.data = found;
+        this.#applied = true;
+        return found;
+      },
+      apply: (found) => {
+        file.data = found as Uint8Array;
+      },
+    };
   }
 
   #truncate(node: N, file: Item): void {
@@ -265,13 +414,14 @@ export class Model<N extends Node> {
     const { osb } = node;
     this.#know(node, [file]);
     this.ops++;
+    const data = new Uint8Array(size);
+    data.set(file.data.subarray(0, size));
+    this.#pending = this.#changing(file, data);
     this.c.task(
       node,
       wait((cb) => setattr(osb, osb.inodes.get(file.ino), { size }, cb)),
     );
-    const data = new Uint8Array(size);
-    data.set(file.data.subarray(0, size));
-    file.data = data;
+    this.#apply(this.#pending, data);
     this.made++;
   }
 
@@ -285,7 +435,7 @@ export class Model<N extends Node> {
       );
   }
 
-  checkFile(node: N, file: Item): void {
+  #contents(node: N, file: Item): Uint8Array {
     const { osb } = node;
     this.#know(node, [file]);
     const addr = bufferOf(osb);
@@ -296,9 +446,14 @@ export class Model<N extends Node> {
       node,
       wait<number>((cb) => readFile(osb, inode, { offset: 0, len, addr }, cb)),
     );
+    return osb.arena.u8.slice(addr, addr + n);
+  }
+
+  checkFile(node: N, file: Item): void {
+    const got = this.#contents(node, file);
+    const n = got.length;
     if (n !== file.data.length)
       throw new Error(`node ${node.num}: file ${file.ino} has ${n} bytes, the model ${file.data.length}`);
-    const got = osb.arena.u8.subarray(addr, addr + n);
     for (let i = 0; i < n; i++)
       if (got[i] !== file.data[i])
         throw new Error(`node ${node.num}: file ${file.ino} has ${got[i]} at ${i} of ${n}, the model ${file.data[i]}`);

@@ -80,6 +80,7 @@ export class Noise<N extends Node> {
       this.#c.note(`noise ${node.num} slot ${addr} ${err instanceof FsError ? err.code : err ? String(err) : "ok"}`);
       if (!err) return this.#answer("ok");
       if (err instanceof FsError && EXPECTED.test(err.code)) return this.#answer(err.code);
+      if (this.#c.excuses?.(node) === true) return this.#answer("excused");
       this.problem ??= `node ${node.num}: ${err instanceof Error ? (err.stack ?? err.message) : String(err)}`;
     });
   }

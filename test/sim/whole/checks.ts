@@ -43,6 +43,8 @@ interface Watched {
 interface DeadJournal {
   readonly num: number;
   readonly slot: number;
+  /** Moves when its journal is replayed. */
+  readonly generation: number;
   /** Meta locks that it held at EX. */
   readonly names: ReadonlySet<string>;
 }
@@ -226,7 +228,9 @@ export class Checks {
     }
     this.lvbsMayBeLost();
     const slot = node.osb?.slot_num ?? -1;
-    if (died && slot >= 0 && this.#isDirty(slot)) this.#unreplayed.add({ num: node.num, slot, names });
+    if (!died || slot < 0) return;
+    const { dirty, generation } = this.#journal(slot);
+    if (dirty) this.#unreplayed.add({ num: node.num, slot, generation, names });
   }
 
   /** The others have declared it dead, whether or not it runs. */
@@ -238,22 +242,24 @@ export class Checks {
     return this.#outcast.has(node.process);
   }
 
-  #isDirty(slot: number): boolean {
-    const blkno = this.#world.journal_blknos[slot]!;
-    const at = blkno * this.#world.blocksize;
-    const di = Dinode.from(this.#world.disk.bytes.subarray(at, at + this.#world.blocksize));
-    return (di.ij_flags & JOURNAL_FLAGS.DIRTY) !== 0;
+  #journal(slot: number): { dirty: boolean; generation: number } {
+    const { blocksize, disk, journal_blknos } = this.#world;
+    const at = journal_blknos[slot]! * blocksize;
+    const di = Dinode.from(disk.bytes.subarray(at, at + blocksize));
+    return { dirty: (di.ij_flags & JOURNAL_FLAGS.DIRTY) !== 0, generation: di.ij_recovery_generation };
   }
 
   #wrote(process: SimProcess, offset: number): void {
     if (this.#outcast.has(process)) this.#fault(`a node that was declared dead has written to the disk at ${offset}`);
     const blkno = Math.floor(offset / this.#world.blocksize);
     if (this.#unreplayed.size === 0) return;
-    for (const dead of this.#unreplayed)
-      if (this.#world.journal_blknos[dead.slot] === blkno && !this.#isDirty(dead.slot)) {
-        this.#unreplayed.delete(dead);
-        this.replays++;
-      }
+    for (const dead of this.#unreplayed) {
+      if (this.#world.journal_blknos[dead.slot] !== blkno) continue;
+      const { dirty, generation } = this.#journal(dead.slot);
+      if (dirty && generation === dead.generation) continue;
+      this.#unreplayed.delete(dead);
+      this.replays++;
+    }
   }
 
   /** An operation goes on with a lock. (To be granted one means little: who was granted a dead node's lock waits for the replay all the same.) */

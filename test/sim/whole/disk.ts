@@ -14,7 +14,8 @@ import type { SimProcess, SimThread } from "./threads.ts";
 
 const SECTOR = 512;
 const PAGE = 4096;
-const ESHUTDOWN = 108;
+/** Between two tries of a write that the gate refused (UringDevice). */
+const GATE_MS = 50;
 
 export class SimDisk {
   readonly bytes: Uint8Array;
@@ -183,8 +184,11 @@ export class DiskPath {
     }
   }
 
-  get inFlight(): number {
-    return this.#in_flight.size;
+  /** Writes of a process that are in flight. */
+  writesOf(process: SimProcess): number {
+    let n = 0;
+    for (const io of this.#in_flight) if (io.process === process && io.data !== null) n++;
+    return n;
   }
 }
 
@@ -239,15 +243,14 @@ export class SimDevice implements BlockDevice {
   write(addr: number, len: number, offset: number, done: IoDone): void {
     if (offset < 0 || offset + len > this.size_bytes) return done(-Errno.EIO);
     const back = this.#back(done);
-    this.#queued.push(() => {
+    const data = (): Uint8Array => this.#arena.u8.subarray(addr, addr + len);
+    const go = (): void => {
       if (this.#lease.isShut(this.#thread.clock.monotonic_ms())) {
         this.refused++;
-        back(-ESHUTDOWN);
-        return;
-      }
-      const data = (): Uint8Array => this.#arena.u8.subarray(addr, addr + len);
-      this.#path.write(this.#thread.process, offset, len, data, back);
-    });
+        this.#thread.clock.after(GATE_MS, () => this.#queued.push(go));
+      } else this.#path.write(this.#thread.process, offset, len, data, back);
+    };
+    this.#queued.push(go);
   }
 
   readv(iov: readonly number[], offset: number, done: IoDone): void {

@@ -57,6 +57,8 @@ export class HeartbeatThread implements RegionDisk {
   /** Submission of the last write that completed and was found again. */
   #submitted_ms = -1;
   #fence_at_ms = 0;
+  /** A write has completed so late that others may have declared us dead: the lease is not moved. */
+  #unproven = false;
   #number = 0;
   #lost = 0;
   #wrote: number | null = null;
@@ -152,13 +154,15 @@ export class HeartbeatThread implements RegionDisk {
   }
 
   #good(submit_ms: number): void {
+    if (this.#armed && submit_ms - this.#submitted_ms >= this.#o.fence_ms) this.#unproven = true;
     this.#submitted_ms = submit_ms;
     this.#fence_at_ms = Math.max(this.#fence_at_ms, submit_ms + this.#o.fence_ms);
     if (this.#armed) this.#renew();
   }
 
   #renew(): void {
-    if (!this.#shut) this.#o.lease.deadline_ms = this.#submitted_ms + this.#o.lease_ms;
+    if (this.#shut) return;
+    this.#o.lease.deadline_ms = this.#unproven ? 0 : this.#submitted_ms + this.#o.lease_ms;
   }
 
   #sample(beat: Omit<BeatSample, "number" | "first" | "slots" | "lost">, first: number, area: Uint8Array): void {
@@ -257,7 +261,13 @@ export class HeartbeatThread implements RegionDisk {
   }
 
   extend(): void {
-    this.#fence_at_ms = Math.max(this.#fence_at_ms, this.#now() + this.#o.fence_ms);
+    if (this.#fenceIfLate()) return;
+    if (this.#armed) this.#fence_at_ms = Math.max(this.#fence_at_ms, this.#now() + this.#o.fence_ms);
+  }
+
+  prove(): void {
+    this.#unproven = false;
+    this.#renew();
   }
 
   shut(): void {

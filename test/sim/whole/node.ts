@@ -160,7 +160,7 @@ export class SimNode {
     });
     this.heartbeat = thread;
     region.start(thread, (failure) => {
-      if (failure === "") this.#startVolume();
+      if (failure === "") region.whenKnown(this.world.slotNodes(), () => this.#startVolume());
       else if (this.state === "starting") this.#end(`heartbeat: ${failure}`);
     });
   }
@@ -197,9 +197,20 @@ export class SimNode {
   }
 
   // The volume thread ---------------------------------------------------------------------------------------------------
+  /** A broken invariant: nothing more may be written, and the node has to go. */
   #fatal(err: unknown): void {
-    const text = err instanceof Error ? (err.stack ?? err.message) : String(err);
-    this.world.fatal(this, text);
+    this.world.fault(`node ${this.num}: ${err instanceof Error ? (err.stack ?? err.message) : String(err)}`);
+    this.#stopVolume(err);
+  }
+
+  /** The journal was aborted: what this node holds only its end gives to others. */
+  #panic(err: unknown): void {
+    if (!this.world.excuses(this)) this.world.fault(`node ${this.num}: its journal was aborted: ${String(err)}`);
+    this.#stopVolume(err);
+  }
+
+  #stopVolume(err: unknown): void {
+    const text = err instanceof Error ? err.message : String(err);
     this.loop.stop();
     this.world.clock.after(HOP_MS, () => this.main.deliver(() => this.stack.fence(text)));
   }
@@ -266,13 +277,14 @@ export class SimNode {
         this.osb = osb;
         osb.wakeLoop = () => loop.wake();
         osb.onAssertion = (err) => this.#fatal(err);
-        osb.onPanic = (err) => this.#fatal(err);
+        osb.onPanic = (err) => this.#panic(err);
       },
     };
     spawn(openVolume(parts), (err, osb) => {
       if (err) {
         if (err instanceof AssertionFailure) this.#fatal(err);
-        this.#closed(`mount: ${err instanceof Error ? err.message : String(err)}`);
+        else if (this.osb?.journal?.aborted == null)
+          this.#closed(`mount: ${err instanceof Error ? err.message : String(err)}`);
         return;
       }
       this.osb = osb!;
@@ -305,7 +317,12 @@ export class SimNode {
   isClosed = false;
 
   #closed(why: string): void {
-    this.isClosed = true;
+    // The ring waits for what is in flight before it is closed.
+    if (this.path.writesOf(this.process) > 0) {
+      this.volume.clock.after(1, () => this.#closed(why));
+      return;
+    }
+    this.isClosed = this.osb?.journal?.aborted == null;
     this.#closeCluster(() => {
       this.world.clock.after(HOP_MS, () => this.main.deliver(() => this.#leaveCluster(why)));
     });

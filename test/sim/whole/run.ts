@@ -1,80 +1,269 @@
 /** One history of the whole cluster, from a seed. */
+import type { Timeouts } from "../../../src/cluster/nodemanager.ts";
+import { type Random, seededRandom } from "../../../src/lib/clock.ts";
+import { mlogSink } from "../../../src/lib/masklog.ts";
+import type { Sabotage } from "../../../src/volume/osb.ts";
 import { syncVolume } from "../../../src/volume/super.ts";
 import { Model } from "../model.ts";
 import { Noise } from "../noise.ts";
-import { giveArenas, simVolume } from "./images.ts";
+import { type FaultKind, type FaultPlan, Faults } from "./faults.ts";
+import { giveArenas, simVolume, VOLUMES } from "./images.ts";
 import type { SimNode } from "./node.ts";
 import { World } from "./world.ts";
 
 export interface WholeOptions {
   readonly seed: number;
+  /** Operations of the model. */
   readonly steps?: number;
   readonly nodes?: number;
+  /** Faults at most. */
+  readonly faults?: number;
+  /** Faults of these kinds only. */
+  readonly kinds?: readonly FaultKind[];
+  readonly sabotage?: readonly Sabotage[];
   readonly trace?: boolean;
 }
 
-export function wholeRun(o: WholeOptions) {
-  const count = o.nodes ?? 2 + (o.seed % 3);
-  const volume = simVolume(o.seed % 3, count <= 4 ? 4 : 8);
-  const numbers = Array.from({ length: count }, (_, i) => i + 1);
+export interface WholeResult {
+  readonly seed: number;
+  /** What went wrong, undefined when nothing did. */
+  readonly problem: string | undefined;
+  readonly hash: string;
+  readonly nodes: number;
+  readonly events: number;
+  readonly virtual_ms: number;
+  readonly ops: number;
+  readonly grants: number;
+  readonly replays: number;
+  readonly faults: Record<string, number>;
+  readonly trace: readonly string[];
+}
+
+/** None of these ends a node that is not told to. */
+const CALM: readonly FaultKind[] = ["kill", "kill", "power", "leave", "leave", "stall", "slow"];
+const STORM: readonly FaultKind[] = [
+  "kill",
+  "power",
+  "leave",
+  "stop",
+  "stop",
+  "stall",
+  "cut",
+  "cut",
+  "reset",
+  "slow",
+  "still",
+  "late",
+  "eio",
+];
+
+const pick = <T>(random: Random, of: readonly T[]): T => of[random.u32() % of.length]!;
+
+/** What a seed's cluster is like. */
+function shape(o: WholeOptions) {
+  const random = seededRandom(o.seed);
+  for (let i = 0; i < 16; i++) random.u32();
+  const nodes = o.nodes ?? pick(random, [2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 7, 8]);
+  const calm = random.u32() % 2 === 0;
+  const timeouts: Timeouts = {
+    dead_threshold: pick(random, [4, 5, 6]),
+    idle_timeout_ms: pick(random, [4000, 6000]),
+    keepalive_delay_ms: pick(random, [1000, 2000]),
+    reconnect_delay_ms: pick(random, [500, 2000]),
+  };
+  // Most disks are faster than the network; on some the I/O is still under way when the lock has changed hands twice.
+  const speed = pick(random, [
+    { io_ms: 4, link_ms: 4 },
+    { io_ms: 2, link_ms: 10 },
+    { io_ms: 40, link_ms: 1 },
+  ]);
+  const plan: FaultPlan = {
+    kinds: o.kinds ?? (calm ? CALM : STORM),
+    every_ms: pick(random, [1000, 4000, 10_000]),
+    most: o.faults ?? 4,
+  };
+  return { nodes, calm, timeouts, plan, ...speed, volume: random.u32() % VOLUMES.length };
+}
+
+class History {
+  readonly w: World;
+  readonly faults: Faults;
+  readonly #calm: boolean;
+  model!: Model<SimNode>;
+  noise!: Noise<SimNode>;
+  /** Nodes that did not stay: records that they had appended may be lost. */
+  readonly #lost = new Set<SimNode>();
+  /** Somebody is to be killed or to leave as soon as all that the model knows of it is durable. */
+  #next_end: { readonly node: SimNode; readonly go: () => void; readonly idle: boolean } | null = null;
+
+  constructor(w: World, plan: FaultPlan, calm: boolean) {
+    this.w = w;
+    this.#calm = calm;
+    this.faults = new Faults(w, plan);
+    w.excuses = (node) => this.faults.excuses(node);
+    w.onEnd = (node, why) => {
+      this.#lost.add(node);
+      this.faults.judgeEnd(node, why);
+    };
+    if (calm)
+      this.faults.beforeKill = (node, go) => {
+        this.#next_end = { node, go, idle: false };
+      };
+    this.faults.beforeLeave = (node, go) => {
+      this.#next_end = { node, go, idle: true };
+    };
+  }
+
+  #settle(until: () => boolean): void {
+    this.w.run(() => this.noise?.problem != null || until());
+    if (this.noise?.problem != null) throw new Error(this.noise.problem);
+  }
+
+  /** The first node makes what all work on; the others come while it works. */
+  begin(): void {
+    const { w } = this;
+    const first = w.start(w.numbers[w.below(w.numbers.length)]!);
+    this.#settle(() => first.mounted || !first.alive);
+    if (!first.mounted) throw new Error(`the first node: ${first.reason}`);
+    this.model = new Model<SimNode>(w, first, "model");
+    this.noise = new Noise<SimNode>(w, first);
+    w.task(first, syncVolume(first.osb));
+    for (const num of w.numbers) if (num !== first.num) w.clock.after(w.below(3000), () => void w.start(num));
+    this.#settle(() => w.mounted.length === w.numbers.length);
+    this.faults.start();
+  }
+
+  #any(): SimNode | undefined {
+    const { usable } = this.w;
+    return usable.length === 0 ? undefined : usable[this.w.below(usable.length)];
+  }
+
+  #noise(): void {
+    const node = this.#any();
+    if (node !== undefined) node.volume.deliver(() => this.noise.start(node));
+  }
+
+  step(): boolean {
+    const { w, model } = this;
+    if (this.#next_end !== null) this.#end(this.#next_end);
+    for (let n = w.below(6); n > 0; n--) this.#noise();
+    if (w.below(8) === 0) this.#sleep(w.below(4000));
+    const node = this.#any();
+    if (node === undefined) {
+      this.#sleep(500);
+      return false;
+    }
+    if (model.isUncertain) this.#resolve();
+    else if (this.#calm) model.step(node);
+    else model.step(node, () => w.task(node, syncVolume(node.osb)));
+    this.#settle(() => true);
+    return true;
+  }
+
+  /**
+   * What became of an operation is seen on another node: what the node itself has in memory may die with it. Where there is no other, it
+   * must be well, and make it durable.
+   */
+  #resolve(): void {
+    const { w, model } = this;
+    const failed = model.failed!;
+    const well = w.usable.filter(
+      (n) =>
+        !n.lease.isShut(w.clock.monotonic_ms()) && n.osb.journal.aborted === null && n.osb.readonly_reason === null,
+    );
+    const others = well.filter((n) => n !== failed);
+    const from = others.length > 0 ? others : well;
+    const node = from[w.below(Math.max(1, from.length))];
+    if (node === undefined) this.#sleep(500);
+    else model.resolve(node, node === failed ? () => w.task(node, syncVolume(node.osb)) : undefined);
+  }
+
+  #sleep(ms: number): void {
+    let over = false;
+    this.w.clock.after(ms, () => {
+      over = true;
+    });
+    this.#settle(() => over);
+  }
+
+  /**
+   * A node is killed at any moment after all that the model knows of it is durable; or it leaves, which the kernel allows when nobody uses
+   * the mount any more.
+   */
+  #end({ node, go, idle }: { readonly node: SimNode; readonly go: () => void; readonly idle: boolean }): void {
+    const { w } = this;
+    this.#next_end = null;
+    if (idle) this.#settle(() => !node.alive || this.noise.running(node) === 0);
+    else {
+      w.tryTask(node, syncVolume(node.osb));
+      let left = w.below(150);
+      for (let n = w.below(8); n > 0; n--) node.volume.deliver(() => this.noise.start(node));
+      this.#settle(() => left-- <= 0);
+    }
+    go();
+  }
+
+  end(): void {
+    const { w, model } = this;
+    this.faults.stop();
+    if (this.#next_end !== null) this.#end(this.#next_end);
+    this.#settle(() => this.faults.quiet && !this.noise.busy);
+    while (model.isUncertain) this.#resolve();
+    for (const node of w.mounted) {
+      model.check(node);
+      w.task(
+        node,
+        this.noise.checkLog(node, (by) => !this.#lost.has(by)),
+      );
+    }
+    for (let left = w.mounted; left.length > 0; left = w.mounted) {
+      const node = left[w.below(left.length)]!;
+      this.faults.end();
+      node.leave();
+      w.run(() => !node.alive);
+      if (node.reason !== "unmounted") throw new Error(`node ${node.num}: ${node.reason}`);
+    }
+    w.checks.checkEnd();
+  }
+}
+
+export function wholeRun(o: WholeOptions): WholeResult {
+  const s = shape(o);
+  const volume = simVolume(s.volume, s.nodes <= 4 ? 4 : 8);
   const world = new World({
     seed: o.seed,
     volume,
-    numbers,
-    timeouts: { dead_threshold: 5, idle_timeout_ms: 5000, keepalive_delay_ms: 1000, reconnect_delay_ms: 1000 },
-    io_ms: 4,
-    link_ms: 2,
+    numbers: Array.from({ length: s.nodes }, (_, i) => i + 1),
+    timeouts: s.timeouts,
+    io_ms: s.io_ms,
+    link_ms: s.link_ms,
     trace: o.trace ?? false,
+    ...(o.sabotage === undefined ? {} : { sabotage: o.sabotage }),
   });
   let problem: string | undefined;
+  let history: History | undefined;
   try {
-    const first = world.start(1);
-    world.run(() => first.mounted || !first.alive);
-    if (!first.mounted) throw new Error(first.reason);
-    const model = new Model<SimNode>(world, first, "model");
-    const noise = new Noise<SimNode>(world, first);
-    for (const num of numbers.slice(1)) world.start(num);
-    const check = (): void => {
-      if (noise.problem !== null) throw new Error(noise.problem);
-    };
-    world.run(() => world.mounted.length === count);
-    const any = (): SimNode => world.usable[world.below(world.usable.length)]!;
-    for (let i = 0; i < (o.steps ?? 90); i++) {
-      for (let n = world.below(6); n > 0; n--) {
-        const node = any();
-        node.volume.deliver(() => noise.start(node));
-      }
-      model.step(any());
-      check();
-      if (i % 40 === 20 && world.mounted.length > 1) {
-        const node = any();
-        world.task(node, syncVolume(node.osb));
-        node.die("killed");
-        world.run(() => !world.unsettled);
-        world.start(node.num);
-      }
-    }
-    world.run(() => !noise.busy && world.mounted.length === count);
-    for (const node of world.mounted) model.check(node);
-    for (const node of world.mounted) {
-      node.leave();
-      world.run(() => !node.alive);
-      if (node.reason !== "unmounted") throw new Error(`node ${node.num}: ${node.reason}`);
-    }
-    world.checks.checkEnd();
+    if (o.trace === true) mlogSink((line) => world.log(line));
+    history = new History(world, s.plan, s.calm);
+    history.begin();
+    for (let i = 0; i < (o.steps ?? 60); i++) history.step();
+    history.end();
     const found = volume.judge(world.disk.touched);
     if (found.length > 0) problem = `fsck.ocfs2: ${found.join("\n")}`;
   } catch (err) {
     problem = err instanceof Error ? (err.stack ?? err.message) : String(err);
   }
-  const result = {
+  const result: WholeResult = {
     seed: o.seed,
     problem,
     hash: world.hash,
+    nodes: s.nodes,
     events: world.events,
     virtual_ms: Math.round(world.clock.monotonic_ms()),
+    ops: history?.model?.ops ?? 0,
     grants: world.checks.grants,
-    lvbs_read: world.checks.lvbs_read,
+    replays: world.checks.replays,
+    faults: Object.fromEntries(history?.faults.counts ?? []),
     trace: world.trace,
   };
   volume.restore(world.disk.touched);

@@ -4,9 +4,12 @@
  */
 import { deadMs, type Timeouts } from "../../../src/cluster/nodemanager.ts";
 import { SimNetwork } from "../../../src/cluster/sim_transport.ts";
+import { dumpDomain } from "../../../src/dlm/debug.ts";
 import { type Random, seededRandom } from "../../../src/lib/clock.ts";
+import { FsError } from "../../../src/lib/fs_error.ts";
 import { SimClock } from "../../../src/lib/sim_clock.ts";
 import type { Task } from "../../../src/lib/task.ts";
+import { findExisting } from "../../../src/tools/mkfs/existing.ts";
 import type { Op } from "../../../src/volume/op.ts";
 import type { Sabotage } from "../../../src/volume/osb.ts";
 import type { Arena } from "../../../src/wasm/arena.ts";
@@ -57,8 +60,8 @@ export class World {
   readonly #arenas: Arena[] = [];
   readonly failures: string[] = [];
   readonly trace: string[] = [];
-  /** What nodes did because they had to: fenced themselves, found the disk failing. */
-  readonly ends: { readonly num: number; readonly why: string }[] = [];
+  /** A process ended, and not because it was done. */
+  onEnd: (node: SimNode, why: string) => void = () => {};
   events = 0;
   #hash = 0x811c9dc5;
 
@@ -89,15 +92,24 @@ export class World {
 
   /** What the history is known by. */
   event(kind: string, a: number, b: number): void {
-    let h = this.#hash ^ Math.round(this.clock.monotonic_ms() * 1000);
-    for (let i = 0; i < kind.length; i++) h = Math.imul(h ^ kind.charCodeAt(i), 0x01000193);
-    this.#hash = Math.imul(Math.imul(h ^ a, 0x01000193) ^ b, 0x01000193);
+    this.#mix(kind, a, b);
     if (this.options.trace === true) this.#line(`${kind} ${a} ${b}`);
   }
 
   note(text: string): void {
-    this.event(text.slice(0, 40), 0, 0);
-    if (this.options.trace !== true) this.#line(text);
+    this.#mix(text, 0, 0);
+    this.#line(text);
+  }
+
+  #mix(kind: string, a: number, b: number): void {
+    let h = this.#hash ^ Math.round(this.clock.monotonic_ms() * 1000);
+    for (let i = 0; i < kind.length; i++) h = Math.imul(h ^ kind.charCodeAt(i), 0x01000193);
+    this.#hash = Math.imul(Math.imul(h ^ a, 0x01000193) ^ b, 0x01000193);
+  }
+
+  /** The log of the nodes is in the history's lines, but not in what it is known by. */
+  log(text: string): void {
+    this.#line(text);
   }
 
   #line(text: string): void {
@@ -140,6 +152,11 @@ export class World {
       this.#paths.set(num, path);
     }
     return path;
+  }
+
+  /** Nodes that the slot map on the disk names. */
+  slotNodes(): readonly number[] {
+    return findExisting((off, len) => this.disk.bytes.subarray(off, off + len))?.nodes ?? [];
   }
 
   /** Starts a node's process, which mounts; the one before it must be gone. */
@@ -202,13 +219,8 @@ export class World {
   /** A node's process ends. */
   gone(node: SimNode, why: string): void {
     const in_order = node.state === "leaving" && node.isClosed;
-    if (!in_order) this.ends.push({ num: node.num, why });
+    if (!in_order) this.onEnd(node, why);
     if (!this.checks.isOutcast(node)) this.checks.dropNode(node, !in_order);
-  }
-
-  /** A node says that its own state is broken. */
-  fatal(node: SimNode, why: string): void {
-    this.fault(`node ${node.num}: ${why}`);
   }
 
   // Time ----------------------------------------------------------------------------------------------------------------
@@ -253,6 +265,13 @@ export class World {
     return result.value as T;
   }
 
+  /** Whether what goes wrong on a node has its reason in a fault. */
+  excuses: (node: SimNode) => boolean = () => false;
+
+  isDeath(err: unknown, node: SimNode): boolean {
+    return err instanceof NodeDied || (err instanceof FsError && this.excuses(node));
+  }
+
   /** An operation on a node, to its end. */
   op<T>(node: SimNode, fn: (op: Op) => T): T {
     return this.task(node, step<T>(node.osb, fn));
@@ -274,6 +293,26 @@ export class World {
           lines.push(
             `  ${JSON.stringify(res.name)} level ${res.level} requested ${res.requested} blocking ${res.blocking} holders pr ${res.pr_holders} ex ${res.ex_holders} wants ${res.wants.map((w) => w.level)}${res.downconverting ? " downconverting" : ""}${res.gate_shut ? " shut" : ""}${res.cancelling ? " cancelling" : ""}${res.freeing ? " freeing" : ""}`,
           );
+    }
+    for (const node of this.alive)
+      if (node.domain !== null)
+        lines.push(
+          ...dumpDomain(node.domain.dlm)
+            .split("\n")
+            .filter((line) => /^(Domain Map|MLE|Recovery)/.test(line))
+            .map((line) => `node ${node.num} ${line}`),
+        );
+    for (const node of this.alive) {
+      const waited = new Set<string>();
+      for (const res of node.osb?.glue?.attached ?? []) if (res.requested !== null) waited.add(res.name);
+      for (const name of waited)
+        for (const other of this.alive) {
+          const res = other.domain?.dlm.lockres.get(name);
+          if (res === undefined) continue;
+          lines.push(
+            `${JSON.stringify(name)}, wanted by ${node.num}, on node ${other.num}: owner ${res.owner} state ${res.state.toString(16)} ${res.locks().map((l) => `[node ${l.node} list ${l.list} ${l.type}>${l.convert_type} flags ${l.flags.toString(16)}]`)}`,
+          );
+        }
     }
     return lines.join("\n");
   }
