@@ -94,6 +94,8 @@ export class Osb {
   slot_num = -1;
   /** Why nothing may be written, null when it may: "-o ro", "errors=remount-ro after …", an ro_compat feature. */
   readonly_reason: string | null = null;
+  /** Errno of a data write that failed since the volume was last synced. */
+  data_error = 0;
   /** Where Op keeps the old contents of blocks that it changes. */
   undo_base = 0;
   undo_slots = 0;

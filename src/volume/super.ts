@@ -99,6 +99,9 @@ function* openWith(parts: OpenParts): Task<Osb> {
     throw new FsError(Errno.EINVAL, "mount", { blocksize: geo.blocksize, device_alignment: dev.alignment_bytes });
   osb.cache = new BufferCache(arena, dev, geo.blocksize, options.cache_bytes);
   osb.data = new DataCache(arena, dev, options.data_cache_bytes);
+  osb.data.onWriteError = (_owner, errno) => {
+    osb.data_error = errno;
+  };
   osb.kinds = makeKinds(osb);
   osb.inodes = new InodeCache(osb);
   osb.undo_slots = UNDO_BLOCKS;
@@ -263,12 +266,20 @@ function* periodic(osb: Osb): Task<void> {
   yield* wait(osb.journal.periodic);
 }
 
-/** Everything dirty is durable: data, metadata (sync(2), ocfs2_sync_fs). */
+/**
+ * Everything dirty is durable: data, metadata (sync(2), ocfs2_sync_fs). Throws what could not be written since the last time, as syncfs(2)
+ * says it: the files' own fsync says it once more.
+ */
 export function* syncVolume(osb: Osb): Task<void> {
-  if (osb.readonly_reason !== null || osb.slot_num < 0) return;
+  if (osb.slot_num < 0) return;
+  if (osb.journal.aborted !== null) throw new FsError(Errno.EIO, "sync", { journal: "aborted" });
+  if (osb.readonly_reason !== null) return;
   if (osb.data.dirty_pages > 0 || osb.data.pages_in_flight > 0) yield* wait(osb.data.flushAll());
   yield* wait(osb.journal.periodic);
   yield* deviceFlush(osb.dev);
+  const errno = osb.data_error;
+  osb.data_error = 0;
+  if (errno !== 0) throw new FsError(errno, "sync", { found: "file data could not be written" });
 }
 
 /** Journal clean, slot free, under the super lock: nobody sees a slot that is taken with a journal that nobody holds. */

@@ -12,6 +12,7 @@ import { mlogSet } from "../../src/lib/masklog.ts";
 import { wait } from "../../src/lib/task.ts";
 import { fsync, readFile, setattr, writeFile } from "../../src/vfs/file.ts";
 import { create, lookup, mkdir, rename, unlink } from "../../src/vfs/namespace.ts";
+import { syncVolume } from "../../src/volume/super.ts";
 import { fsck, haveTool, mkfsImage, openImage, type TestVolume } from "../support/volume.ts";
 
 /** Fails what `fails` says; counts transfers. */
@@ -171,4 +172,32 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("a disk that", () => {
       expect(kept).toBeGreaterThan(20);
     });
   }
+
+  test("loses file data: sync says so, once, and after the journal was aborted always", () => {
+    mlogSet("ERROR", "off");
+    let dev!: FailingDevice;
+    const v = openImage(base.slice(), {}, (arena: Arena, data) => (dev = new FailingDevice(arena, data)));
+    const { osb } = v;
+    const { ino } = osb.runSync((op) => create(op, osb.geo.root_blkno, name("file"), 0o100644, CRED));
+    const addr = osb.arena.alloc(8192, 4096);
+    const sync = (): string => {
+      try {
+        osb.runTaskSync(syncVolume(osb));
+        return "ok";
+      } catch (err) {
+        return (err as FsError).code;
+      }
+    };
+    const write = (): unknown =>
+      osb.runTaskSync(wait<number>((cb) => writeFile(osb, osb.inodes.get(ino), { offset: 0, len: 8192, addr }, cb)));
+    write();
+    expect(sync()).toBe("ok");
+    write();
+    const first = dev.transfers;
+    dev.fails = (n, is_write) => is_write && n === first;
+    expect([sync(), sync()]).toEqual(["EIO", "ok"]);
+    osb.runSync((op) => create(op, osb.geo.root_blkno, name("more"), 0o100644, CRED));
+    dev.fails = (_n, is_write) => is_write;
+    expect([sync(), sync()]).toEqual(["EIO", "EIO"]);
+  });
 });

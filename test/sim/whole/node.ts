@@ -160,7 +160,12 @@ export class SimNode {
     });
     this.heartbeat = thread;
     region.start(thread, (failure) => {
-      if (failure === "") region.whenKnown(this.world.slotNodes(), () => this.#startVolume());
+      const there = this.world.slotNodes();
+      if (failure === "")
+        region.whenKnown(there, () => {
+          this.world.tookForDead(this, there);
+          this.#startVolume();
+        });
       else if (this.state === "starting") this.#end(`heartbeat: ${failure}`);
     });
   }

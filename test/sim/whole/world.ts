@@ -199,26 +199,39 @@ export class World {
     if (other !== undefined) seen.set(num, other);
   }
 
-  /** `node` declares `num` dead. Whoever lives must have stopped writing by then. */
+  /** `node` declares `num` dead. */
   sawDown(node: SimNode, num: number): void {
     this.event("down", node.num, num);
     const other = this.#seen.get(node)?.get(num);
     this.#seen.get(node)?.delete(num);
-    if (node.num === num || other === undefined || this.checks.isOutcast(other)) return;
     // Who leaves its regions sees everybody go.
-    if (node.state === "gone" || (node.state === "leaving" && node.isClosed)) return;
+    if (node.num === num || other === undefined || node.state === "gone" || node.isClosed) return;
+    this.#declareDead(node, other);
+  }
+
+  /** `node` has waited for those whom the slot map names; it takes those whom it does not see for dead. */
+  tookForDead(node: SimNode, nums: readonly number[]): void {
+    for (const num of nums) {
+      const other = this.nodes.get(num);
+      if (num === node.num || node.stack.hb.liveNodes().has(num) || other === undefined) continue;
+      if (other.state !== "starting") this.#declareDead(node, other);
+    }
+  }
+
+  /** Whoever lives must have stopped writing by then. */
+  #declareDead(node: SimNode, other: SimNode): void {
+    if (this.checks.isOutcast(other)) return;
     this.checks.castOut(other);
     if (!other.alive) return;
-    const left_in_order = other.state === "leaving" && other.isClosed;
-    if (!left_in_order && other.state !== "starting" && !other.lease.isShut(this.clock.monotonic_ms()))
-      this.fault(`node ${node.num} declares node ${num} dead, which may write until ${other.lease.deadline_ms}`);
-    this.note(`node ${num} is declared dead while it ${other.process.stopped ? "is stopped" : "runs"}`);
-    this.checks.dropNode(other, !left_in_order);
+    if (!other.isClosed && other.state !== "starting" && !other.lease.isShut(this.clock.monotonic_ms()))
+      this.fault(`node ${node.num} declares node ${other.num} dead, which may write until ${other.lease.deadline_ms}`);
+    this.note(`node ${other.num} is declared dead while it ${other.process.stopped ? "is stopped" : "runs"}`);
+    this.checks.dropNode(other, !other.isClosed);
   }
 
   /** A node's process ends. */
   gone(node: SimNode, why: string): void {
-    const in_order = node.state === "leaving" && node.isClosed;
+    const in_order = node.isClosed;
     if (!in_order) this.onEnd(node, why);
     if (!this.checks.isOutcast(node)) this.checks.dropNode(node, !in_order);
   }
