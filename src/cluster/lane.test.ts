@@ -106,6 +106,29 @@ describe("a lane", () => {
     expect([heard.at(-1), seen]).toEqual(["502: 0 0", [7]]);
   });
 
+  test("a connection that is lost while its node lives is told of, if messages were under way on it", () => {
+    const { lane, send, answer } = laneOf();
+    const lost: number[][] = [];
+    lane.onLoss = (node, conn) => lost.push([node, conn]);
+    lane.reach(2, 8, 0);
+    send(500, 2);
+    lane.flush();
+    answer(0, 0);
+    lane.reach(2, 0, 0);
+    expect(lost).toEqual([]);
+    lane.reach(2, 9, 0);
+    send(500, 2);
+    lane.flush();
+    lane.reach(2, 0, 0);
+    expect(lost).toEqual([[2, 9]]);
+    // A node that died has nothing to say any more.
+    lane.reach(3, 10, 0);
+    send(500, 3);
+    lane.flush();
+    lane.reach(3, 0, -Errno.ENOTCONN);
+    expect(lost).toEqual([[2, 9]]);
+  });
+
   test("messages that are faster than the news of their connection wait for it", () => {
     const { wire, lane, arrives } = laneOf();
     const seen: number[] = [];

@@ -78,6 +78,8 @@ export class Lane {
   readonly #in_flight: (InFlight | null)[] = [];
   readonly #free: number[] = [];
   #failed: { readonly done: Done; readonly err: number }[] = [];
+  /** Messages to a node were under way when its connection was lost, though it lives: the main thread has to know (tcp.ts, messagesLost). */
+  onLoss: (node: NodeNum, conn: number) => void = () => {};
 
   /** `wake` asks for a call of `flush` in this turn. */
   constructor(node_num: NodeNum, wire: LaneWire, wake: () => void) {
@@ -96,7 +98,8 @@ export class Lane {
   /** How `node` can be reached from now on (PeerWatcher). */
   reach(node: NodeNum, conn: number, err: number): void {
     const peer = this.#peer(node);
-    if (peer.conn !== 0 && peer.conn !== conn) this.#lost(node, peer);
+    const before = peer.conn;
+    if (before !== 0 && before !== conn && this.#lost(node, peer) > 0 && err === 0) this.onLoss(node, before);
     peer.err = err;
     if (err !== 0) for (const w of peer.queue.splice(0)) this.#fail(w.done, err);
     if (conn === 0 || peer.conn === conn) return;
@@ -109,7 +112,9 @@ export class Lane {
     for (const e of early) if (e.conn === conn) this.received(conn, e.message);
   }
 
-  #lost(node: NodeNum, peer: Peer): void {
+  /** How many messages had no status yet. */
+  #lost(node: NodeNum, peer: Peer): number {
+    let lost = 0;
     this.#wire.watch(peer.conn, false);
     this.#conns.delete(peer.conn);
     this.#gone.add(peer.conn);
@@ -120,7 +125,9 @@ export class Lane {
       this.#in_flight[num] = null;
       this.#free.push(num);
       this.#fail(waiting.done, -Errno.EHOSTDOWN);
+      lost++;
     }
+    return lost;
   }
 
   // Sending --------------------------------------------------------------------------------------------------------------

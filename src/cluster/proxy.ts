@@ -28,7 +28,9 @@ export type ToNode =
   | { readonly t: "register"; readonly type: number; readonly key: number; readonly max_len: number }
   | { readonly t: "unregister"; readonly type: number; readonly key: number }
   | { readonly t: "answer"; readonly id: number; readonly status: number }
-  | { readonly t: "stats"; readonly node: NodeNum; readonly stats: LaneStats };
+  | { readonly t: "stats"; readonly node: NodeNum; readonly stats: LaneStats }
+  /** A connection was lost with messages of the lane under way. */
+  | { readonly t: "lost"; readonly node: NodeNum; readonly conn: number };
 
 /** What the node thread tells a volume thread. */
 export type FromNode =
@@ -73,6 +75,7 @@ export class ClusterClient implements O2net, O2hb {
     this.#post = post;
     this.#wake = wake;
     this.#lane = lane;
+    if (lane !== null) lane.onLoss = (node, conn) => this.#say({ t: "lost", node, conn });
   }
 
   #say(m: ToNode): void {
@@ -174,6 +177,7 @@ export class ClusterClient implements O2net, O2hb {
 export interface Peers {
   watchPeers(watch: (node: NodeNum, conn: number, err: number) => void): () => void;
   addStats(node: NodeNum, more: LaneStats): void;
+  messagesLost(node: NodeNum, conn: number): void;
 }
 
 /** The node thread's half: carries out what one volume thread asks for. */
@@ -262,6 +266,9 @@ export class ClusterServer {
       }
       case "stats":
         this.#peers?.addStats(m.node, m.stats);
+        break;
+      case "lost":
+        this.#peers?.messagesLost(m.node, m.conn);
         break;
     }
   }

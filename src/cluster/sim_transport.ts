@@ -5,13 +5,24 @@
  *
  * A host that loses its power says nothing to its peers; they hear a reset when its address is up again and theirs comes through.
  */
+import {
+  O2NET_MAX_PAYLOAD_BYTES,
+  O2NET_MSG_MAGIC,
+  O2NET_MSG_STATUS_MAGIC,
+  O2netHandshake,
+  O2netMsg,
+} from "../format/wire/o2net.ts";
 import type { Clock } from "../lib/clock.ts";
 import { assert } from "../lib/fs_error.ts";
 import type { Connection, ConnectionEvents, Transport } from "../lib/transport.ts";
+import type { LaneWire } from "./lane.ts";
 
 const UNSET: ConnectionEvents = { connected() {}, data() {}, drained() {}, closed() {} };
 /** Bytes on their way beyond which a write says that it is enough. */
 const WINDOW_BYTES = 256 << 10;
+
+/** Messages are numbered by who sends them: a lane has its number in the highest byte. */
+const LANE_SHIFT = 24;
 
 type Deliver = (cb: () => void) => void;
 
@@ -30,6 +41,9 @@ class Pipe {
 
 class SimConnection implements Connection {
   events: ConnectionEvents = UNSET;
+  readonly number: number;
+  #last_rx_ms: number;
+  #cutter: Cutter | null = null;
   peer: SimConnection | null = null;
   readonly remote_address: string;
   readonly remote_port: number;
@@ -51,6 +65,12 @@ class SimConnection implements Connection {
     this.remote_address = remote_address;
     this.remote_port = remote_port;
     this.out = new Pipe(`${local_address} ${remote_address}`);
+    this.number = net.nextConnection();
+    this.#last_rx_ms = net.now();
+  }
+
+  silentMs(): number {
+    return this.#net.now() - this.#last_rx_ms;
   }
 
   get isOpen(): boolean {
@@ -73,6 +93,20 @@ class SimConnection implements Connection {
 
   arrive(bytes: Uint8Array): void {
     if (!this.#open) return;
+    this.#last_rx_ms = this.#net.now();
+    const { lanes } = this.host;
+    if (lanes === null) {
+      this.#forMain(bytes);
+      return;
+    }
+    this.#cutter ??= new Cutter();
+    // What is a lane's is taken by whichever thread reads: the sender has room again.
+    const main = this.#cutter.cut(bytes, (key, number) => lanes.of(key, number), this.number);
+    this.peer!.taken(bytes.length - main.length);
+    if (main.length > 0) this.#forMain(main);
+  }
+
+  #forMain(bytes: Uint8Array): void {
     this.#unread.push(bytes);
     this.host.deliver(() => this.#read());
   }
@@ -134,15 +168,131 @@ class SimConnection implements Connection {
   }
 }
 
+/** Cuts the stream of a connection into messages, each for whom it concerns (native/src/net_conn.rs). */
+class Cutter {
+  #handshake_left = O2netHandshake.size;
+  #raw = false;
+  #part = new Uint8Array(0);
+
+  /** Gives messages to lanes; what is left is the main thread's. */
+  cut(came: Uint8Array, laneOf: (key: number | null, number: number) => SimLane | undefined, conn: number): Uint8Array {
+    const main: Uint8Array[] = [];
+    const n = Math.min(this.#handshake_left, came.length);
+    this.#handshake_left -= n;
+    main.push(came.subarray(0, n));
+    let bytes = Buffer.concat([this.#part, came.subarray(n)]);
+    this.#part = new Uint8Array(0);
+    while (bytes.length > 0) {
+      if (this.#raw) {
+        main.push(bytes);
+        break;
+      }
+      const need = bytes.length < O2netMsg.size ? O2netMsg.size : O2netMsg.size + bytes.readUInt16BE(2);
+      this.#raw = need > O2netMsg.size + O2NET_MAX_PAYLOAD_BYTES;
+      if (this.#raw) continue;
+      if (bytes.length < need) {
+        this.#part = bytes;
+        break;
+      }
+      const message = bytes.subarray(0, need);
+      const magic = message.readUInt16BE(0);
+      const key = magic === O2NET_MSG_MAGIC ? message.readUInt32BE(16) : null;
+      const number = magic === O2NET_MSG_STATUS_MAGIC ? message.readUInt32BE(20) >>> LANE_SHIFT : 0;
+      const lane = laneOf(key, number);
+      if (lane === undefined) main.push(message);
+      else lane.put(conn, message);
+      bytes = bytes.subarray(need);
+    }
+    return Buffer.concat(main);
+  }
+}
+
+/** A lane of a process, as native/lane.ts. */
+export class SimLane implements LaneWire {
+  readonly number: number;
+  /** Takes one message. */
+  received: (conn: number, message: Uint8Array) => void = () => {};
+  readonly #lanes: Lanes;
+  readonly #host: SimHost;
+  readonly #deliver: Deliver;
+  readonly #clock: Clock;
+
+  constructor(lanes: Lanes, host: SimHost, deliver: Deliver, clock: Clock, number: number) {
+    this.#lanes = lanes;
+    this.#host = host;
+    this.#deliver = deliver;
+    this.#clock = clock;
+    this.number = number;
+  }
+
+  put(conn: number, message: Uint8Array): void {
+    const copy = message.slice();
+    this.#deliver(() => this.received(conn, copy));
+  }
+
+  send(conn: number, bytes: Uint8Array): void {
+    for (const c of this.#host.connections) if (c.number === conn && c.isOpen) c.write(bytes);
+  }
+
+  divert(key: number, on: boolean): void {
+    this.#lanes.divert(key, this, on);
+  }
+
+  watch(): void {}
+
+  now_ms(): number {
+    return this.#clock.monotonic_ms();
+  }
+
+  close(): void {
+    this.#lanes.remove(this);
+  }
+}
+
+class Lanes {
+  readonly #lanes = new Map<number, SimLane>();
+  readonly #keys = new Map<number, SimLane>();
+  #next = 1;
+
+  open(host: SimHost, deliver: Deliver, clock: Clock): SimLane {
+    const lane = new SimLane(this, host, deliver, clock, this.#next++);
+    this.#lanes.set(lane.number, lane);
+    return lane;
+  }
+
+  of(key: number | null, number: number): SimLane | undefined {
+    return key !== null ? this.#keys.get(key >>> 0) : this.#lanes.get(number);
+  }
+
+  divert(key: number, lane: SimLane, on: boolean): void {
+    if (on) this.#keys.set(key >>> 0, lane);
+    else this.#keys.delete(key >>> 0);
+  }
+
+  remove(lane: SimLane): void {
+    this.#lanes.delete(lane.number);
+    for (const [key, l] of this.#keys) if (l === lane) this.#keys.delete(key);
+  }
+}
+
 /** What of the network belongs to one process. */
 export class SimHost {
   readonly connections = new Set<SimConnection>();
   readonly listeners = new Set<string>();
+  /** Null: the main thread gets everything as it comes. */
+  readonly lanes: Lanes | null;
   /** Brings something into the process: at once, or when it runs again, or never. */
   readonly deliver: Deliver;
 
-  constructor(deliver: Deliver) {
+  constructor(deliver: Deliver, lanes: Lanes | null) {
     this.deliver = deliver;
+    this.lanes = lanes;
+  }
+
+  /** A lane for a thread that `deliver` brings things into. */
+  openLane(deliver: Deliver, clock: Clock): SimLane {
+    assert(this.lanes !== null, "a host without lanes");
+    return this.lanes.open(this, deliver, clock);
   }
 }
 
@@ -228,6 +378,15 @@ export class SimNetwork {
     host.listeners.clear();
   }
 
+  now(): number {
+    return this.#clock.monotonic_ms();
+  }
+
+  #connections = 0;
+  nextConnection(): number {
+    return ++this.#connections;
+  }
+
   soon(cb: () => void): void {
     this.#clock.after(0, cb);
   }
@@ -254,14 +413,14 @@ export class SimNetwork {
     });
   }
 
-  /** The network of one process. */
+  /** The network of one process, whose threads may have lanes. */
   host(deliver: Deliver): { readonly host: SimHost; readonly transport: Transport } {
-    const host = new SimHost(deliver);
+    const host = new SimHost(deliver, new Lanes());
     return { host, transport: this.#transportOf(host) };
   }
 
   transport(): Transport {
-    return this.#transportOf(new SimHost((cb) => cb()));
+    return this.#transportOf(new SimHost((cb) => cb(), null));
   }
 
   #transportOf(host: SimHost): Transport {

@@ -363,6 +363,23 @@ describe("silence and the quorum", () => {
     expect([...a.fenced, ...b.fenced]).toEqual([]);
   });
 
+  test("a lane that lost messages with an idle connection keeps it from being made again", () => {
+    const { w, a, b } = two();
+    const conns: number[] = [];
+    b.net.watchPeers((node, conn) => void (node === 1 && conns.push(conn)));
+    w.network.reset(address(1), address(2));
+    w.clock.run(1);
+    const lost = conns[0]!;
+    expect([lost > 0, conns.at(-1)]).toEqual([true, 0]);
+    b.net.messagesLost(1, lost + 1000);
+    expect(conns).toHaveLength(2);
+    b.net.messagesLost(1, lost);
+    w.clock.run(T.idle_timeout_ms + 5000);
+    expect(b.net.peers()[0]!.state).not.toBe("connected");
+    w.clock.run(5000);
+    expect([a.fenced.length, b.fenced.length]).toEqual([0, 1]);
+  });
+
   test("of three, two that lost messages between them: the higher number goes though it reaches the majority", () => {
     const w = new World();
     const [a, b, c] = [w.add(1), w.add(2), w.add(3)];

@@ -134,6 +134,7 @@ class PeerNode {
   has_timed_out = false;
   /** A connection that had been valid has ended, the other's heartbeat goes on, and there is no other connection yet. */
   is_lost = false;
+  lost_conn = 0;
   /** With it a message of ours that has no status: it is not made again. */
   is_lossy = false;
   /** The other, with the higher number, has had its time to go. */
@@ -544,8 +545,10 @@ export class O2netStack implements O2net {
     const old_sc = peer.sc;
     assert(sc === null || old_sc === null || sc === old_sc, `o2net: a second connection to node ${peer.num}`);
     assert(!(valid && (err !== 0 || sc === null)), `o2net: node ${peer.num} cannot be valid`);
+    const was_err = peer.persistent_error;
     if (was_valid && !valid) {
       peer.is_lost = true;
+      peer.lost_conn = old_sc?.conn.number ?? 0;
       if (peer.in_flight.length > peer.free.length) peer.is_lossy = true;
     } else if (valid) peer.is_lost = false;
     if (peer.is_lossy && err === 0) err = -Errno.ENOTCONN;
@@ -612,8 +615,18 @@ export class O2netStack implements O2net {
     }
   }
 
+  /** A lane had messages to `node` under way when the connection `conn` was lost. */
+  messagesLost(node: NodeNum, conn: number): void {
+    const peer = this.#peers[node];
+    // Another number: it has died meanwhile, and what was lost with it concerns nobody any more.
+    if (peer === undefined || peer.is_lossy || peer.lost_conn !== conn) return;
+    peer.is_lossy = true;
+    this.#setNnState(peer, null, false, -Errno.ENOTCONN);
+  }
+
   #forgetLoss(peer: PeerNode): void {
     peer.is_lost = peer.is_lossy = peer.has_waited = false;
+    peer.lost_conn = 0;
   }
 
   #queueConnect(peer: PeerNode): void {

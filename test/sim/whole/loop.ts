@@ -9,6 +9,7 @@ export class SimLoop {
   readonly clock: Clock;
   readonly #thread: SimThread;
   readonly #work: (() => boolean)[] = [];
+  readonly #last: (() => void)[] = [];
   #awake = false;
   #stopped = false;
 
@@ -23,6 +24,15 @@ export class SimLoop {
     return () => {
       const i = this.#work.indexOf(work);
       if (i >= 0) this.#work.splice(i, 1);
+    };
+  }
+
+  /** Behind all other work of a turn. */
+  addLast(last: () => void): () => void {
+    this.#last.push(last);
+    return () => {
+      const i = this.#last.indexOf(last);
+      if (i >= 0) this.#last.splice(i, 1);
     };
   }
 
@@ -44,6 +54,7 @@ export class SimLoop {
       if (n > MAX_TURNS) throw new Error("a loop that never waits");
       this.#awake = false;
       for (let i = 0; i < this.#work.length; i++) if (this.#work[i]!()) this.#awake = true;
+      for (let i = 0; i < this.#last.length; i++) this.#last[i]!();
     }
   }
 }

@@ -3,6 +3,7 @@
  * put together as src/cli/cluster_node.ts and src/cli/volume_worker.ts do. Simulated are the edges only: disk, network, clock, threads.
  */
 import type { HbRegion } from "../../../src/cluster/heartbeat.ts";
+import { Lane } from "../../../src/cluster/lane.ts";
 import { deadMs, maxWriteTimeoutMs, NodeManager, O2HB_REGION_TIMEOUT_MS } from "../../../src/cluster/nodemanager.ts";
 import { ClusterClient, ClusterServer, type FromNode, type ToNode } from "../../../src/cluster/proxy.ts";
 import type { SimHost } from "../../../src/cluster/sim_transport.ts";
@@ -170,29 +171,46 @@ export class SimNode {
     });
   }
 
-  /** The volume thread starts, and what it must know of the cluster. */
+  /** The volume thread starts, and what it must know of the cluster (src/cli/domain_thread.ts). */
   #startVolume(): void {
     const live = [...this.stack.hb.liveNodes()];
-    const to_volume = new Port<FromNode>(this.world, this.volume, (batch) => {
-      client.heard(batch);
-      client.flush();
-    });
+    const wire = this.#host!.openLane(this.volume.deliver, this.volume.clock);
+    const wake = (): void => this.loop.wake();
+    const lane = new Lane(this.num, wire, wake);
+    wire.received = (conn, message) => lane.received(conn, message);
+    const to_volume = new Port<FromNode>(this.world, this.volume, (batch) => client.heard(batch));
     const server = new ClusterServer(
       this.#router.netFor(this.world.uuid),
       this.stack.hb,
       (batch) => to_volume.post(batch),
       this.main.defer,
+      this.stack.net,
     );
     this.#server = server;
     const to_main = new Port<ToNode>(this.world, this.main, (batch) => server.heard(batch));
-    const client = new ClusterClient(
-      this.num,
-      live,
-      (batch) => to_main.post(batch),
-      () => this.loop.wake(),
-    );
+    const client = new ClusterClient(this.num, live, (batch) => to_main.post(batch), wake, lane);
     const nodes = this.#dlmNodes();
-    this.volume.deliver(() => this.#openVolume(client, nodes));
+    this.volume.deliver(() => {
+      const stop = this.loop.addLast(() => client.flush());
+      const dlm = new DlmNode({
+        net: client,
+        hb: client,
+        clock: this.volume.clock,
+        random: this.random,
+        nodes: () => nodes,
+        regions: () => [],
+        fatal: (err) => this.#fatal(err),
+      });
+      this.#closeCluster = (done) => {
+        dlm.close();
+        client.flush();
+        stop();
+        lane.close();
+        wire.close();
+        done();
+      };
+      this.#joinDomain(dlm);
+    });
   }
 
   #fenced(why: string): void {
@@ -220,27 +238,8 @@ export class SimNode {
     this.world.clock.after(HOP_MS, () => this.main.deliver(() => this.stack.fence(text)));
   }
 
-  #openVolume(client: ClusterClient, nodes: { num: number; ipv4_port: number; ipv4_address: number }[]): void {
-    const { world, loop } = this;
-    const stop = loop.addWork(() => {
-      client.flush();
-      return false;
-    });
-    const dlm = new DlmNode({
-      net: client,
-      hb: client,
-      clock: this.volume.clock,
-      random: this.random,
-      nodes: () => nodes,
-      regions: () => [],
-      fatal: (err) => this.#fatal(err),
-    });
-    this.#closeCluster = (done) => {
-      dlm.close();
-      client.flush();
-      stop();
-      done();
-    };
+  #joinDomain(dlm: DlmNode): void {
+    const { world } = this;
     O2cbDomain.join(dlm, world.uuid, (err, domain) => {
       if (domain === null) {
         this.#closed(`the domain cannot be joined: ${err}`);
