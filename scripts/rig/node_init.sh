@@ -47,6 +47,7 @@ if [ -n "$conf" ]; then
   mkdir "$tree"
   [ -n "$dead" ] && echo "$dead" >"$tree/heartbeat/dead_threshold"
   [ -n "$idle" ] && echo "$idle" >"$tree/idle_timeout_ms"
+  grep -q 'heartbeat_mode = global' "$conf" && echo global >"$tree/heartbeat/mode"
   # A node that has to go says so and stops; a reset would boot it again.
   echo panic >"$tree/fence_method"
   awk '$1 ~ /:$/ { if (at == "node:") print v["number"], v["name"], v["ip_address"], v["ip_port"]; at = $1; next }

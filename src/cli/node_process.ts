@@ -5,7 +5,9 @@
 import { spawn } from "node:child_process";
 import { openSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
+import { OCFS2_CLUSTER_O2CB_GLOBAL_HEARTBEAT } from "../format/disk/index.ts";
 import { ML, mlog, mlogSet, mlogStates } from "../lib/masklog.ts";
+import type { ClusterDesc } from "../tools/mkfs/params.ts";
 import { reload, startHeartbeat, stopHeartbeat } from "./cluster_control.ts";
 import { ClusterNode, volumeOn } from "./cluster_node.ts";
 import { Control } from "./control.ts";
@@ -102,6 +104,10 @@ export class NodeProcess {
       this.#checkCluster(device, volume.cluster);
       this.#checkFree(device, volume.uuid);
       this.#volumes.set(dir, volume.uuid);
+      const { hb } = this.node.stack;
+      // As the boot scripts of o2cb do it before anything is mounted.
+      if (this.node.nodes.heartbeat_mode === "global" && !hb.regions().some((r) => r.isSteady))
+        for (const line of await startHeartbeat(this.node, this.#config, [device])) mlog(ML.NOTICE, line);
       await this.node.joinRegion(device, volume);
       try {
         await this.node.reachPeers(device);
@@ -138,8 +144,8 @@ export class NodeProcess {
     }
   }
 
-  #checkCluster(device: string, of: { stack: string; name: string } | undefined): void {
-    const { cluster } = this.node.nodes;
+  #checkCluster(device: string, of: ClusterDesc | undefined): void {
+    const { cluster, heartbeat_mode: mode } = this.node.nodes;
     if (of === undefined) return;
     if (of.stack !== "o2cb")
       throw mountFailed(
@@ -148,6 +154,12 @@ export class NodeProcess {
     if (of.name !== "" && of.name !== cluster)
       throw mountFailed(
         `${device} belongs to the cluster "${of.name}", but node ${this.node.name} runs in "${cluster}" (pid ${process.pid}, ${this.#config}): stop it with "ocfs2 node stop --node ${this.node.name}" first`,
+      );
+    // Nodes of the other mode would not see each other live (ocfs2_verify_userspace_stack).
+    const of_volume = (of.flags & OCFS2_CLUSTER_O2CB_GLOBAL_HEARTBEAT) !== 0 ? "global" : "local";
+    if (of_volume !== mode)
+      throw mountFailed(
+        `${device} is for ${of_volume} heartbeat, but the cluster "${cluster}" has ${mode}: change the cluster on all nodes with "ocfs2 cluster heartbeat-mode ${cluster} ${of_volume}", or the volume with tunefs.ocfs2 --update-cluster-stack`,
       );
   }
 

@@ -1,6 +1,6 @@
 /**
  * A cluster on this machine: kernel nodes (rig.ts) and nodes of ours in one network namespace of its own, on one image file.
- * Kernel nodes have the numbers 1 to 9 and the addresses 10.77.0.N; ours 11 to 99, on the bridge itself.
+ * Kernel nodes have the numbers 1 to 9, and from 100 on, and the addresses 10.77.0.N; ours 11 to 99, on the bridge itself.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -18,16 +18,30 @@ export function clusterUnavailable(): string | undefined {
   return rigUnavailable();
 }
 
+/** A heartbeat region: a volume in a file. */
+export interface Region {
+  readonly uuid: string;
+  readonly path: string;
+}
+
 let next = 0;
 
 export const addressOf = (n: number): string => `10.77.0.${n}`;
 
-/** One file for all nodes, as o2cb writes it. */
-export function clusterConf(numbers: readonly number[], nameOf: (n: number) => string): string {
+export const isKernel = (n: number): boolean => n < 10 || n >= 100;
+
+/** One file for all nodes, as o2cb writes it. With `regions` (volumes' UUIDs) heartbeat is global. */
+export function clusterConf(
+  numbers: readonly number[],
+  nameOf: (n: number) => string,
+  regions: readonly string[] = [],
+): string {
+  const mode = regions.length > 0 ? "global" : "local";
   const node = (n: number): string =>
     `node:\n\tip_port = ${PORT}\n\tip_address = ${addressOf(n)}\n\tnumber = ${n}\n\tname = ${nameOf(n)}\n\tcluster = ${CLUSTER}\n`;
   return [
-    `cluster:\n\tnode_count = ${numbers.length}\n\theartbeat_mode = local\n\tname = ${CLUSTER}\n`,
+    ...regions.map((uuid) => `heartbeat:\n\tregion = ${uuid}\n\tcluster = ${CLUSTER}\n`),
+    `cluster:\n\tnode_count = ${numbers.length}\n\theartbeat_mode = ${mode}\n\tname = ${CLUSTER}\n`,
     ...numbers.map(node),
   ].join("\n");
 }
@@ -43,9 +57,17 @@ export class ClusterRig {
   readonly #name: string;
   readonly #forget: () => void;
   readonly #taps = new Set<string>();
+  readonly #regions: readonly Region[];
 
-  /** `numbers`: all nodes that the cluster may have. */
-  constructor(image: string, numbers: readonly number[], dead_threshold = 7, idle_timeout_ms = 30_000) {
+  /** `numbers`: all nodes that the cluster may have. `regions`: of global heartbeat. */
+  constructor(
+    image: string,
+    numbers: readonly number[],
+    dead_threshold = 7,
+    idle_timeout_ms = 30_000,
+    regions: readonly Region[] = [],
+  ) {
+    this.#regions = regions;
     this.image = image;
     this.dead_threshold = dead_threshold;
     this.idle_timeout_ms = idle_timeout_ms;
@@ -54,7 +76,11 @@ export class ClusterRig {
     this.conf = join(tempDir("ocfs2-cluster"), "cluster.conf");
     writeFileSync(
       this.conf,
-      clusterConf(numbers, (n) => this.nameOf(n)),
+      clusterConf(
+        numbers,
+        (n) => this.nameOf(n),
+        regions.map((r) => r.uuid),
+      ),
     );
     sh(["ip", "netns", "add", this.#name]);
     this.#forget = atExit(() => trySh(["ip", "netns", "del", this.#name]));
@@ -62,12 +88,12 @@ export class ClusterRig {
     this.#ip("link", "add", "o2rig", "type", "bridge");
     this.#ip("link", "set", "o2rig", "up");
     this.#ip("addr", "add", "10.77.0.254/24", "dev", "o2rig");
-    for (const n of numbers) if (n > 9) this.#ip("addr", "add", `${addressOf(n)}/24`, "dev", "o2rig");
+    for (const n of numbers) if (!isKernel(n)) this.#ip("addr", "add", `${addressOf(n)}/24`, "dev", "o2rig");
   }
 
   /** Of a node; tests that run at the same time have other nodes on this machine. */
   nameOf(n: number): string {
-    return n < 10 ? `kernel${n}` : `${this.#name}-${n}`;
+    return isKernel(n) ? `kernel${n}` : `${this.#name}-${n}`;
   }
 
   #ip(...args: string[]): void {
@@ -92,12 +118,13 @@ export class ClusterRig {
     }
     const { netns, conf, dead_threshold, idle_timeout_ms } = this;
     const cluster = { netns, tap, number, conf, dead_threshold, idle_timeout_ms };
-    return KernelNode.boot(disk, mem === undefined ? { cluster } : { cluster, mem });
+    const disks = this.#regions.map((r) => r.path).filter((path) => path !== this.image);
+    return KernelNode.boot(disk, { cluster, disks, ...(mem === undefined ? {} : { mem }) });
   }
 
   /** Cuts a node's network (its tap, or its address), both ways, or joins it again. */
   cut(number: number, off: boolean): void {
-    if (number < 10) this.#ip("link", "set", `o2tap${number}`, off ? "down" : "up");
+    if (isKernel(number)) this.#ip("link", "set", `o2tap${number}`, off ? "down" : "up");
     else this.#ip("addr", off ? "del" : "add", `${addressOf(number)}/24`, "dev", "o2rig");
   }
 

@@ -132,8 +132,11 @@ export class KernelNode {
     });
   }
 
-  /** Boots a node with `image` as /dev/ubda, alone or as a node of a cluster. */
-  static async boot(image: string, options: { mem?: string; cluster?: RigCluster } = {}): Promise<KernelNode> {
+  /** Boots a node with `image` as /dev/ubda and `disks` as /dev/ubdb, ubdc, …, alone or as a node of a cluster. */
+  static async boot(
+    image: string,
+    options: { mem?: string; cluster?: RigCluster; disks?: readonly string[] } = {},
+  ): Promise<KernelNode> {
     setupRig();
     const box = tempDir("ocfs2-kernel");
     const log = openSync(join(box, "console"), "w");
@@ -145,6 +148,7 @@ export class KernelNode {
       // c: no lock on the image, r would be read-only. Its own umid folder, or nodes on one machine would meet.
       ...[`ubdac=${resolve(image)}`, `uml_dir=${box}/uml`, "umid=node", `O2_CACHE=${rigCache()}`, `O2_BOX=${box}`],
       ...[`init=${join(rigScripts, "node_init.sh")}`, "con=null", "con0=null,fd:1", "con1=fd:3,fd:4"],
+      ...(options.disks ?? []).map((path, i) => `ubd${"bcdefgh"[i]}c=${resolve(path)}`),
       ...(cluster === undefined ? [] : clusterArgs(cluster)),
     ];
     const child = spawn("setpriv", argv, { stdio: ["ignore", log, log, "pipe", "pipe"] });

@@ -1,0 +1,150 @@
+/**
+ * Global heartbeat: regions on several devices say who lives, for all volumes. Nodes of ours start theirs with the first mount; one region that is late
+ * ends nobody.
+ */
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { findHeartbeatArea } from "../../src/tools/heartbeat_area.ts";
+import { tempDir } from "../support/cleanup.ts";
+import { CLUSTER, ClusterRig, clusterUnavailable, type Region } from "../support/cluster_rig.ts";
+import { fsck } from "../support/judges.ts";
+import { mountPoint, ocfs2 } from "../support/mount.ts";
+import { runAsync, sh } from "../support/sh.ts";
+import { StallDisk } from "../support/stall.ts";
+import { coherenceBothWays } from "./coherence.ts";
+import { KernelMember, OurMember } from "./members.ts";
+
+const long = process.env["OCFS2_LONG"] === "1";
+
+function globalVolume(mib: number): Region {
+  const path = join(tempDir("ocfs2-global"), "image");
+  sh(["truncate", "-s", `${mib}M`, path]);
+  const cluster = ["--cluster-stack=o2cb", `--cluster-name=${CLUSTER}`, "--global-heartbeat"];
+  sh(["mkfs.ocfs2", "-q", "-F", "-N", "4", "-b", "4K", "-C", "4K", ...cluster, path]);
+  return { path, uuid: findHeartbeatArea(path).uuid };
+}
+
+/** Starts our node, and its heartbeat on the regions. */
+async function register(rig: ClusterRig, m: OurMember, devices: readonly string[]): Promise<void> {
+  const cluster = async (...args: string[]): Promise<void> => {
+    const argv = [...rig.prefix, process.execPath, ocfs2, "cluster", "--config-file", rig.conf, ...args];
+    expect(await runAsync(argv, { timeout_ms: 60_000 })).toMatchObject({ status: 0, stderr: "" });
+  };
+  await cluster("register-cluster", CLUSTER, "--node", m.name);
+  await cluster("start-heartbeat", CLUSTER, "--node", m.name, "--device", ...devices);
+}
+
+const stop = (m: OurMember) => runAsync([process.execPath, ocfs2, "node", "stop", "--node", m.name]);
+
+/** The regions of a kernel node, on its disks in their order. What o2cb start-heartbeat does, which does not look at such disks. */
+async function startKernelRegions(k: KernelMember, regions: readonly Region[]): Promise<void> {
+  const start = regions.map(({ uuid, path }, i) => {
+    const { slot_bytes, offset_bytes } = findHeartbeatArea(path);
+    const dir = `/sys/kernel/config/cluster/${CLUSTER}/heartbeat/${uuid}`;
+    const set = `echo ${slot_bytes} >block_bytes; echo ${offset_bytes / slot_bytes} >start_block; echo 255 >blocks`;
+    return `(set -e; mkdir ${dir}; cd ${dir}; ${set}; exec 9<>/dev/ubd${"abcdef"[i]}; echo 9 >dev) &`;
+  });
+  await k.run(`${start.join("\n")} wait`);
+}
+
+describe.skipIf(clusterUnavailable() !== undefined)("global heartbeat", () => {
+  test.skipIf(!long)(
+    "with a kernel node, on three devices; who dies is recovered",
+    async () => {
+      const regions = [globalVolume(192), globalVolume(64), globalVolume(64)];
+      const image = regions[0]!.path;
+      const rig = new ClusterRig(image, [1, 11], 7, 30_000, regions);
+      const k = new KernelMember(rig.nameOf(1), await rig.kernel(1));
+      const o = new OurMember(rig, 11);
+      await Promise.all([
+        startKernelRegions(k, regions),
+        register(
+          rig,
+          o,
+          regions.map((r) => r.path),
+        ),
+      ]);
+      await k.node.mount();
+      await o.mount();
+      const { heartbeat } = (await o.status()) as unknown as { heartbeat: { name: string; live: number[] }[] };
+      expect(heartbeat.map((h) => h.name).sort()).toEqual(regions.map((r) => r.uuid).sort());
+      expect(heartbeat.map((h) => h.live)).toEqual([1, 2, 3].map(() => [1, 11]));
+      await coherenceBothWays(k, o);
+      // The one of ours goes without a word; the kernel node takes over.
+      await o.run("echo last >$D/last; sync $D/last");
+      o.kill();
+      expect(await k.run("cat /o/last; touch /o/on; echo on")).toBe("last\non\n");
+      await register(
+        rig,
+        o,
+        regions.map((r) => r.path),
+      );
+      await o.mount();
+      expect(await o.run("ls $D/on >/dev/null && echo back")).toBe("back\n");
+      await o.unmount();
+      await stop(o);
+      await k.node.unmount();
+      await k.node.stop();
+      const judged = fsck(image);
+      expect(judged.findings, judged.output).toEqual([]);
+      rig.close();
+    },
+    300_000,
+  );
+
+  test("two nodes of ours: the mount starts it; one late region of three ends nobody, two do", async () => {
+    const regions = [globalVolume(128), globalVolume(64), globalVolume(64)];
+    const image = regions[0]!.path;
+    const rig = new ClusterRig(image, [11, 12], 7, 30_000, regions);
+    const [a, b] = [new OurMember(rig, 11), new OurMember(rig, 12)];
+    const disks = [await StallDisk.open(regions[1]!.path), await StallDisk.open(regions[2]!.path)];
+    // Regions in files cannot be found by looking at the machine's devices.
+    await expect(a.mount()).rejects.toThrow(
+      /no device has the heartbeat region [0-9A-F]{32}: attach it, or name it with/,
+    );
+    await Promise.all([
+      register(rig, a, [image, disks[0]!.path, disks[1]!.path]),
+      register(
+        rig,
+        b,
+        regions.map((r) => r.path),
+      ),
+    ]);
+    await Promise.all([a.mount(), b.mount()]);
+    await a.run("echo one >$D/x");
+    expect(await b.run("cat $D/x")).toBe("one\n");
+    await disks[0]!.stall();
+    // Longer than the dead time.
+    await new Promise((ok) => setTimeout(ok, 20_000));
+    expect(await a.run("echo two >$D/x; cat $D/x")).toBe("two\n");
+    expect(await b.run("cat $D/x")).toBe("two\n");
+    await disks[1]!.stall();
+    // Now it has to go, and the other one recovers it.
+    const left = b.run("cat $D/x; echo three >$D/x; cat $D/x", 60_000);
+    const gone_by = Date.now() + 30_000;
+    while ((await runAsync(["kill", "-0", String(a.pid)])).status === 0 && Date.now() < gone_by)
+      await new Promise((ok) => setTimeout(ok, 200));
+    expect((await runAsync(["kill", "-0", String(a.pid)])).status).not.toBe(0);
+    expect(await left).toBe("two\nthree\n");
+    a.kill();
+    await b.unmount();
+    await stop(b);
+    for (const disk of disks) disk.close();
+    const judged = fsck(image);
+    expect(judged.findings, judged.output).toEqual([]);
+    rig.close();
+  }, 180_000);
+
+  test("a volume for the other mode is refused, with what to do", async () => {
+    const [hb] = [globalVolume(64)];
+    const rig = new ClusterRig(hb!.path, [11]);
+    const o = `node=${rig.nameOf(11)},config=${rig.conf}`;
+    const dir = mountPoint();
+    const ran = await runAsync([...rig.prefix, process.execPath, ocfs2, "mount", "-o", o, hb!.path, dir]);
+    expect(ran).toMatchObject({
+      status: 32,
+      stderr: `ocfs2 mount: ${hb!.path} is for global heartbeat, but the cluster "rig" has local: change the cluster on all nodes with "ocfs2 cluster heartbeat-mode rig global", or the volume with tunefs.ocfs2 --update-cluster-stack\n`,
+    });
+    rig.close();
+  }, 60_000);
+});
