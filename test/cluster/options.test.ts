@@ -142,8 +142,8 @@ describe.skipIf(clusterUnavailable() !== undefined)("mount options on a cluster"
           expect(lines[(2 * n + which) % blocks]).toBe(`${which}-${String(n).padStart(14, "0")}`);
       for (const i of [0, 1]) {
         const taken = after[i]! - before[i]!;
-        // Opening the file for writing takes it at EX; the writes in place do not, or each of them does.
-        if (coherency === "buffered") expect(taken).toBeLessThan(30);
+        // Opening the file for writing takes it at EX, and so do writes while the other one has not begun. Those of both at once do not; or all do.
+        if (coherency === "buffered") expect(taken).toBeLessThan(count / 4);
         else expect(taken).toBeGreaterThanOrEqual(count);
       }
       await Promise.all([a.unmount(), b.unmount()]);
