@@ -69,23 +69,30 @@ export async function startHeartbeat(node: ClusterNode, config: string, devices:
     throw new CliError(1, "local heartbeat is active: unmount the volumes of this node first");
   const paths = devicesByUuid(devices);
   const said: string[] = [];
-  const starts = conf.regions
+  // All of them are found before one is started.
+  const found = conf.regions
     .filter((uuid) => hb.region(uuid) === undefined)
     .map((uuid) => {
       const path = paths.get(uuid);
       if (path === undefined)
-        throw new CliError(1, `no device has the heartbeat region ${uuid}: attach it, or name it with --device`);
-      const area = findHeartbeatArea(path);
-      node.noteDevice(uuid, path);
-      return new Promise<void>((ok, no) =>
-        startDiskRegion(hb, systemRandom, { name: uuid, path, ...area, lease: node.lease }, (failure) => {
-          if (failure !== "") return no(new CliError(1, `heartbeat on ${path}: ${failure}`));
-          said.push(`heartbeat started on ${path}, region ${uuid}`);
-          ok();
-        }),
-      );
+        throw new CliError(
+          1,
+          `no device has the heartbeat region ${uuid}: attach it, or name it with "ocfs2 cluster start-heartbeat ${conf.name} --device PATH"`,
+        );
+      return { uuid, path, area: findHeartbeatArea(path) };
     });
-  await Promise.all(starts);
+  const starts = found.map(
+    ({ uuid, path, area }) =>
+      new Promise<string>((ok) => {
+        node.noteDevice(uuid, path);
+        startDiskRegion(hb, systemRandom, { name: uuid, path, ...area, lease: node.lease }, (failure) => {
+          if (failure === "") said.push(`heartbeat started on ${path}, region ${uuid}`);
+          ok(failure === "" ? "" : `heartbeat on ${path}: ${failure}`);
+        });
+      }),
+  );
+  const failure = (await Promise.all(starts)).find((text) => text !== "");
+  if (failure !== undefined) throw new CliError(1, failure);
   const gone = hb.regions().filter((r) => !conf.regions.includes(r.name) && node.usersOf(r.name) === 0);
   for (const region of gone) {
     await new Promise<void>((ok) => region.stop(true, ok));
