@@ -1,0 +1,106 @@
+/**
+ * The rules of coherence that break when two nodes do something in the same moment (docs/LOCKING.md lists them): races, each for some seconds, on real mounts of
+ * two nodes of ours; and what FUSE does not give, shown on them. A rule that is broken shows as a race that never ends, or as something seen that was not.
+ */
+import { spawn } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { constants } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { tempDir } from "../support/cleanup.ts";
+import { ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
+import { fsck } from "../support/judges.ts";
+import { repoRoot } from "../support/rig.ts";
+import { runAsync } from "../support/sh.ts";
+import { clusterImage } from "./image.ts";
+import { OurMember } from "./members.ts";
+
+const RACES = join(repoRoot, "test/support/races.py");
+const SECONDS = Number(process.env["OCFS2_RACE_SECONDS"] ?? 3);
+
+describe.skipIf(clusterUnavailable() !== undefined)("two nodes at the same moment", () => {
+  const image = clusterUnavailable() === undefined ? clusterImage(256) : "";
+  let rig: ClusterRig;
+  let members: OurMember[];
+
+  beforeAll(async () => {
+    rig = new ClusterRig(image, [11, 12]);
+    members = [11, 12].map((n) => new OurMember(rig, n));
+    await Promise.all(members.map((m) => m.mount()));
+  }, 60_000);
+
+  afterAll(async () => {
+    await Promise.all(members.map((m) => m.unmount()));
+    const judged = fsck(image);
+    expect(judged.findings, judged.output).toEqual([]);
+    rig.close();
+  }, 60_000);
+
+  test.each([
+    ["pages that another node has written are never read again, by read or by mapping", "invalidated_reads"],
+    ["parts of a page, written by both while it is not uptodate", "partial_writes"],
+    ["counters in pages that both have mapped", "mapped_counters"],
+    ["a size that changes while dirty pages of a mapping are called back", "size_during_writeback"],
+    ["a hundred direct writes in flight that wait for a lock, on both", "parked_aios"],
+    ["two rm of the same names in one directory", "two_rm"],
+    ["files that are taken away in the moment in which they are made", "fresh_inodes"],
+  ])(
+    "%s",
+    async (_, race) => {
+      await members[0]!.run(`mkdir $D/${race}`);
+      const sides = members.map((m, side) =>
+        runAsync(
+          ["timeout", "-k", "1", "60", "python3", RACES, race, join(m.dir, race), String(side), String(SECONDS)],
+          {
+            timeout_ms: 90_000,
+          },
+        ),
+      );
+      for (const ran of await Promise.all(sides)) expect(ran).toMatchObject({ status: 0, stderr: "" });
+      await members[1]!.run(`rm -rf $D/${race}`);
+    },
+    120_000,
+  );
+
+  /** On the second node: maps two pages of a file, makes it as long as `size`, waits for the first node to `change` it, and looks. */
+  async function whileMapped(size: number, change: string, look: string): Promise<{ status: number; stdout: string }> {
+    const [a, b] = members as [OurMember, OurMember];
+    const program = join(tempDir("ocfs2-mapped"), "look.py");
+    writeFileSync(
+      program,
+      `import mmap, os, sys
+f = os.open(sys.argv[1], os.O_RDWR)
+m = mmap.mmap(f, 8192, mmap.MAP_SHARED, mmap.PROT_READ)
+m[0]
+os.ftruncate(f, ${size})
+print("mapped", flush=True)
+sys.stdin.readline()
+${look}
+`,
+    );
+    await a.run("rm -f $D/m; head -c 8192 /dev/zero | tr '\\0' x >$D/m");
+    const looker = spawn("python3", [program, join(b.dir, "m")], { stdio: ["pipe", "pipe", "inherit"] });
+    let stdout = "";
+    looker.stdout.on("data", (text: Buffer) => (stdout += text.toString()));
+    const ended = new Promise<number>((ok) =>
+      looker.once("exit", (code, signal) => ok(code ?? constants.signals[signal!])),
+    );
+    await expect.poll(() => stdout, { timeout: 20_000 }).toBe("mapped\n");
+    await a.run(change);
+    looker.stdin.end("go\n");
+    return { status: await ended, stdout: stdout.slice("mapped\n".length) };
+  }
+  const { SIGBUS } = constants.signals;
+
+  test("behind the old end of a mapped file that another node made longer: SIGBUS, until a request tells the new size", async () => {
+    const grow = "head -c 4096 /dev/zero | tr '\\0' y >>$D/m";
+    expect((await whileMapped(4096, grow, "print(chr(m[5000]))")).status).toBe(SIGBUS);
+    expect(await whileMapped(4096, grow, "os.fstat(f); print(chr(m[5000]))")).toEqual({ status: 0, stdout: "y\n" });
+  }, 60_000);
+
+  test("behind the new end of a mapped file that another node made shorter: SIGBUS, and zeros on its last page, as on one node", async () => {
+    const shrink = "truncate -s 4000 $D/m";
+    expect((await whileMapped(8192, shrink, "print(m[5000])")).status).toBe(SIGBUS);
+    expect(await whileMapped(8192, shrink, "print(chr(m[3999]), m[4000])")).toEqual({ status: 0, stdout: "x 0\n" });
+  }, 60_000);
+});
