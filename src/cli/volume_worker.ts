@@ -9,6 +9,7 @@ import { lockingState as dlmLockingState, domainSummary } from "../dlm/debug.ts"
 import { lockingState as fsLockingState } from "../dlmglue/debug.ts";
 import { FEATURE_INCOMPAT } from "../format/disk/index.ts";
 import { FUSE_OPCODE_NAMES } from "../format/fuse/index.ts";
+import { DevFuse, NotifierWorker } from "../fuse/dev_fuse.ts";
 import { SessionCaches } from "../fuse/kernel_caches.ts";
 import { Notifier } from "../fuse/notifier.ts";
 import { Session } from "../fuse/session.ts";
@@ -138,7 +139,7 @@ process.on("unhandledRejection", fatal);
 
 function serve(o: Osb, fd: number): void {
   fuse_fd = fd;
-  session = new Session(o, fileOps, loop, fd, {
+  session = new Session(o, fileOps, loop, new DevFuse(arena.u8, fd, loop), {
     policy: {
       clustered: o.glue.domain.clustered,
       writeback_cache: data.writeback_cache,
@@ -152,7 +153,7 @@ function serve(o: Osb, fd: number): void {
     small_slots: SMALL_SLOTS,
   });
   const { domain } = o.glue;
-  const notifier = domain.clustered ? new Notifier(fd, loop) : null;
+  const notifier = domain.clustered ? new Notifier(() => new NotifierWorker(fd, loop), loop) : null;
   if (notifier !== null) o.kernel_caches = new SessionCaches(session, notifier, loop, o.glue);
   session.onInit = () => say({ type: "initialized" });
   session.onUnmounted = () => {

@@ -16,9 +16,9 @@ import { Errno } from "../lib/errno.ts";
 import { assert } from "../lib/fs_error.ts";
 import { ML, mlog, mlogOn } from "../lib/masklog.ts";
 import type { Callback, Thunk } from "../lib/task.ts";
-import type { Loop } from "../native/loop.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { KernelCaches } from "../volume/inode_locks.ts";
+import type { Turns } from "./channel.ts";
 import { HeldRanges, type PageRange } from "./held_ranges.ts";
 import { LostNames } from "./lost_names.ts";
 import type { Notifier } from "./notifier.ts";
@@ -32,10 +32,10 @@ const RETRY_MS = 1;
 export class SessionCaches implements KernelCaches {
   readonly #s: Session;
   readonly #notifier: Notifier;
-  readonly #loop: Loop;
+  readonly #loop: Turns;
   readonly #lost: LostNames;
 
-  constructor(s: Session, notifier: Notifier, loop: Loop, glue: DlmGlue) {
+  constructor(s: Session, notifier: Notifier, loop: Turns, glue: DlmGlue) {
     assert(glue.domain.clustered, "kernel caches are given up on clustered mounts only");
     this.#s = s;
     this.#notifier = notifier;

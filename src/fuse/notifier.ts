@@ -6,7 +6,6 @@
  * What is queued in a turn leaves after the turn's replies were written: a kernel that has not yet seen a LOOKUP's reply
  * does not know the inode that is to be invalidated.
  */
-import { Worker } from "node:worker_threads";
 import {
   FUSE_NOTIFY_INC_EPOCH,
   FUSE_NOTIFY_INVAL_ENTRY,
@@ -18,17 +17,7 @@ import {
   FuseOutHeader,
 } from "../format/fuse/index.ts";
 import { Errno } from "../lib/errno.ts";
-import type { Loop } from "../native/loop.ts";
-
-/** Layout of a mailbox in 32-bit words, the message behind them. */
-export const MAILBOX = { STATE: 0, LEN: 1, RESULT: 2, MESSAGE_OFF: 16, BYTES: 2048 } as const;
-export const STATE = { IDLE: 0, SEND: 1, DONE: 2, STOP: 3 } as const;
-
-export interface NotifierWorkerData {
-  readonly fd: number;
-  readonly wakefd: number;
-  readonly mailbox: SharedArrayBuffer;
-}
+import type { NotifierThread, Turns } from "./channel.ts";
 
 /** Node ids in one FUSE_NOTIFY_PRUNE: what a mailbox holds. */
 export const PRUNE_MAX = 200;
@@ -44,78 +33,46 @@ interface Job {
   readonly done: Notified;
 }
 
-class Thread {
-  readonly worker: Worker;
-  readonly words: Int32Array;
-  readonly bytes: Uint8Array;
-  job: Job | null = null;
-
-  constructor(fd: number, wakefd: number) {
-    const mailbox = new SharedArrayBuffer(MAILBOX.BYTES);
-    this.words = new Int32Array(mailbox);
-    this.bytes = new Uint8Array(mailbox);
-    const workerData: NotifierWorkerData = { fd, wakefd, mailbox };
-    this.worker = new Worker(new URL("./notifier_worker.js", import.meta.url), { workerData });
-    // The volume thread's end does not wait for it.
-    this.worker.unref();
-  }
-
-  send(job: Job): void {
-    this.job = job;
-    this.bytes.set(job.message, MAILBOX.MESSAGE_OFF);
-    Atomics.store(this.words, MAILBOX.LEN, job.message.length);
-    this.#set(STATE.SEND);
-  }
-
-  #set(state: number): void {
-    Atomics.store(this.words, MAILBOX.STATE, state);
-    Atomics.notify(this.words, MAILBOX.STATE);
-  }
-
-  /** The result of a job that ended, undefined while there is none. */
-  finished(): number | undefined {
-    if (this.job === null || Atomics.load(this.words, MAILBOX.STATE) !== STATE.DONE) return undefined;
-    Atomics.store(this.words, MAILBOX.STATE, STATE.IDLE);
-    return Atomics.load(this.words, MAILBOX.RESULT);
-  }
-
-  stop(): void {
-    this.#set(STATE.STOP);
-  }
+interface Sender {
+  readonly thread: NotifierThread;
+  job: Job | null;
 }
 
 export class Notifier {
-  readonly #fd: number;
-  readonly #loop: Loop;
-  readonly #threads: Thread[] = [];
+  readonly #start: () => NotifierThread;
+  readonly #loop: Turns;
+  readonly #threads: Sender[] = [];
   readonly #queue: Job[] = [];
   #stopped = false;
   sent = 0;
 
-  /** Its work comes behind the session's in each turn; so make it after the session. */
-  constructor(fd: number, loop: Loop) {
-    this.#fd = fd;
+  /** Its work comes behind the session's in each turn; so make it after the session. `start` starts a thread. */
+  constructor(start: () => NotifierThread, loop: Turns) {
+    this.#start = start;
     this.#loop = loop;
-    for (let i = 0; i < FIRST_THREADS; i++) this.#threads.push(new Thread(fd, loop.wakefd));
+    for (let i = 0; i < FIRST_THREADS; i++) this.#threads.push({ thread: start(), job: null });
     loop.addWork(() => this.#turn());
   }
 
   #turn(): boolean {
     let ended = false;
     for (const t of this.#threads) {
-      const result = t.finished();
+      if (t.job === null) continue;
+      const result = t.thread.finished();
       if (result === undefined) continue;
-      const { done } = t.job!;
+      const { done } = t.job;
       t.job = null;
       ended = true;
       done(result);
     }
     for (const t of this.#threads) {
       if (this.#queue.length === 0) break;
-      if (t.job === null) t.send(this.#queue.shift()!);
+      if (t.job !== null) continue;
+      t.job = this.#queue.shift()!;
+      t.thread.send(t.job.message);
     }
     if (this.#queue.length > 0 && this.#threads.length < MAX_THREADS && !this.#stopped) {
-      this.#threads.push(new Thread(this.#fd, this.#loop.wakefd));
+      this.#threads.push({ thread: this.#start(), job: null });
       return true;
     }
     return ended;
@@ -191,7 +148,7 @@ export class Notifier {
   stop(): void {
     this.#stopped = true;
     for (const t of this.#threads) {
-      t.stop();
+      t.thread.stop();
       t.job?.done(-Errno.ENODEV);
       t.job = null;
     }

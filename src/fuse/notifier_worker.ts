@@ -6,7 +6,7 @@
  */
 import { workerData } from "node:worker_threads";
 import { eventfdWake, fuseNotify } from "../native/index.ts";
-import { MAILBOX, type NotifierWorkerData, STATE } from "./notifier.ts";
+import { MAILBOX, type NotifierWorkerData, STATE } from "./dev_fuse.ts";
 
 const { fd, wakefd, mailbox } = workerData as NotifierWorkerData;
 const words = new Int32Array(mailbox);

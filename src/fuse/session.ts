@@ -14,22 +14,12 @@ import { FUSE_KERNEL_MINOR_VERSION, FUSE_OPCODE_NAMES, FuseInHeader, FuseOutHead
 import { Errno, errnoName } from "../lib/errno.ts";
 import { AssertionFailure, assert, Corruption, FsError } from "../lib/fs_error.ts";
 import { ML, mlog, mlogOn } from "../lib/masklog.ts";
-import {
-  type ArenaHandle,
-  fuseRead,
-  fuseReplyAndRead,
-  fuseWrite,
-  POLLERR,
-  POLLIN,
-  REPLY_FAILED,
-  registerArena,
-} from "../native/index.ts";
-import type { Loop } from "../native/loop.ts";
 import type { Attr } from "../volume/dir/attr.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import type { Osb } from "../volume/osb.ts";
 import { CachedNames } from "./cached_names.ts";
+import { type FuseChannel, REPLY_FAILED, type Turns } from "./channel.ts";
 import { type CachePolicy, openFlags } from "./flags.ts";
 import { Handles } from "./handles.ts";
 import { HeldRanges } from "./held_ranges.ts";
@@ -89,9 +79,8 @@ export class Session {
   /** Called once when the kernel has let go of the mount, and nothing is parked any more. */
   onUnmounted: () => void = () => {};
 
-  readonly #fd: number;
-  readonly #loop: Loop;
-  readonly #arena: ArenaHandle;
+  readonly #channel: FuseChannel;
+  readonly #loop: Turns;
   readonly #in: FuseInHeader;
   readonly #out: FuseOutHeader;
   readonly #scratch: number;
@@ -127,17 +116,16 @@ export class Session {
   /** On clustered mounts only. */
   readonly names: CachedNames;
 
-  constructor(osb: Osb, vfs: FileOps, loop: Loop, fd: number, options: SessionOptions) {
+  constructor(osb: Osb, vfs: FileOps, loop: Turns, channel: FuseChannel, options: SessionOptions) {
     this.osb = osb;
     this.vfs = vfs;
     this.#loop = loop;
-    this.#fd = fd;
+    this.#channel = channel;
     this.policy = options.policy;
     this.fuse_minor = options.fuse_minor ?? FUSE_KERNEL_MINOR_VERSION;
     this.names = new CachedNames(() => osb.clock.monotonic_ms(), options.policy.names_cool_ms);
     this.u8 = osb.arena.u8;
     this.dv = osb.arena.dv;
-    this.#arena = registerArena(osb.arena.u8);
     this.slots = new Slots(osb.arena, options.large_slots ?? 48, options.small_slots ?? 192);
     this.#scratch = osb.arena.alloc(SCRATCH_BYTES, 4096);
     this.#in = FuseInHeader.at(this.dv as DataView, 0);
@@ -188,7 +176,7 @@ export class Session {
   }
 
   #read(): number {
-    return fuseRead(this.#arena, this.#fd, requestOf(this.#receive), REQUEST_BYTES);
+    return this.#channel.read(requestOf(this.#receive), REQUEST_BYTES);
   }
 
   /** Another slot to receive in, when the last one went with a request: what is in it must not be read over. */
@@ -205,7 +193,7 @@ export class Session {
     const len = this.#pending_len;
     if (len === 0) return this.#read();
     this.#pending_len = 0;
-    const got = fuseReplyAndRead(this.#arena, this.#fd, this.#pending_at, len, requestOf(this.#receive), REQUEST_BYTES);
+    const got = this.#channel.replyAndRead(this.#pending_at, len, requestOf(this.#receive), REQUEST_BYTES);
     if (got > REPLY_FAILED) {
       this.#replyTaken();
       return got;
@@ -218,15 +206,11 @@ export class Session {
     this.#readable = false;
     if (this.#armed) return;
     this.#armed = true;
-    this.#loop.ring.pollAdd(
-      this.#fd,
-      POLLIN | POLLERR,
-      this.#loop.expect(() => {
-        this.#armed = false;
-        this.#readable = true;
-        this.#loop.wake();
-      }),
-    );
+    this.#channel.whenReadable(() => {
+      this.#armed = false;
+      this.#readable = true;
+      this.#loop.wake();
+    });
   }
 
   #reportEnd(): void {
@@ -439,7 +423,7 @@ export class Session {
   }
 
   #write(at: number, len: number): void {
-    const rc = fuseWrite(this.#arena, this.#fd, at, len);
+    const rc = this.#channel.write(at, len);
     if (rc < 0) this.#replyFailed(-rc);
     else this.#replyTaken();
     if (this.#ended) this.#reportEnd();
