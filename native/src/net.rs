@@ -5,7 +5,8 @@
 //!
 //! A hub is the connections of one main thread. Its own thread waits for what no other waits for: connections to be made or accepted, room
 //! for what could not be sent, and bytes while there is no lane. One lane reads for all; when it goes, the next one does. One
-//! lock for everything: nobody waits for anything while he holds it.
+//! lock for everything: nobody waits for anything while he holds it. The one that reads should be the one that gets what is read: when
+//! another has got everything for a few times, it takes over.
 
 use napi::bindgen_prelude::Buffer;
 use napi::{Result, sys};
@@ -26,6 +27,8 @@ const BACKLOG: i32 = 64;
 const LOOK_MS: i32 = 100;
 /// What epoll says of the eventfd.
 const WAKE: u64 = u64::MAX;
+/// After so many reads that brought nothing for the reader, but for one other lane, that lane reads.
+const MISSES_MAX: u32 = 3;
 /// As many lanes as the numbers of messages tell apart (net_conn.rs).
 const LANES_MAX: usize = 127;
 
@@ -58,6 +61,9 @@ struct State {
     reader: Option<u32>,
     /// Moves whenever the reader is to look which connections it waits for.
     reading: u32,
+    /// Whom the last reads were for, none of them for the reader, and how many these were.
+    missed: Option<u32>,
+    misses: u32,
     events: VecDeque<NetEvent>,
     told: bool,
     stopping: bool,
@@ -167,13 +173,35 @@ impl State {
     }
 
     /// Wakes the lanes that have got something, but for the one that reads.
-    fn wake_lanes(&mut self, but: Option<u32>) {
+    fn wake_lanes(&mut self, reads: Option<u32>) {
+        let mut for_reader = false;
+        let mut other = None;
+        let mut others = 0;
         for (i, lane) in self.lanes.iter_mut().enumerate() {
-            let Some(lane) = lane else { continue };
-            if but != Some(i as u32) && lane.taken < lane.inbox.len() && !lane.woken {
+            let Some(lane) = lane.as_mut().filter(|l| l.taken < l.inbox.len()) else { continue };
+            if reads == Some(i as u32) {
+                for_reader = true;
+                continue;
+            }
+            other = Some(i as u32);
+            others += 1;
+            if !lane.woken {
                 lane.woken = true;
                 signal(lane.wakefd);
             }
+        }
+        if reads.is_none() || reads != self.reader || (!for_reader && others == 0) {
+            return;
+        }
+        let missed = other.filter(|_| others == 1 && !for_reader);
+        self.misses = if missed.is_some() && missed == self.missed { self.misses + 1 } else { missed.is_some() as u32 };
+        self.missed = missed;
+        if self.misses >= MISSES_MAX {
+            self.reader = missed;
+            self.missed = None;
+            self.misses = 0;
+            self.reading += 1;
+            self.tell_reader();
         }
     }
 
@@ -557,7 +585,7 @@ pub fn lane_reading(id: u32, lane: u32) -> Result<u32> {
     Ok(if s.reader == Some(lane) { s.reading } else { 0 })
 }
 
-/// Reads what a connection has, for all. 0: wait for it again. -EAGAIN: the hub's thread waits for it now. -ENOTCONN: it has ended.
+/// Reads what a connection has, for all. 0: wait for it again. -EAGAIN: somebody else waits for it now. -ENOTCONN: it has ended.
 pub fn lane_read(id: u32, lane: u32, conn: u32) -> Result<i32> {
     let hub = hub(id)?;
     Ok(hub.with(|s| {
@@ -568,7 +596,7 @@ pub fn lane_read(id: u32, lane: u32, conn: u32) -> Result<i32> {
         }
         let by_hub = c.by_hub;
         s.settle(&hub, conn);
-        if r == 0 && by_hub { -libc::EAGAIN } else { r }
+        if r == 0 && (by_hub || s.reader != Some(lane)) { -libc::EAGAIN } else { r }
     }))
 }
 

@@ -94,6 +94,19 @@ export function dispatchAssertMaster(dlm: Dlm, res: DlmLockRes, flags: number, s
   });
 }
 
+/** The first assertion of a resource that was just mastered. It does not go, nor to another node, before all have answered. */
+export function assertFirst(dlm: Dlm, res: DlmLockRes, nodes: NodeMap): void {
+  res.extra.inflight_assert_workers++;
+  reserveAst(res);
+  dlm.background(function* () {
+    yield* assertMaster(dlm, res, nodes, 0);
+    releaseAst(dlm, res);
+    res.extra.inflight_assert_workers--;
+    dlm.wakeRes(res);
+    calcUsage(dlm, res);
+  });
+}
+
 /** dlm_assert_master_handler. */
 export function assertMasterHandler(dlm: Dlm, m: ViewOf<typeof DlmAssertMaster>, payload: Uint8Array): number {
   if (m.namelen > DLM_LOCKID_NAME_MAX) return 0;

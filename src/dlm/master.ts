@@ -20,7 +20,7 @@ import { DLM_MSG } from "../format/wire/dlm_messages.ts";
 import { assert } from "../lib/fs_error.ts";
 import { ML, mlog, mlogOn } from "../lib/masklog.ts";
 import { type Task, wait } from "../lib/task.ts";
-import { assertMaster, dispatchAssertMaster } from "./assert_master.ts";
+import { assertFirst, assertMaster, dispatchAssertMaster } from "./assert_master.ts";
 import { type Dlm, isHostDown, NO_NODE, nameAt, putName } from "./dlm.ts";
 import { isRecoveryLock } from "./lock.ts";
 import {
@@ -220,8 +220,10 @@ function* waitForMastery(dlm: Dlm, res: DlmLockRes, mle: Mle, blocked: boolean):
     if (mle.master === NO_NODE && !blocked && mle.vote_map.equals(mle.response_map)) {
       if (dlm.node_num <= mle.maybe_map.first) {
         mle.master = dlm.node_num;
-        // Whoever dies on the way needs no assertion.
-        yield* assertMaster(dlm, res, mle.vote_map, 0);
+        // Whoever dies on the way needs no assertion. Nobody objects any more, so what was asked for here does not wait for the others'
+        // answers, as it does in the kernel; who of them wants it too waits for the assertion.
+        if (isRecoveryLock(res.name)) yield* assertMaster(dlm, res, mle.vote_map, 0);
+        else assertFirst(dlm, res, mle.vote_map.copy());
         res.owner = dlm.node_num;
         return "done";
       }

@@ -6,6 +6,7 @@ import { plainArena } from "../lib/arena.ts";
 import type { Connection } from "../lib/transport.ts";
 import { NativeLane } from "./lane.ts";
 import { Loop } from "./loop.ts";
+import { net } from "./net.ts";
 import { tcpHub, tcpTransport } from "./tcp_transport.ts";
 
 const NET = `127.${1 + (process.pid % 250)}.8`;
@@ -140,4 +141,31 @@ test("without a lane the main thread has everything; a lane that comes later doe
   await until(() => late.got.length === 1);
   expect(late.got).toEqual([`${back.number} 600 0 2`]);
   late.close();
+});
+
+test("who gets what is read comes to be the one that reads", async () => {
+  const { out, back } = await pair();
+  const loop = loopOf();
+  const [one, two] = [laneOf(loop, 1), laneOf(loop, 2)];
+  for (const { lane } of [one, two]) for (const conn of [back.number!, out.number!]) lane.watch(conn, true);
+  out.write(HANDSHAKE);
+  const reads = (lane: NativeLane): boolean => net.laneReading(tcpHub(), lane.number) !== 0;
+  const sent = async (key: number, to: { got: string[] }): Promise<void> => {
+    const before = to.got.length;
+    out.write(message(600, key, [key]));
+    await until(() => to.got.length > before);
+  };
+  await sent(2, two);
+  await sent(2, two);
+  await sent(1, one);
+  await sent(2, two);
+  expect([reads(one.lane), reads(two.lane)]).toEqual([true, false]);
+  await sent(2, two);
+  await sent(2, two);
+  expect([reads(one.lane), reads(two.lane)]).toEqual([false, true]);
+  await sent(1, one);
+  await sent(2, two);
+  two.close();
+  await sent(1, one);
+  one.close();
 });
