@@ -1,0 +1,76 @@
+/**
+ * The disk of all nodes stalls at once, for longer than the time after which a node ends itself: they ask the lowest of them, which sees that it is not they
+ * (o2hb_nego_timeout), and all go on when the disk does.
+ */
+import { describe, expect, test } from "vitest";
+import { ClusterRig, clusterUnavailable, isKernel } from "../support/cluster_rig.ts";
+import { fsck } from "../support/judges.ts";
+import { StallDisk } from "../support/stall.ts";
+import { clusterImage } from "./image.ts";
+import { KernelMember, type Member, OurMember } from "./members.ts";
+
+const long = process.env["OCFS2_LONG"] === "1";
+/** Dead after 14 s; a node ends itself after 12, and asks for time after 6. */
+const STALL_MS = 20_000;
+
+describe.skipIf(clusterUnavailable() !== undefined)(
+  "a disk that stalls for all nodes at once ends none of them",
+  () => {
+    for (const [name, numbers] of [
+      ["two nodes of ours", [11, 12]],
+      ["a kernel node that decides, and one of ours", [1, 11]],
+      ["one of ours that decides, and a kernel node", [11, 101]],
+    ] as const)
+      test.skipIf(!long && numbers.some(isKernel))(
+        name,
+        async () => {
+          const image = clusterImage(128);
+          const rig = new ClusterRig(image, numbers);
+          const disks: StallDisk[] = [];
+          const members: Member[] = [];
+          const logs: (() => string)[] = [];
+          const leave: (() => Promise<void>)[] = [];
+          for (const n of numbers) {
+            const disk = await StallDisk.open(image);
+            disks.push(disk);
+            if (isKernel(n)) {
+              const k = new KernelMember(rig.nameOf(n), await rig.kernel(n, undefined, disk.path));
+              await k.node.mount();
+              members.push(k);
+              logs.push(() => k.node.console());
+              leave.push(async () => {
+                await k.node.unmount();
+                await k.node.stop();
+              });
+            } else {
+              const m = new OurMember(rig, n);
+              await m.mount("", disk.path);
+              members.push(m);
+              logs.push(() => m.log());
+              leave.push(() => m.unmount());
+            }
+          }
+          const [a, b] = members as [Member, Member];
+          await a.run("echo before >$D/x; sync $D/x");
+          expect(await b.run("cat $D/x")).toBe("before\n");
+          await Promise.all(disks.map((d) => d.stall()));
+          // What is written meanwhile waits.
+          const waits = [a.run("echo a >$D/a; sync $D/a"), b.run("echo b >$D/b; sync $D/b")];
+          await new Promise((ok) => setTimeout(ok, STALL_MS));
+          await Promise.all(disks.map((d) => d.go()));
+          await Promise.all(waits);
+          expect(await b.run("cat $D/a $D/b")).toBe("a\nb\n");
+          expect(await a.run("cat $D/a $D/b; echo after >$D/x; sync $D/x")).toBe("a\nb\n");
+          expect(await b.run("cat $D/x")).toBe("after\n");
+          expect(logs[0]!()).toMatch(/all nodes hb write hung/);
+          expect(logs[1]!()).toMatch(/negotiate timeout (approved|with node)/);
+          for (const go of leave) await go();
+          for (const disk of disks) disk.close();
+          const judged = fsck(image);
+          expect(judged.findings, judged.output).toEqual([]);
+          rig.close();
+        },
+        240_000,
+      );
+  },
+);
