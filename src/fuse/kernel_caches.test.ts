@@ -1,0 +1,141 @@
+/** How a file's pages are called back, against a kernel that answers when the test wants. On real mounts: test/cluster/rules.test.ts. */
+import { expect, test } from "vitest";
+import { SimClock } from "../../test/support/sim_cluster.ts";
+import { EX, NL, PR } from "../dlmglue/lock_res.ts";
+import { Errno } from "../lib/errno.ts";
+import { WaitQueue } from "../lib/wait.ts";
+import type { Loop } from "../native/loop.ts";
+import type { Inode } from "../volume/inode.ts";
+import { HeldRanges } from "./held_ranges.ts";
+import { SessionCaches } from "./kernel_caches.ts";
+import type { Notifier } from "./notifier.ts";
+import type { Session } from "./session.ts";
+
+const INO = 77;
+
+interface Sent {
+  readonly off: number;
+  readonly len: number;
+  readonly answer: (res: number) => void;
+}
+
+function setUp() {
+  const clock = new SimClock();
+  const sent: Sent[] = [];
+  const held = new HeldRanges();
+  const osb = { geo: { root_blkno: 1 }, closing: false, clock, ready: (cb: () => void) => cb(), wakeLoop() {} };
+  const session = { osb, held, types: new Map(), ended: false, told_names: null, nodeidOf: (ino: number) => ino };
+  const notifier = {
+    invalInode: (_ino: number, off: number, len: number, answer: (res: number) => void) =>
+      void sent.push({ off, len, answer }),
+  };
+  const res = { gate_shut: false, serving: false, level: EX, waiters: new WaitQueue() };
+  const inode = {
+    ...{ ino: INO, osb, nlookup: 1, writer_count: 0, io_in_flight: 0, io_idle: new WaitQueue() },
+    ...{ meta_lockres: res, rw_lockres: null as { waiters: WaitQueue } | null },
+  };
+  const caches = new SessionCaches(
+    session as unknown as Session,
+    notifier as unknown as Notifier,
+    clock as unknown as Loop,
+    { domain: { clustered: true } } as never,
+  );
+  let done = 0;
+  const give = (to: typeof NL | typeof PR): void =>
+    caches.invalidate(
+      inode as unknown as Inode,
+      to,
+    )((err) => {
+      expect(err).toBeNull();
+      done++;
+    });
+  /** Time passes: one timer fires. */
+  const step = (): boolean => clock.step();
+  return { sent, held, res, inode, give, step, done: () => done };
+}
+
+const rangesOf = (sent: readonly Sent[]): number[][] => sent.map(({ off, len }) => [off, len]);
+
+test("an inode that the kernel has not made yet is told again until it is there, or forgotten", () => {
+  const t = setUp();
+  t.give(NL);
+  for (let i = 0; i < 3; i++) {
+    t.sent.pop()!.answer(-Errno.ENOENT);
+    expect([t.sent.length, t.done()]).toEqual([0, 0]);
+    while (t.sent.length === 0) t.step();
+  }
+  t.sent.pop()!.answer(0);
+  expect(t.done()).toBe(1);
+  // The reply never arrived: nobody knows the inode, and nothing is cached.
+  t.give(NL);
+  t.inode.nlookup = 0;
+  t.sent.pop()!.answer(-Errno.ENOENT);
+  expect(t.done()).toBe(2);
+});
+
+test("the held level is served while the kernel is told, and not a moment longer; who waits for it or for the rw lock looks again", () => {
+  const t = setUp();
+  const rw = { waiters: new WaitQueue() };
+  t.inode.rw_lockres = rw;
+  let woken = 0;
+  t.res.waiters.add(() => woken++);
+  rw.waiters.add(() => woken++);
+  t.give(NL);
+  expect([t.res.gate_shut, t.res.serving, woken]).toEqual([true, true, 2]);
+  t.sent[0]!.answer(0);
+  expect([t.res.serving, t.done()]).toEqual([false, 1]);
+});
+
+test("direct I/O that was planned under the lock ends first", () => {
+  const t = setUp();
+  t.inode.io_in_flight = 1;
+  t.give(NL);
+  expect(t.sent).toEqual([]);
+  t.inode.io_in_flight = 0;
+  t.inode.io_idle.wakeAll();
+  expect(rangesOf(t.sent)).toEqual([[0, 0]]);
+});
+
+test("pages that a request holds are left out, and nobody waits for them", () => {
+  const t = setUp();
+  t.held.add(INO, 8192, 4096);
+  t.give(NL);
+  expect(rangesOf(t.sent)).toEqual([
+    [0, 8192],
+    [12288, 0],
+    [8192, 4096],
+  ]);
+  t.sent[0]!.answer(0);
+  t.sent[1]!.answer(0);
+  // The page that the request holds answers with the request, which waits for us.
+  expect(t.done()).toBe(0);
+  t.step();
+  expect(t.done()).toBe(1);
+});
+
+test("a request that comes in between and holds pages: a second attempt goes around it", () => {
+  const t = setUp();
+  t.give(NL);
+  expect(rangesOf(t.sent)).toEqual([[0, 0]]);
+  t.held.add(INO, 4096, 4096);
+  t.step();
+  expect(rangesOf(t.sent.slice(1))).toEqual([
+    [0, 4096],
+    [8192, 0],
+    [4096, 4096],
+  ]);
+  t.sent[1]!.answer(0);
+  t.sent[2]!.answer(0);
+  t.step();
+  expect(t.done()).toBe(1);
+});
+
+test("from EX to PR only what may be dirty is called back: of a file that nobody has open for writing nothing", () => {
+  const t = setUp();
+  t.give(PR);
+  expect([t.sent.length, t.done()]).toEqual([0, 1]);
+  t.inode.writer_count = 1;
+  t.give(PR);
+  t.sent[0]!.answer(0);
+  expect(t.done()).toBe(2);
+});
