@@ -16,6 +16,7 @@ import {
   fusermountMount,
   fusermountUmount,
   MNT_DETACH,
+  MNT_FORCE,
   mount2,
   umount2,
 } from "../native/index.ts";
@@ -303,16 +304,23 @@ export class Daemon {
   }
 
   /**
+   * Whoever waits for this mount is answered now, with an error: the node is fenced. The end of the process alone would not do it where one of its
+   * threads waits in the kernel for a notification (coherence: connections are aborted before exit).
+   */
+  abort(): void {
+    if (!this.#mounted) return;
+    this.#mounted = false;
+    if (isRoot()) umount2(this.#o.dir, MNT_FORCE | MNT_DETACH);
+    else fusermountUmount(this.#o.dir, true);
+  }
+
+  /**
    * The volume thread found its own state broken, or may no more write. The journal has what is needed; the mount must not hang. Beside other
    * nodes only the end of this one gives them what it holds, and not before what it has submitted is on the disk: it is fenced.
    */
   #fatal(message: string): void {
-    const { dir } = this.#o;
     mlog(ML.ERROR, `${this.#o.device}: ${message}`);
-    if (this.#mounted) {
-      if (isRoot()) umount2(dir, MNT_DETACH);
-      else fusermountUmount(dir, true);
-    }
+    this.abort();
     this.#failed(mountFailed(message));
     const { cluster, device } = this.#o;
     if (cluster === undefined) this.#finish(message);

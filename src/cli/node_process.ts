@@ -62,6 +62,9 @@ export class NodeProcess {
     this.#trees = o;
     this.node = new ClusterNode(config, name, o.cluster);
     this.#stays = stays;
+    this.node.onFence = () => {
+      for (const daemon of this.#mounts.values()) daemon.abort();
+    };
     this.stopped = new Promise((ok) => {
       this.#end = ok;
     });

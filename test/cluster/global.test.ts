@@ -9,7 +9,7 @@ import { findHeartbeatArea } from "../../src/tools/heartbeat_area.ts";
 import { tempDir } from "../support/cleanup.ts";
 import { CLUSTER, ClusterRig, clusterUnavailable, type Region } from "../support/cluster_rig.ts";
 import { fsck } from "../support/judges.ts";
-import { mountPoint, ocfs2 } from "../support/mount.ts";
+import { isMounted, mountPoint, ocfs2 } from "../support/mount.ts";
 import { runAsync, sh } from "../support/sh.ts";
 import { StallDisk } from "../support/stall.ts";
 import { coherence } from "./coherence.ts";
@@ -125,6 +125,8 @@ describe.skipIf(clusterUnavailable() !== undefined)("global heartbeat", () => {
     const left = b.run("cat $D/x; echo three >$D/x; cat $D/x", 60_000);
     expect(await left).toBe("two\nthree\n");
     await expect.poll(() => startTime(a.pid), { timeout: 10_000 }).toBe(undefined);
+    // Nobody is left waiting for its mount.
+    expect(isMounted(a.dir)).toBe(false);
     // What a stalled disk holds of it goes with the disk.
     for (const disk of disks) await disk.fail();
     expect(a.log()).toMatch(/heartbeat write timeout: this node is considered dead by the others and ends itself/);
