@@ -106,9 +106,12 @@ export class OurMember implements Member {
 
   /** kill -9. */
   kill(): void {
-    try {
-      process.kill(this.#pid, "SIGKILL");
-    } catch {}
+    // 0 would be everybody's here.
+    if (this.#pid !== 0) {
+      try {
+        process.kill(this.#pid, "SIGKILL");
+      } catch {}
+    }
     this.#pid = 0;
     if (isMounted(this.dir)) trySh(["umount", "-l", this.dir]);
   }
