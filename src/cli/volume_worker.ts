@@ -103,6 +103,11 @@ function statusOf(o: Osb): VolumeStatus {
 const lists = new Map<number, Generator<string>>();
 
 function* opWaits(o: Osb): Generator<string> {
+  const r = o.recovery;
+  yield `closing ${o.closing}, downconverts ${o.glue.active}, dead ${[...o.glue.recovery_map]}, recovery ${r?.busy === true ? "runs" : "rests"}\n`;
+  for (const inode of o.inodes.values())
+    if (inode.task_count > 0)
+      yield `inode ${inode.ino}: ${inode.task_count} tasks, ${inode.nlookup} look-ups, open ${inode.open_count}\n`;
   for (const where of o.whereOpsWait()) yield `${where}\n\n`;
 }
 
