@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { O2NET_ERR_NO_HNDLR, O2NET_MSG_MAGIC, O2NET_MSG_STATUS_MAGIC, O2netMsg } from "../format/wire/o2net.ts";
 import { Errno } from "../lib/errno.ts";
-import { Lane, type LaneWire } from "./lane.ts";
+import type { LaneWire } from "../lib/transport.ts";
+import { Lane } from "./lane.ts";
 import { OutBuffer } from "./tcp_stream.ts";
 
 const KEY = 9;

@@ -8,22 +8,10 @@
 import { O2NET_MAX_PAYLOAD_BYTES, O2NET_MSG_MAGIC, O2NET_MSG_STATUS_MAGIC, O2netMsg } from "../format/wire/o2net.ts";
 import { Errno } from "../lib/errno.ts";
 import { assert } from "../lib/fs_error.ts";
+import type { LaneWire } from "../lib/transport.ts";
 import { Handlers, sysErrToErrno } from "./handlers.ts";
 import type { MsgHandler, NodeNum } from "./node.ts";
 import { OutBuffer } from "./tcp_stream.ts";
-
-/** What carries a lane: native/lane.ts, or a test. */
-export interface LaneWire {
-  /** 1 to 127: the highest byte of this lane's message numbers. */
-  readonly number: number;
-  /** Whole messages. */
-  send(conn: number, bytes: Uint8Array): void;
-  /** Messages with this key come to the lane, or no more. */
-  divert(key: number, on: boolean): void;
-  /** Connections to listen to, or no more. */
-  watch(conn: number, on: boolean): void;
-  now_ms(): number;
-}
 
 /** Sums since they were last taken. */
 export interface LaneStats {

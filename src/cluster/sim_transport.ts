@@ -14,8 +14,7 @@ import {
 } from "../format/wire/o2net.ts";
 import type { Clock } from "../lib/clock.ts";
 import { assert } from "../lib/fs_error.ts";
-import type { Connection, ConnectionEvents, Transport } from "../lib/transport.ts";
-import type { LaneWire } from "./lane.ts";
+import type { Connection, ConnectionEvents, LaneWire, Transport } from "../lib/transport.ts";
 
 const UNSET: ConnectionEvents = { connected() {}, data() {}, drained() {}, closed() {} };
 /** Bytes on their way beyond which a write says that it is enough. */

@@ -47,3 +47,16 @@ export interface Transport {
   /** Calls once when this turn is over, before anything else arrives: so many messages become one write. */
   endOfTurn(cb: () => void): void;
 }
+
+/** What carries the messages of one thread past the main thread (cluster/lane.ts): native/lane.ts, or a test. */
+export interface LaneWire {
+  /** 1 to 127: the highest byte of this lane's message numbers. */
+  readonly number: number;
+  /** Whole messages. */
+  send(conn: number, bytes: Uint8Array): void;
+  /** Messages with this key come to the lane, or no more. */
+  divert(key: number, on: boolean): void;
+  /** Connections to listen to, or no more. */
+  watch(conn: number, on: boolean): void;
+  now_ms(): number;
+}

@@ -2,9 +2,9 @@
  * A lane over the addon (native/src/net.rs): this thread waits in its own ring for the connections of the node, reads them for all lanes while it
  * is the one that reads, and sends on them itself.
  */
-import type { LaneWire } from "../cluster/lane.ts";
 import { O2netMsg } from "../format/wire/o2net.ts";
 import { check } from "../lib/fs_error.ts";
+import type { LaneWire } from "../lib/transport.ts";
 import { type ArenaHandle, POLLIN, registerArena } from "./index.ts";
 import type { Loop } from "./loop.ts";
 import { net } from "./net.ts";

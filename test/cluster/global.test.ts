@@ -98,49 +98,53 @@ describe.skipIf(clusterUnavailable() !== undefined)("global heartbeat", () => {
     420_000,
   );
 
-  test("two nodes of ours: the mount starts it; one late region of three ends nobody, two do", async () => {
-    const regions = [globalVolume(128), globalVolume(64), globalVolume(64)];
-    const image = regions[0]!.path;
-    const rig = new ClusterRig(image, [11, 12], 7, 30_000, regions);
-    const [a, b] = [new OurMember(rig, 11), new OurMember(rig, 12)];
-    const disks = [await StallDisk.open(regions[1]!.path), await StallDisk.open(regions[2]!.path)];
-    // Regions in files cannot be found by looking at the machine's devices.
-    await expect(a.mount()).rejects.toThrow(
-      /no device has the heartbeat region [0-9A-F]{32}: attach it, or name it with "ocfs2 cluster start-heartbeat rig --device PATH"\n/,
-    );
-    await Promise.all([
-      register(rig, a, [image, disks[0]!.path, disks[1]!.path]),
-      register(
-        rig,
-        b,
-        regions.map((r) => r.path),
-      ),
-    ]);
-    await Promise.all([a.mount(), b.mount()]);
-    await a.run("echo one >$D/x");
-    expect(await b.run("cat $D/x")).toBe("one\n");
-    await disks[0]!.stall();
-    // Longer than the dead time.
-    await new Promise((ok) => setTimeout(ok, 20_000));
-    expect(await a.run("echo two >$D/x; cat $D/x")).toBe("two\n");
-    expect(await b.run("cat $D/x")).toBe("two\n");
-    await disks[1]!.stall();
-    // Now it has to go; what it held is the other one's after the recovery.
-    await expect.poll(() => startTime(a.pid), { timeout: 25_000 }).toBe(undefined);
-    expect(await b.run("cat $D/x; echo three >$D/x; cat $D/x", 60_000)).toBe("two\nthree\n");
-    // Nobody is left waiting for its mount.
-    expect(isMounted(a.dir)).toBe(false);
-    // What a stalled disk holds of it goes with the disk.
-    for (const disk of disks) await disk.fail();
-    expect(a.log()).toMatch(/heartbeat write timeout: this node is considered dead by the others and ends itself/);
-    a.kill();
-    await b.unmount();
-    await stop(b);
-    for (const disk of disks) disk.close();
-    const judged = fsck(image);
-    expect(judged.findings, judged.output).toEqual([]);
-    rig.close();
-  }, 180_000);
+  test.skipIf(!long)(
+    "two nodes of ours: the mount starts it; one late region of three ends nobody, two do",
+    async () => {
+      const regions = [globalVolume(128), globalVolume(64), globalVolume(64)];
+      const image = regions[0]!.path;
+      const rig = new ClusterRig(image, [11, 12], 7, 30_000, regions);
+      const [a, b] = [new OurMember(rig, 11), new OurMember(rig, 12)];
+      const disks = [await StallDisk.open(regions[1]!.path), await StallDisk.open(regions[2]!.path)];
+      // Regions in files cannot be found by looking at the machine's devices.
+      await expect(a.mount()).rejects.toThrow(
+        /no device has the heartbeat region [0-9A-F]{32}: attach it, or name it with "ocfs2 cluster start-heartbeat rig --device PATH"\n/,
+      );
+      await Promise.all([
+        register(rig, a, [image, disks[0]!.path, disks[1]!.path]),
+        register(
+          rig,
+          b,
+          regions.map((r) => r.path),
+        ),
+      ]);
+      await Promise.all([a.mount(), b.mount()]);
+      await a.run("echo one >$D/x");
+      expect(await b.run("cat $D/x")).toBe("one\n");
+      await disks[0]!.stall();
+      // Longer than the dead time.
+      await new Promise((ok) => setTimeout(ok, 20_000));
+      expect(await a.run("echo two >$D/x; cat $D/x")).toBe("two\n");
+      expect(await b.run("cat $D/x")).toBe("two\n");
+      await disks[1]!.stall();
+      // Now it has to go; what it held is the other one's after the recovery.
+      await expect.poll(() => startTime(a.pid), { timeout: 25_000 }).toBe(undefined);
+      expect(await b.run("cat $D/x; echo three >$D/x; cat $D/x", 60_000)).toBe("two\nthree\n");
+      // Nobody is left waiting for its mount.
+      expect(isMounted(a.dir)).toBe(false);
+      // What a stalled disk holds of it goes with the disk.
+      for (const disk of disks) await disk.fail();
+      expect(a.log()).toMatch(/heartbeat write timeout: this node is considered dead by the others and ends itself/);
+      a.kill();
+      await b.unmount();
+      await stop(b);
+      for (const disk of disks) disk.close();
+      const judged = fsck(image);
+      expect(judged.findings, judged.output).toEqual([]);
+      rig.close();
+    },
+    180_000,
+  );
 
   test("a volume for the other mode is refused, with what to do", async () => {
     const [hb] = [globalVolume(64)];
