@@ -3,6 +3,7 @@ import { I_ATTR } from "../format/disk/index.ts";
 import {
   FUSE_FSYNC_FDATASYNC,
   FUSE_OPEN_KILL_SUIDGID,
+  FUSE_READ_LOCKOWNER,
   FUSE_WRITE_CACHE,
   FUSE_WRITE_KILL_SUIDGID,
   FuseCopyFileRangeIn,
@@ -131,20 +132,22 @@ function touchOnRead(s: Session, handle: FileHandle): void {
 export function read(s: Session): void {
   const { unique } = s;
   const q = FuseReadIn.at(s.dv as DataView, s.body);
-  const { offset, size, flags } = q;
+  const { offset, size, flags, read_flags } = q;
   const handle = s.handles.get(q.fh);
   if (handle === undefined) {
     s.fail(unique, Errno.EBADF);
     return;
   }
   const { inode } = handle;
-  const fills_pages = s.policy.clustered && !isDirect(flags) && !isDirect(handle.flags);
+  // Only what a program reads past the cache has an owner. O_DIRECT says nothing: such a file can be mapped, and its pages are filled by READs like others.
+  const past_cache = (read_flags & FUSE_READ_LOCKOWNER) !== 0;
+  const fills_pages = s.policy.clustered && !past_cache;
   // Asked whenever the read is planned: a writer may come while it waits.
   const ex = (): boolean => fills_pages && inode.writer_count > 0;
   const release = fills_pages ? s.held.add(inode.ino, offset, size) : nothing;
   const start = (slot: Slot): void => {
     const addr = payloadOf(slot);
-    readFile(s.osb, inode, { offset, len: size, addr, ex, direct: isDirect(flags) }, (err, n) => {
+    readFile(s.osb, inode, { offset, len: size, addr, ex, direct: past_cache && isDirect(flags) }, (err, n) => {
       release();
       if (err) s.error(unique, err);
       else s.replyPayload(unique, addr, n!);

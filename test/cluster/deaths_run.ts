@@ -62,7 +62,7 @@ const LOADS = 2;
  * coming back), -107 ENOTCONN, -110 ETIMEDOUT, -112 EHOSTDOWN.
  */
 const OF_A_DEATH =
-  /\(.*\): ?(dlm_\w+|o2net_\w+|o2quo_\w+|o2cb_\w+):\d+ ERROR: (.*: )?(link to \d+ went down!|node down! \d+|(status|ret|tmpret) = -(11|22|92|107|110|112)\b|Error -(92|107|110|112) when sending message)/;
+  /\(.*\): ?(dlm_\w+|o2net_\w+|o2quo_\w+|o2cb_\w+):\d+ ERROR: (.*[:,] )?(link to \d+ went down!|node down! \d+|(status|ret|tmpret) = -(11|22|92|107|110|112)\b|Error -(92|107|110|112) (when sending message|send CREATE LOCK))/;
 
 const pause = (ms: number): Promise<void> => new Promise((ok) => setTimeout(ok, ms));
 
