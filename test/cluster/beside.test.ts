@@ -17,7 +17,7 @@ test.skipIf(clusterUnavailable() !== undefined)(
     const k = new KernelMember(rig.nameOf(1), await booting);
     await k.node.mount();
     expect(await k.run("cat /o/d/x; ls /o/d | wc -l; mv /o/d/1 /o/d/one")).toBe("one\n51\n");
-    expect(k.node.console()).not.toMatch(/replay journal|Recovering node|recovery/i);
+    expect(k.node.console()).not.toMatch(/replay journal|Recovering node|Beginning|Finishing/);
     expect(k.node.console()).toMatch(/Mounting device .* on \(node 1, slot 1\)/);
     expect(await o.run("ls $D/d/one | wc -l")).toBe("1\n");
     await k.node.unmount();
