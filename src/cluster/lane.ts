@@ -8,7 +8,7 @@
 import { O2NET_MAX_PAYLOAD_BYTES, O2NET_MSG_MAGIC, O2NET_MSG_STATUS_MAGIC, O2netMsg } from "../format/wire/o2net.ts";
 import { Errno } from "../lib/errno.ts";
 import { assert } from "../lib/fs_error.ts";
-import type { LaneWire } from "../lib/transport.ts";
+import { LANE_SHIFT, type LaneWire } from "../lib/transport.ts";
 import { Handlers, sysErrToErrno } from "./handlers.ts";
 import type { MsgHandler, NodeNum } from "./node.ts";
 import { OutBuffer } from "./tcp_stream.ts";
@@ -48,7 +48,6 @@ interface InFlight {
 
 const noStats = (): LaneStats => ({ sends: 0, wait_ms: 0, recvs: 0, process_ms: 0 });
 
-const LANE_SHIFT = 24;
 const NUMBER_MASK = (1 << LANE_SHIFT) - 1;
 
 export class Lane {

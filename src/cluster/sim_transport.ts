@@ -14,14 +14,11 @@ import {
 } from "../format/wire/o2net.ts";
 import type { Clock } from "../lib/clock.ts";
 import { assert } from "../lib/fs_error.ts";
-import type { Connection, ConnectionEvents, LaneWire, Transport } from "../lib/transport.ts";
+import { type Connection, type ConnectionEvents, LANE_SHIFT, type LaneWire, type Transport } from "../lib/transport.ts";
 
 const UNSET: ConnectionEvents = { connected() {}, data() {}, drained() {}, closed() {} };
 /** Bytes on their way beyond which a write says that it is enough. */
 const WINDOW_BYTES = 256 << 10;
-
-/** Messages are numbered by who sends them: a lane has its number in the highest byte. */
-const LANE_SHIFT = 24;
 
 type Deliver = (cb: () => void) => void;
 

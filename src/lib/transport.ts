@@ -48,6 +48,9 @@ export interface Transport {
   endOfTurn(cb: () => void): void;
 }
 
+/** Messages are numbered by who sends them: a lane has its number in the highest byte, the main thread 0 (native/src/net_conn.rs). */
+export const LANE_SHIFT = 24;
+
 /** What carries the messages of one thread past the main thread (cluster/lane.ts): native/lane.ts, or a test. */
 export interface LaneWire {
   /** 1 to 127: the highest byte of this lane's message numbers. */

@@ -8,6 +8,7 @@
  * (whole sectors from its start), or not at all; none comes later, as fencing promises. The disk itself does not lose power: what a
  * write's completion said is there.
  */
+
 import type { IoDone } from "../../src/block/device.ts";
 import { MemoryDevice } from "../../src/block/memory_device.ts";
 import { type Random, seededRandom } from "../../src/lib/clock.ts";
@@ -26,6 +27,7 @@ import { type Arena, createArena } from "../../src/wasm/arena.ts";
 import { createKernels } from "../../src/wasm/kernels.ts";
 import { type LockManager, memoryLocks, o2dlmLocks } from "./cluster_locks.ts";
 import { SimClock } from "./sim_cluster.ts";
+import { inPieces } from "./vector_io.ts";
 
 /** A volume for a cluster, made by our mkfs. The same for the same options: a history must not depend on a volume's chances. */
 export function clusterImage(options: RawOptions, size_mib: number, slots = 4): Uint8Array {
@@ -117,35 +119,15 @@ export class SharedDevice extends MemoryDevice {
   }
 
   override readv(iov: readonly number[], offset: number, done: IoDone): void {
-    this.#vector(iov, offset, done, (a, l, o, cb) => this.read(a, l, o, cb));
+    inPieces(iov, offset, done, (a, l, o, cb) => this.read(a, l, o, cb));
   }
 
   override writev(iov: readonly number[], offset: number, done: IoDone): void {
-    this.#vector(iov, offset, done, (a, l, o, cb) => this.write(a, l, o, cb));
+    inPieces(iov, offset, done, (a, l, o, cb) => this.write(a, l, o, cb));
   }
 
   override flush(done: IoDone): void {
     this.#later({ land: null, len: 0 }, () => done(0));
-  }
-
-  #vector(
-    iov: readonly number[],
-    offset: number,
-    done: IoDone,
-    one: (addr: number, len: number, at: number, cb: IoDone) => void,
-  ): void {
-    let total = 0;
-    let at = offset;
-    let left = iov.length / 2;
-    let failure = 0;
-    for (let i = 0; i < iov.length; i += 2) {
-      one(iov[i]!, iov[i + 1]!, at, (res) => {
-        if (res < 0) failure = res;
-        else total += res;
-        if (--left === 0) done(failure < 0 ? failure : total);
-      });
-      at += iov[i + 1]!;
-    }
   }
 
   /** The node dies: some of what is in flight still reaches the disk, nothing afterwards. */

@@ -6,10 +6,12 @@
  * held at its death. The device has a time-out: what it could not do within `timeout_ms` fails, and never happens later. That bound is
  * what fencing by the end of a process stands on (docs/CLUSTER.md).
  */
+
 import type { BlockDevice, IoDone } from "../../../src/block/device.ts";
 import type { Clock, Random } from "../../../src/lib/clock.ts";
 import { Errno } from "../../../src/lib/errno.ts";
 import type { Arena } from "../../../src/wasm/arena.ts";
+import { inPieces } from "../../support/vector_io.ts";
 import type { SimProcess, SimThread } from "./threads.ts";
 
 const SECTOR = 512;
@@ -254,31 +256,11 @@ export class SimDevice implements BlockDevice {
   }
 
   readv(iov: readonly number[], offset: number, done: IoDone): void {
-    this.#vector(iov, offset, done, (a, l, o, cb) => this.read(a, l, o, cb));
+    inPieces(iov, offset, done, (a, l, o, cb) => this.read(a, l, o, cb));
   }
 
   writev(iov: readonly number[], offset: number, done: IoDone): void {
-    this.#vector(iov, offset, done, (a, l, o, cb) => this.write(a, l, o, cb));
-  }
-
-  #vector(
-    iov: readonly number[],
-    offset: number,
-    done: IoDone,
-    one: (addr: number, len: number, at: number, cb: IoDone) => void,
-  ): void {
-    let total = 0;
-    let at = offset;
-    let left = iov.length / 2;
-    let failure = 0;
-    for (let i = 0; i < iov.length; i += 2) {
-      one(iov[i]!, iov[i + 1]!, at, (res) => {
-        if (res < 0) failure = res;
-        else total += res;
-        if (--left === 0) done(failure < 0 ? failure : total);
-      });
-      at += iov[i + 1]!;
-    }
+    inPieces(iov, offset, done, (a, l, o, cb) => this.write(a, l, o, cb));
   }
 
   flush(done: IoDone): void {
