@@ -1,51 +1,123 @@
 #!/usr/bin/env node
-// Simulated clusters: several nodes over one disk and one lock manager, in virtual time, with deaths (test/sim/sim_run.ts).
-//   npm run sim -- --seeds 1000 [--seed FIRST] [--steps N] [--nodes N] [--kills N] [--json FILE]
-//   --o2dlm: our o2dlm on every node, over a network that delays messages, instead of a lock manager in memory
-//   npm run sim -- --seed N --seeds 1 --trace      one seed again, with its history
+/**
+ * Simulated clusters (docs/SIMULATION.md): each seed is one history of 2 to 8 whole nodes over a simulated disk, network and clock, with faults.
+ *   npm run sim -- --seeds 1000 [--seed FIRST] [--jobs 2] [--steps N] [--nodes N] [--faults N] [--sabotage RULE,…] [--json FILE]
+ *   npm run sim -- --seed N --trace      one seed again, with its history
+ *   --memory: nodes without cluster stack over one lock manager in memory (test/sim/sim_run.ts); with --o2dlm our o2dlm on every node
+ */
+import { fork } from "node:child_process";
+import { fileURLToPath } from "node:url";
 import { flag, loadTs, option, progress, report } from "../test/support/run_ts.mjs";
 
-if (flag("help")) {
-  console.log(
-    "usage: npm run sim -- [--seeds N] [--seed FIRST] [--steps N] [--nodes N] [--kills N] [--o2dlm] [--trace] [--json FILE]",
-  );
-  process.exit(0);
-}
-const { simRun } = await loadTs("test/sim/sim_run.ts");
-const seeds = option("seeds", 100);
-const first = option("seed", 1);
+/** Longer than any seed takes; what takes longer turns for ever. */
+const SEED_S = 300;
+
 const more = {};
-for (const name of ["steps", "nodes", "kills"]) if (process.argv.includes(`--${name}`)) more[name] = option(name, 0);
-if (flag("o2dlm")) more.o2dlm = true;
+for (const name of ["steps", "nodes", "faults", "kills"])
+  if (process.argv.includes(`--${name}`)) more[name] = option(name, 0);
 const sabotage = option("sabotage", "");
 if (sabotage !== "") more.sabotage = sabotage.split(",");
-const started = Date.now();
-const failures = [];
-let ops = 0;
-let kills = 0;
-for (let i = 0; i < seeds; i++) {
-  const seed = first + i;
-  const r = simRun({ seed, ...more });
-  ops += r.ops;
-  kills += r.kills;
-  if (flag("trace")) for (const line of r.trace) console.log(line);
-  if (r.problem !== undefined) {
-    failures.push({ seed, problem: r.problem, hash: r.hash });
-    progress("");
-    console.log(
-      `FAILED: npm run sim -- --seed ${seed} --seeds 1${Object.entries(more)
-        .map(([k, v]) => (v === true ? ` --${k}` : ` --${k} ${v}`))
-        .join("")}`,
-    );
-    console.log(`  ${r.problem.split("\n").slice(0, 12).join("\n  ")}`);
-  } else if (seeds === 1)
-    console.log(`seed ${seed}: ${r.ops} operations, ${r.events} events, ${r.kills} deaths, trace ${r.hash}`);
-  progress(`${i + 1} of ${seeds} seeds, ${failures.length} failures`);
+if (flag("o2dlm")) more.o2dlm = true;
+if (flag("trace")) more.trace = true;
+
+/** Runs the seeds that it is given, one after the other. */
+async function child() {
+  const memory = flag("memory");
+  const { simRun, wholeRun } = await loadTs(memory ? "test/sim/sim_run.ts" : "test/sim/whole/run.ts");
+  process.on("message", (seed) => {
+    const r = (memory ? simRun : wholeRun)({ seed, ...more });
+    process.send({ ...r, trace: flag("trace") ? r.trace : [] });
+  });
+  process.on("disconnect", () => process.exit(0));
+  process.send("ready");
 }
-progress("");
-const seconds = (Date.now() - started) / 1000;
-console.log(
-  `${seeds} seeds in ${seconds.toFixed(1)} s: ${ops} operations, ${kills} deaths, ${failures.length} failures`,
-);
-await report({ seeds, seconds, ops, kills, failures });
-process.exit(failures.length > 0 ? 1 : 0);
+
+function add(total, counts) {
+  for (const [key, value] of Object.entries(counts)) {
+    if (typeof value === "number") total[key] = (total[key] ?? 0) + value;
+    else if (typeof value === "object" && !Array.isArray(value)) add((total[key] ??= {}), value);
+  }
+}
+
+const again = (seed) => {
+  const words = process.argv.slice(2);
+  for (const name of ["seed", "seeds", "jobs", "json"]) {
+    const at = words.indexOf(`--${name}`);
+    if (at >= 0) words.splice(at, 2);
+  }
+  return ["npm run sim -- --seed", seed, ...words.filter((w) => w !== "--trace"), "--trace"].join(" ");
+};
+
+async function parent() {
+  const first = option("seed", 1);
+  const seeds = option("seeds", flag("trace") ? 1 : 100);
+  const started = Date.now();
+  const failures = [];
+  const total = {};
+  let [next, over] = [first, 0];
+  const say = () => progress(`${over} of ${seeds} seeds, ${failures.length} failures`);
+  const failed = (seed, problem, hash) => {
+    failures.push({ seed, problem, hash });
+    progress("");
+    console.log(`FAILED: ${again(seed)}`);
+    console.log(`  ${problem.split("\n").slice(0, 12).join("\n  ")}`);
+  };
+  const finished = (r) => {
+    over++;
+    for (const line of r.trace) console.log(line);
+    if (r.problem !== undefined) failed(r.seed, r.problem, r.hash);
+    else if (seeds === 1) console.log(`seed ${r.seed}: ${r.ops} operations, ${r.events} events, history ${r.hash}`);
+    const { seed: _, ...counts } = r;
+    add(total, counts);
+    say();
+  };
+  const work = () =>
+    new Promise((resolve) => {
+      const runner = fork(fileURLToPath(import.meta.url), [...process.argv.slice(2), "--child"]);
+      let seed = null;
+      let timer;
+      runner.on("message", (r) => {
+        clearTimeout(timer);
+        if (r !== "ready") finished(r);
+        seed = null;
+        if (next >= first + seeds) {
+          runner.disconnect();
+          return;
+        }
+        seed = next++;
+        timer = setTimeout(() => runner.kill("SIGKILL"), SEED_S * 1000);
+        runner.send(seed);
+      });
+      runner.on("exit", (code, signal) => {
+        clearTimeout(timer);
+        if (seed !== null) {
+          over++;
+          failed(seed, `its process ended (${signal ?? code}): it turns for ever, or has no memory`, "");
+        } else if (code !== 0) failed(0, `the simulation does not run (${signal ?? code})`, "");
+        resolve(seed !== null);
+      });
+    });
+  // Who dies over a seed is replaced.
+  const worker = async () => {
+    while (next < first + seeds && (await work()));
+  };
+  await Promise.all(Array.from({ length: Math.min(option("jobs", 1), seeds) }, worker));
+  progress("");
+  const seconds = (Date.now() - started) / 1000;
+  const { faults = {}, ...counts } = total;
+  const text = (of) =>
+    Object.entries(of)
+      .map(([key, n]) => `${n} ${key}`)
+      .join(", ");
+  console.log(`${seeds} seeds in ${seconds.toFixed(1)} s, ${failures.length} failures: ${text(counts)}`);
+  if (Object.keys(faults).length > 0) console.log(`faults: ${text(faults)}`);
+  await report({ first, seeds, seconds, ...total, failures });
+  process.exit(failures.length > 0 ? 1 : 0);
+}
+
+if (flag("help"))
+  console.log(
+    "usage: npm run sim -- [--seeds N] [--seed FIRST] [--jobs N] [--steps N] [--nodes N] [--faults N] [--sabotage RULE,…] [--memory [--o2dlm] [--kills N]] [--trace] [--json FILE]",
+  );
+else if (flag("child")) await child();
+else await parent();

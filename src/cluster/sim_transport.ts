@@ -25,7 +25,7 @@ type Deliver = (cb: () => void) => void;
 /** One direction of a connection. */
 class Pipe {
   readonly link: string;
-  readonly queue: { readonly at_ms: number; readonly run: () => void }[] = [];
+  readonly queue: { readonly at_ms: number; readonly run: () => void; readonly is_packet: boolean }[] = [];
   bytes = 0;
   last_ms = 0;
   armed = false;
@@ -79,7 +79,8 @@ class SimConnection implements Connection {
     for (let at = 0; at < bytes.length; ) {
       const n = Math.min(bytes.length - at, this.#net.piece(bytes.length - at));
       const copy = bytes.slice(at, at + n);
-      this.#net.carry(out, () => peer.arrive(copy));
+      this.#net.packets++;
+      this.#net.carry(out, () => peer.arrive(copy), true);
       out.bytes += n;
       at += n;
     }
@@ -88,7 +89,10 @@ class SimConnection implements Connection {
   }
 
   arrive(bytes: Uint8Array): void {
-    if (!this.#open) return;
+    if (!this.#open) {
+      this.#net.packets_lost++;
+      return;
+    }
     this.#last_rx_ms = this.#net.now();
     const { lanes } = this.host;
     if (lanes === null) {
@@ -308,6 +312,9 @@ export class SimNetwork {
   readonly #off = new Set<string>();
   #next_port = 40000;
   latency_ms = 0.1;
+  /** Pieces of what was written, and those of them that never arrived. */
+  packets = 0;
+  packets_lost = 0;
   /** How long something takes from one address to another; order is kept within a connection. */
   latency: (link: string) => number = () => this.latency_ms;
   /** How many of `len` bytes travel in one piece. */
@@ -349,7 +356,7 @@ export class SimNetwork {
     for (const conn of host.connections) {
       conn.abandon();
       const { peer, out } = conn;
-      if (reset) out.queue.length = 0;
+      if (reset) this.#lose(out);
       if (peer !== null) this.carry(out, () => peer.end(reset ? "ECONNRESET" : ""));
     }
     host.connections.clear();
@@ -361,12 +368,18 @@ export class SimNetwork {
     this.#unlisten(host);
     for (const conn of host.connections) {
       conn.abandon();
-      conn.out.queue.length = 0;
+      this.#lose(conn.out);
       const of = this.#silent.get(conn.local_address) ?? new Set();
       if (conn.peer !== null) of.add(conn.peer);
       this.#silent.set(conn.local_address, of);
     }
     host.connections.clear();
+  }
+
+  /** What was on its way never arrives. */
+  #lose(pipe: Pipe): void {
+    this.packets_lost += pipe.queue.filter((q) => q.is_packet).length;
+    pipe.queue.length = 0;
   }
 
   #unlisten(host: SimHost): void {
@@ -387,10 +400,10 @@ export class SimNetwork {
     this.#clock.after(0, cb);
   }
 
-  carry(pipe: Pipe, run: () => void): void {
+  carry(pipe: Pipe, run: () => void, is_packet = false): void {
     const now = this.#clock.monotonic_ms();
     pipe.last_ms = Math.max(pipe.last_ms, now + this.latency(pipe.link));
-    pipe.queue.push({ at_ms: pipe.last_ms, run });
+    pipe.queue.push({ at_ms: pipe.last_ms, run, is_packet });
     this.#arm(pipe);
   }
 

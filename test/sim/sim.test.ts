@@ -3,15 +3,12 @@
  * other: with the rule switched off, some seed finds it. `npm run sim` runs as many as there is time for.
  */
 import { describe, expect, test } from "vitest";
-import { mlogSink } from "../../src/lib/masklog.ts";
 import type { Sabotage } from "../../src/volume/osb.ts";
 import { fsckUnavailable } from "../support/judges.ts";
 import { simRun } from "./sim_run.ts";
 
 const no_fsck = fsckUnavailable();
 if (no_fsck !== undefined) console.warn(`SKIPPED: simulated clusters: ${no_fsck}`);
-// Nodes die by the dozen here, and each death is news to the others.
-mlogSink(() => {});
 
 const STEPS = 90;
 const PER_TEST = 10;

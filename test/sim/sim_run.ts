@@ -5,6 +5,7 @@
 
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { mlogSink } from "../../src/lib/masklog.ts";
 import type { RawOptions } from "../../src/tools/mkfs/options.ts";
 import type { Sabotage } from "../../src/volume/osb.ts";
 import { syncVolume } from "../../src/volume/super.ts";
@@ -177,6 +178,8 @@ export function simRun(o: SimOptions): SimResult {
   });
   let problem: string | undefined;
   let history: History | undefined;
+  // Nodes die by the dozen here, and each death is news to the others.
+  mlogSink(() => {});
   try {
     history = new History(c, o, o.nodes ?? 2 + (o.seed % 3));
     for (let i = 0; i < (o.steps ?? 120); i++) history.step();

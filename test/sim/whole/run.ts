@@ -34,7 +34,13 @@ export interface WholeResult {
   readonly virtual_ms: number;
   readonly ops: number;
   readonly grants: number;
+  readonly lvbs_read: number;
+  /** Processes that ended without leaving. */
+  readonly deaths: number;
   readonly replays: number;
+  /** What the network was given, in pieces of what was written, and what of it never arrived. */
+  readonly packets: number;
+  readonly packets_lost: number;
   readonly faults: Record<string, number>;
   readonly trace: readonly string[];
 }
@@ -243,7 +249,8 @@ export function wholeRun(o: WholeOptions): WholeResult {
   let problem: string | undefined;
   let history: History | undefined;
   try {
-    if (o.trace === true) mlogSink((line) => world.log(line));
+    // Nodes die by the dozen here, and each death is news to the others.
+    mlogSink(o.trace === true ? (line) => world.log(line) : () => {});
     history = new History(world, s.plan, s.calm);
     history.begin();
     for (let i = 0; i < (o.steps ?? 60); i++) history.step();
@@ -262,7 +269,11 @@ export function wholeRun(o: WholeOptions): WholeResult {
     virtual_ms: Math.round(world.clock.monotonic_ms()),
     ops: history?.model?.ops ?? 0,
     grants: world.checks.grants,
+    lvbs_read: world.checks.lvbs_read,
+    deaths: world.deaths,
     replays: world.checks.replays,
+    packets: world.network.packets,
+    packets_lost: world.network.packets_lost,
     faults: Object.fromEntries(history?.faults.counts ?? []),
     trace: world.trace,
   };

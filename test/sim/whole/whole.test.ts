@@ -1,13 +1,10 @@
 /** Histories of the whole cluster, each from a seed. */
 import { describe, expect, test } from "vitest";
-import { mlogSink } from "../../../src/lib/masklog.ts";
 import { fsckUnavailable } from "../../support/judges.ts";
 import { wholeRun } from "./run.ts";
 
 const no_fsck = fsckUnavailable();
 if (no_fsck !== undefined) console.warn(`SKIPPED: the whole cluster, simulated: ${no_fsck}`);
-// Nodes die by the dozen here, and each death is news to the others.
-mlogSink(() => {});
 
 describe.skipIf(no_fsck !== undefined)("the whole cluster, simulated", () => {
   test.each([1, 2, 3, 4, 5, 6])("seed %i", (seed) => {

@@ -63,6 +63,7 @@ export class World {
   /** A process ended, and not because it was done. */
   onEnd: (node: SimNode, why: string) => void = () => {};
   events = 0;
+  deaths = 0;
   #hash = 0x811c9dc5;
 
   constructor(options: WorldOptions) {
@@ -232,7 +233,10 @@ export class World {
   /** A node's process ends. */
   gone(node: SimNode, why: string): void {
     const in_order = node.isClosed;
-    if (!in_order) this.onEnd(node, why);
+    if (!in_order) {
+      this.deaths++;
+      this.onEnd(node, why);
+    }
     if (!this.checks.isOutcast(node)) this.checks.dropNode(node, !in_order);
   }
 
