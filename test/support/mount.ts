@@ -3,15 +3,18 @@
  * that it serves waits for itself, and because tests kill it.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { Control } from "../../src/cli/control.ts";
 import { atExit, forceUnmount, tempDir } from "./cleanup.ts";
 import { repoRoot } from "./rig.ts";
 import { runAsync, toolEnv, trySh } from "./sh.ts";
 
 const READY_TIMEOUT_MS = 120_000;
 const END_TIMEOUT_MS = 120_000;
+/** In place of the status of a process that does not end, as timeout(1) has it. */
+const STANDS_STILL = 124;
 
 export const ocfs2 = join(repoRoot, "bin", "ocfs2");
 
@@ -120,16 +123,40 @@ export class Mount {
     const ran = trySh(["umount", this.dir]);
     if (ran.status !== 0) throw new Error(`umount ${this.dir}: ${ran.stderr}`);
     const code = await this.ended(END_TIMEOUT_MS);
-    const log = this.log();
+    const stands = code === STANDS_STILL ? `\n${await this.#whereItStands()}` : "";
+    const log = this.log() + stands;
     this.#forget();
     if (code !== 0) throw new Error(`the mount ended with ${code}\n${log}`);
   }
 
-  /** The status of the process once it has ended, 124 when it does not in time. */
+  /** What a process that does not end waits for: its operations and requests, and each of its threads in the kernel. */
+  async #whereItStands(): Promise<string> {
+    const lines: string[] = [];
+    const control = await Control.open(this.dir);
+    if (control === undefined) lines.push("nobody answers on its socket");
+    else {
+      const asked = (async () => {
+        lines.push(JSON.stringify(await control.ask({ type: "status" })));
+        for (let a = await control.ask({ type: "locks", what: "op_waits" }); a !== null; a = await control.next()) {
+          if (a["text"] === "") break;
+          lines.push(String(a["text"] ?? JSON.stringify(a)));
+        }
+      })();
+      await Promise.race([asked, pause(10_000)]);
+      control.close();
+    }
+    const proc = `/proc/${this.pid}/task`;
+    for (const tid of existsSync(proc) ? readdirSync(proc) : [])
+      for (const what of ["comm", "wchan", "syscall", "stack"])
+        lines.push(`${tid} ${what}: ${trySh(["cat", `${proc}/${tid}/${what}`]).stdout.trim()}`);
+    return lines.join("\n");
+  }
+
+  /** The status of the process once it has ended, STANDS_STILL when it does not in time. */
   async ended(timeout_ms: number): Promise<number> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<number>((ok) => {
-      timer = setTimeout(() => ok(124), timeout_ms);
+      timer = setTimeout(() => ok(STANDS_STILL), timeout_ms);
     });
     const code = await Promise.race([this.#ended, late]);
     clearTimeout(timer);
