@@ -42,6 +42,8 @@ const READ_AHEAD_KB = 1024;
 const LINGER_MS = 10_000;
 /** A volume thread that has not answered after so long is said not to. */
 const ANSWER_MS = 1500;
+/** And one that collects its garbage before. */
+const SETTLE_MS = 60_000;
 
 const isRoot = (): boolean => process.getuid?.() === 0;
 
@@ -342,18 +344,21 @@ export class Daemon {
 
   // Control ---------------------------------------------------------------------------------------------------------
   /** Status of the volume thread, which answers in its next turn; null while it does not: the mount is not there yet, or it is stuck. */
-  status(): Promise<VolumeStatus | null> {
+  status(settle = false): Promise<VolumeStatus | null> {
     const id = this.#next_ask++;
     return new Promise((ok) => {
-      const timer = setTimeout(() => {
-        this.#asked.delete(id);
-        ok(null);
-      }, ANSWER_MS);
+      const timer = setTimeout(
+        () => {
+          this.#asked.delete(id);
+          ok(null);
+        },
+        settle ? SETTLE_MS : ANSWER_MS,
+      );
       this.#asked.set(id, (status) => {
         clearTimeout(timer);
         ok(status);
       });
-      this.#tell({ type: "status", id });
+      this.#tell({ type: "status", id, settle });
     });
   }
 
@@ -432,7 +437,7 @@ export class Daemon {
 
   /** Undefined: the answers have been given. */
   async #command(line: string, socket: Socket): Promise<unknown> {
-    let c: { type?: string; mask?: string; state?: string; what?: LocksOf; names?: string[] };
+    let c: { type?: string; settle?: boolean; mask?: string; state?: string; what?: LocksOf; names?: string[] };
     try {
       c = JSON.parse(line) as typeof c;
     } catch {
@@ -440,7 +445,13 @@ export class Daemon {
     }
     switch (c.type) {
       case "status":
-        return { type: "status", pid: process.pid, device: this.#o.device, dir: this.#o.dir, ...(await this.status()) };
+        return {
+          type: "status",
+          pid: process.pid,
+          device: this.#o.device,
+          dir: this.#o.dir,
+          ...(await this.status(c.settle === true)),
+        };
       case "locks":
         await this.#sayLocks(socket, c.what ?? "fs_locks", c.names ?? []);
         return undefined;

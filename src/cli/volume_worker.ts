@@ -31,6 +31,7 @@ import { closeVolume, openVolume } from "../volume/super.ts";
 import { createArena } from "../wasm/arena.ts";
 import { createKernels } from "../wasm/kernels.ts";
 import { attachDomain } from "./domain_thread.ts";
+import { threadFigures, watchCollections } from "./thread_figures.ts";
 import type { FromVolume, ToVolume, VolumeInfo, VolumeStatus, VolumeWorkerData } from "./worker_messages.ts";
 
 // A line goes out at once: through the main thread it would come after the end of this one.
@@ -59,11 +60,13 @@ function openArena() {
   return arena;
 }
 
+watchCollections();
 const arena = openArena();
 const loop = new Loop(arena, 1024, data.cluster?.of.lease);
 say({ type: "wakefd", wakefd: loop.wakefd });
 
 let session: Session | null = null;
+let notifier: Notifier | null = null;
 let osb: Osb | null = null;
 let fuse_fd = -1;
 
@@ -80,7 +83,7 @@ function infoOf(o: Osb): VolumeInfo {
   };
 }
 
-function statusOf(o: Osb): VolumeStatus {
+function statusOf(o: Osb, settle: boolean): VolumeStatus {
   const counts: Record<string, number> = {};
   session?.counts.forEach((n, opcode) => {
     if (n > 0) counts[FUSE_OPCODE_NAMES.get(opcode) ?? String(opcode)] = n;
@@ -95,6 +98,10 @@ function statusOf(o: Osb): VolumeStatus {
     localalloc_clusters: o.slot_num < 0 ? 0 : allocState(o).la.bits,
     coherency: o.options.coherency,
     counts,
+    locks: o.glue.attached.size,
+    basts: o.glue.bast_count,
+    notifications: notifier?.sent ?? 0,
+    thread: threadFigures(settle),
     domain: o.glue.domain instanceof O2cbDomain ? domainSummary(o.glue.domain.dlm) : null,
   };
 }
@@ -158,7 +165,7 @@ function serve(o: Osb, fd: number): void {
     small_slots: SMALL_SLOTS,
   });
   const { domain } = o.glue;
-  const notifier = domain.clustered ? new Notifier(() => new NotifierWorker(fd, loop), loop) : null;
+  notifier = domain.clustered ? new Notifier(() => new NotifierWorker(fd, loop), loop) : null;
   if (notifier !== null) o.kernel_caches = new SessionCaches(session, notifier, loop, o.glue);
   session.onInit = () => say({ type: "initialized" });
   session.onUnmounted = () => {
@@ -198,7 +205,7 @@ port.on("message", (message: ToVolume) => {
       serve(osb!, message.fd);
       break;
     case "status":
-      if (osb !== null) say({ type: "status", id: message.id, status: statusOf(osb) });
+      if (osb !== null) say({ type: "status", id: message.id, status: statusOf(osb, message.settle) });
       break;
     case "locks":
       if (osb !== null) nextLocks(osb, message);

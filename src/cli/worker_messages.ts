@@ -2,6 +2,7 @@
 import type { MessagePort } from "node:worker_threads";
 import type { ClusterNode } from "../dlm/node.ts";
 import type { MountOptions } from "../volume/mount_options.ts";
+import type { ThreadFigures } from "./thread_figures.ts";
 
 /** The cluster at the moment at which a thread joins a domain. */
 export interface ClusterOfDomain {
@@ -57,6 +58,12 @@ export interface VolumeStatus extends VolumeInfo {
   readonly localalloc_clusters: number;
   readonly coherency: "full" | "buffered";
   readonly counts: Record<string, number>;
+  /** Cluster locks that this node has; 0 without other nodes. */
+  readonly locks: number;
+  /** Locks that other nodes have called back, and what the kernel was told of it. */
+  readonly basts: number;
+  readonly notifications: number;
+  readonly thread: ThreadFigures;
   /** The lock domain; null without other nodes. */
   readonly domain: Record<string, unknown> | null;
 }
@@ -66,7 +73,7 @@ export type LocksOf = "fs_locks" | "dlm_locks" | "op_waits";
 
 export type ToVolume =
   | { readonly type: "serve"; readonly fd: number }
-  | { readonly type: "status"; readonly id: number }
+  | { readonly type: "status"; readonly id: number; readonly settle: boolean }
   /** The next piece of a list of locks; the first asks for it, the last is empty. */
   | { readonly type: "locks"; readonly id: number; readonly what: LocksOf; readonly names: readonly string[] }
   | { readonly type: "locks-end"; readonly id: number }

@@ -89,6 +89,7 @@ export function domainSummary(dlm: Dlm): Record<string, unknown> {
     protocol: `${dlm.dlm_proto.major}.${dlm.dlm_proto.minor}`,
     nodes: [...dlm.domain_map],
     locks: dlm.lockres.size,
+    sent: dlm.sentByName(),
     recovering: reco.state & RECO_ACTIVE ? reco.dead_node : null,
   };
 }

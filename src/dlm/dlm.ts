@@ -7,7 +7,7 @@
 import { type NodeNum, O2NM_MAX_NODES } from "../cluster/node.ts";
 import type { View } from "../format/struct.ts";
 import { DLM_STATUS } from "../format/wire/dlm_constants.ts";
-import type { DlmMessage } from "../format/wire/dlm_messages.ts";
+import { DLM_MSG, type DlmMessage } from "../format/wire/dlm_messages.ts";
 import { Errno } from "../lib/errno.ts";
 import { assert } from "../lib/fs_error.ts";
 import { ML, mlog } from "../lib/masklog.ts";
@@ -125,6 +125,8 @@ export class Dlm {
   /** Hears of members that died, before anything of theirs is granted anew (dlm_fire_domain_eviction_callbacks). */
   onEviction: (node: NodeNum) => void = () => {};
 
+  /** Messages that were sent, by type. */
+  readonly #sent = new Map<number, number>();
   readonly #runq: (() => void)[] = [];
   #depth = 0;
   readonly #work: (() => Task<void>)[] = [];
@@ -274,12 +276,19 @@ export class Dlm {
 
   send(msg: DlmMessage, payload: Uint8Array, to: NodeNum, done: (err: number, status: number) => void): void {
     assert(to !== this.node_num && to < O2NM_MAX_NODES, `${msg.name} to node ${to}`);
+    this.#sent.set(msg.type, (this.#sent.get(msg.type) ?? 0) + 1);
     this.node.net.send(msg.type, msg.mod ? this.node.mod_key : this.key, payload, to, (err, status) => {
       if (this.gone) return;
       this.enter();
       done(err, status);
       this.exit();
     });
+  }
+
+  /** How many messages of each type were sent. */
+  sentByName(): Record<string, number> {
+    const types = Object.values(DLM_MSG).filter((msg) => this.#sent.has(msg.type));
+    return Object.fromEntries(types.map((msg) => [msg.name, this.#sent.get(msg.type)!]));
   }
 
   /** Sends and waits for the answer. */
