@@ -172,9 +172,8 @@ export class DlmGlue {
   #mayHold(locks: LockSet, res: LockRes, level: LockLevel): boolean {
     if (res.level < level || res.freeing) return false;
     if (res.serving && locks.exempt) return true;
-    // What is not given up now is not worth waiting for (the open lock of an inode in use).
-    const stays = res.ops.mayDownconvert?.(res, res.compatibleLevel) === false;
-    return !res.gate_shut && (level <= res.compatibleLevel || stays);
+    // What is not given up now is not worth waiting for.
+    return !res.gate_shut && (level <= res.compatibleLevel || level <= res.keptLevel);
   }
 
   /** Asks the domain for the highest level wanted, if nothing is under way. Who only tries comes after those who wait. */
@@ -275,11 +274,6 @@ export class DlmGlue {
     this.#startDownconvert(res);
   }
 
-  /** A `mayDownconvert` that said no may say yes now. */
-  retry(res: LockRes | null): void {
-    if (res !== null && res.blocking !== NL) this.#startDownconvert(res);
-  }
-
   /** Calls a request off that nobody here waits for any more, and answers when it is over. */
   *cancelTask(res: LockRes): Task<void> {
     if (res.requested !== null && res.requested > res.level && !res.cancelling) {
@@ -305,14 +299,13 @@ export class DlmGlue {
   /** Gives `res` up as far as others want it, as soon as nobody here holds it in conflict. True: nothing need be given up. */
   #startDownconvert(res: LockRes): boolean {
     if (res.downconverting || res.requested !== null || res.blocking === NL || res.freeing) return false;
-    const to = res.compatibleLevel;
-    if (res.level <= to) {
+    if (res.level <= res.compatibleLevel) {
       res.blocking = NL;
       this.#request(res);
       return true;
     }
-    if (!res.idleFor(to)) return false;
-    if (res.ops.mayDownconvert !== undefined && !res.ops.mayDownconvert(res, to)) return false;
+    const to = Math.max(res.compatibleLevel, res.keptLevel) as LockLevel;
+    if (res.level <= to || !res.idleFor(to)) return false;
     res.downconverting = true;
     this.active++;
     spawn(this.#downconvert(res, to), (err) => {

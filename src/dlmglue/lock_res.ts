@@ -15,8 +15,8 @@ export { EX, type LockLevel, NL, PR };
 
 /** What a lock type does beyond the generic engine (struct ocfs2_lock_res_ops). */
 export interface LockResOps extends LockType {
-  /** False: nothing may be given up now, though nobody holds the lock; `glue.retry` asks again (check_downconvert). */
-  mayDownconvert?(res: LockRes, to: LockLevel): boolean;
+  /** What is not given up now, though nobody holds the lock, whatever others ask for. */
+  keeps?(res: LockRes): LockLevel;
   /**
    * Makes it safe to give the lock up to `to`: kernel caches dropped, data written, log emptied, `res.lvb` filled for the next
    * holder, caches dropped, in that order. Runs while nobody holds the lock in conflict. Its end is the moment after which nothing may use the old level.
@@ -138,6 +138,11 @@ export class LockRes {
       this.requested === null &&
       !this.downconverting
     );
+  }
+
+  /** Below this it does not go now. */
+  get keptLevel(): LockLevel {
+    return this.ops.keeps?.(this) ?? NL;
   }
 
   /** Highest level that is compatible with what the others want (ocfs2_highest_compat_lock_level). */

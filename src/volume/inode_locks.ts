@@ -3,7 +3,7 @@
  * docs/LOCKING.md). The order is the rule: kernel caches, data, journal, log emptied, LVB, then the convert.
  */
 import type { GlueOps } from "../dlmglue/dlmglue.ts";
-import { EX, LOCK_TYPES, type LockLevel, type LockRes, PR } from "../dlmglue/lock_res.ts";
+import { EX, LOCK_TYPES, type LockLevel, type LockRes, NL, PR } from "../dlmglue/lock_res.ts";
 import { type Task, type Thunk, wait } from "../lib/task.ts";
 import type { Inode } from "./inode.ts";
 import { lvbIsTrustable, stuffMetaLvb } from "./meta_lvb.ts";
@@ -72,8 +72,9 @@ export function glueOps(osb: () => Osb): GlueOps {
     rw: LOCK_TYPES.rw,
     open: {
       ...LOCK_TYPES.open,
-      // Kept for as long as the inode is in use: others only ever try for it.
-      mayDownconvert: (res) => !(res.data as Inode).inUse,
+      // Kept for as long as the inode is in use: who wants to delete it only tries for EX. Who uses it as well waits for PR, so EX, which an attempt to
+      // delete what had the block before has left, goes.
+      keeps: (res) => ((res.data as Inode).inUse ? PR : NL),
     },
   };
 }
