@@ -2,7 +2,9 @@
  * The disk of all nodes stalls at once, for longer than the time after which a node ends itself: they ask the lowest of them, which sees that it is not they
  * (o2hb_nego_timeout), and all go on when the disk does.
  */
+import { closeSync, openSync, readSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { findHeartbeatArea } from "../../src/tools/heartbeat_area.ts";
 import { ClusterRig, clusterUnavailable, isKernel } from "../support/cluster_rig.ts";
 import { fsck } from "../support/judges.ts";
 import { StallDisk } from "../support/stall.ts";
@@ -12,6 +14,23 @@ import { KernelMember, type Member, OurMember } from "./members.ts";
 const long = process.env["OCFS2_LONG"] === "1";
 /** Dead after 14 s; a node ends itself after 12, and asks for time after 6. */
 const STALL_MS = 20_000;
+
+/** Waits for a heartbeat of node `n` that was written, and found again on the disk, after this was called. */
+async function beatsOnce(image: string, n: number): Promise<void> {
+  const { offset_bytes, slot_bytes } = findHeartbeatArea(image);
+  const sequence = (): bigint => {
+    const fd = openSync(image, "r");
+    const block = Buffer.alloc(8);
+    readSync(fd, block, 0, 8, offset_bytes + n * slot_bytes);
+    closeSync(fd);
+    return block.readBigUInt64LE();
+  };
+  // The one that is written next, and the one by which the node has seen it.
+  for (let i = 0; i < 2; i++) {
+    const before = sequence();
+    await expect.poll(sequence, { timeout: 10_000 }).not.toBe(before);
+  }
+}
 
 describe.skipIf(clusterUnavailable() !== undefined)(
   "a disk that stalls for all nodes at once ends none of them",
@@ -53,6 +72,8 @@ describe.skipIf(clusterUnavailable() !== undefined)(
           const [a, b] = members as [Member, Member];
           await a.run("echo before >$D/x; sync $D/x");
           expect(await b.run("cat $D/x")).toBe("before\n");
+          // A kernel node asks for time from its first beat after the mount on (o2hb_arm_timeout, when the region is steady).
+          for (const n of numbers) await beatsOnce(image, n);
           await Promise.all(disks.map((d) => d.stall()));
           // What is written meanwhile waits.
           const waits = [a.run("echo a >$D/a; sync $D/a"), b.run("echo b >$D/b; sync $D/b")];
