@@ -162,8 +162,22 @@ pub fn fence_now() {
     kill_self();
 }
 
-/// Ends the process at once: no handlers, no flushing. What the block layer has already been given still completes.
+/// Ends the process `after_ms` from now, from a thread that nothing else of the process can hold up: what is in flight drains meanwhile. Whoever
+/// waits for its mounts is answered at once. 0 or -errno.
 #[napi]
+pub fn kill_self_in(after_ms: f64) -> i32 {
+    crate::abort::abort_all();
+    let pause = Duration::from_millis(after_ms.max(0.0) as u64);
+    let started = std::thread::Builder::new().name("ocfs2-fence".into()).stack_size(64 << 10).spawn(move || {
+        std::thread::sleep(pause);
+        kill_self();
+    });
+    started.map_or_else(|e| -e.raw_os_error().unwrap_or(libc::EAGAIN), |_| 0)
+}
+
+/// Ends the process at once: no handlers, no flushing. What the block layer has already been given still completes. Threads that wait for a
+/// disk end when it answers; the mounts do not wait for them.
 pub fn kill_self() {
+    crate::abort::abort_all();
     unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
 }

@@ -4,6 +4,7 @@
 //! answers comes back as a number, negative errno for a failure. Only a wrong call of our own (an offset outside of the
 //! arena, an unknown handle) throws. Handles belong to the thread that made them, descriptors and leases to the process.
 
+mod abort;
 mod arena;
 mod checksum;
 mod fence;

@@ -16,7 +16,7 @@ import { ModKeyRouter } from "../dlm/mod_key.ts";
 import type { ClusterNode as DlmClusterNode } from "../dlm/node.ts";
 import { systemClock, systemRandom } from "../lib/clock.ts";
 import { check } from "../lib/fs_error.ts";
-import { eventfdWake, fenceNow, fenceTrigger, killSelf, leaseAlloc, leaseSet } from "../native/index.ts";
+import { eventfdWake, fenceNow, fenceTrigger, killSelfIn, leaseAlloc, leaseSet } from "../native/index.ts";
 import { tcpHub, tcpTransport } from "../native/tcp_transport.ts";
 import { type ExistingVolume, findExisting, heartbeatOffset } from "../tools/mkfs/existing.ts";
 import type { ReadAt } from "../tools/read_super.ts";
@@ -110,7 +110,7 @@ export class ClusterNode {
   readonly #devices = new Map<string, string>();
   /** Domains that were joined for programs (dlmfs). */
   readonly #programs = new Set<string>();
-  /** Hears that the node must go; the mounts are cut off before the process ends. */
+  /** Hears that the node must go, when the mounts are cut off and the process is about to end. */
   onFence: (why: string) => void = () => {};
 
   /** Throws ConfigError or CliError: no such file, node or cluster. */
@@ -322,10 +322,10 @@ export class ClusterNode {
    */
   #fenced(why: string): void {
     leaseSet(this.lease, 0);
-    this.onFence(why);
     // A machine that is reset takes what is in flight with it.
-    if (this.nodes.fence_method === "exit") setTimeout(() => killSelf(), DRAIN_MS);
+    if (this.nodes.fence_method === "exit") killSelfIn(DRAIN_MS);
     else fenceNow();
+    this.onFence(why);
   }
 
   status(): Record<string, unknown> {

@@ -21,6 +21,7 @@ import {
   umount2,
 } from "../native/index.ts";
 import type { ExistingVolume } from "../tools/mkfs/existing.ts";
+import { abortAtEnd } from "./abort_at_end.ts";
 import type { ClusterNode } from "./cluster_node.ts";
 import { Control } from "./control.ts";
 import { mountFailed } from "./errors.ts";
@@ -73,6 +74,7 @@ export class Daemon {
   #wakefd = -1;
   #fuse_fd = -1;
   #mounted = false;
+  #forgetAbort: () => void = () => {};
   #info: VolumeInfo | null = null;
   #server: Server | null = null;
   readonly #clients = new Set<Socket>();
@@ -190,6 +192,7 @@ export class Daemon {
     if (isRoot()) this.#mountAsRoot(device, dir, flags);
     else this.#mountAsUser(device, dir, flags, options.allow_other);
     this.#mounted = true;
+    this.#forgetAbort = abortAtEnd(dir);
     this.#tell({ type: "serve", fd: this.#fuse_fd });
   }
 
@@ -289,6 +292,7 @@ export class Daemon {
     this.#cluster?.close();
     if (this.#finished) return;
     this.#finished = true;
+    this.#forgetAbort();
     for (const piece of this.#pieces.values()) piece("");
     const { cluster } = this.#o;
     const left = cluster === undefined ? Promise.resolve() : cluster.node.leaveRegion(cluster.volume.uuid);
@@ -306,8 +310,8 @@ export class Daemon {
   }
 
   /**
-   * Whoever waits for this mount is answered now, with an error: the node is fenced. The end of the process alone would not do it where one of its
-   * threads waits in the kernel for a notification (coherence: connections are aborted before exit).
+   * The mount goes, and whoever waits for it is answered with an error: the node is fenced, or this volume's thread is broken. That the connection is
+   * aborted whatever this thread does is native/src/abort.rs's.
    */
   abort(): void {
     if (!this.#mounted) return;

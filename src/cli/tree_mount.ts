@@ -6,6 +6,7 @@ import type { AskTree, TreeAnswer, TreeAsk } from "../fuse/tree_server.ts";
 import type { FromTree, ToTree, TreeWorkerData } from "../fuse/tree_worker.ts";
 import { Errno, errnoName } from "../lib/errno.ts";
 import { closeFd, eventfdWake, fuseOpen, MNT_DETACH, mount2, umount2 } from "../native/index.ts";
+import { abortAtEnd } from "./abort_at_end.ts";
 import type { ClusterNode, DomainOfThread } from "./cluster_node.ts";
 import type { DlmfsWorkerData, FromDlmfs, ToDlmfs } from "./dlmfs_worker.ts";
 import { mountFailed } from "./errors.ts";
@@ -44,7 +45,7 @@ export function askConfigTree(tree: ConfigTree, ask: TreeAsk, done: (answer: Tre
   settle(entry.file.store(ask.text ?? "", ask.pid ?? 0, late));
 }
 
-function mountFuse(kind: "configfs" | "dlmfs", dir: string): number {
+function mountFuse(kind: "configfs" | "dlmfs", dir: string): { fd: number; forgetAbort: () => void } {
   const fd = fuseOpen();
   if (fd < 0)
     throw mountFailed(`/dev/fuse cannot be opened (${errnoName(-fd)}): load the kernel's module with "modprobe fuse"`);
@@ -59,12 +60,12 @@ function mountFuse(kind: "configfs" | "dlmfs", dir: string): number {
     closeFd(fd);
     throw mountFailed(`${kind} cannot be mounted on ${dir}: ${errnoName(-rc)}`);
   }
-  return fd;
+  return { fd, forgetAbort: abortAtEnd(dir) };
 }
 
 /** Mounts the tree; the returned function takes it away again. Throws CliError. */
 export function mountConfigfs(answerTo: AskTree, dir: string): () => void {
-  const fd = mountFuse("configfs", dir);
+  const { fd, forgetAbort } = mountFuse("configfs", dir);
   const workerData: TreeWorkerData = { fd };
   const worker = new Worker(new URL("./tree_worker.js", import.meta.url), { workerData });
   let wakefd = -1;
@@ -80,6 +81,7 @@ export function mountConfigfs(answerTo: AskTree, dir: string): () => void {
   });
   worker.on("exit", () => {
     wakefd = -1;
+    forgetAbort();
     closeFd(fd);
   });
   return () => void umount2(dir, MNT_DETACH);
@@ -94,7 +96,7 @@ export interface DlmfsMount {
 
 /** Mounts the locks of the node's cluster. Throws CliError. */
 export function mountDlmfs(node: ClusterNode, dir: string): DlmfsMount {
-  const fd = mountFuse("dlmfs", dir);
+  const { fd, forgetAbort } = mountFuse("dlmfs", dir);
   const workerData: DlmfsWorkerData = { fd };
   const worker = new Worker(new URL("./dlmfs_worker.js", import.meta.url), { workerData });
   const domains = new Map<string, DomainOfThread>();
@@ -126,6 +128,7 @@ export function mountDlmfs(node: ClusterNode, dir: string): DlmfsMount {
     worker.on("exit", () => {
       wakefd = -1;
       for (const domain of domains.values()) domain.close();
+      forgetAbort();
       closeFd(fd);
       for (const answer of asked.values()) answer([]);
       ok();

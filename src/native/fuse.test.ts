@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -79,6 +80,49 @@ describe.skipIf(!canMount)("a file system served by a child process", () => {
     expect(native.umount2(mountpoint, 0)).toBe(-Errno.EBUSY);
     native.closeFd(held);
     expect(native.umount2(mountpoint, 0)).toBe(0);
+  });
+});
+
+/**
+ * Mounts at argv[2] and answers nothing; its descriptor of /dev/fuse lives on in a child (it says its pid), as it does in a thread that waits for a dead
+ * disk. Fences itself when it is told to.
+ */
+const FENCED = `const native = require(process.argv[1]), dir = process.argv[2];
+  const fd = native.fuseOpen();
+  if (native.mount2("ocfs2-test", dir, "fuse", 0, \`fd=\${fd},rootmode=40000,user_id=0,group_id=0\`) < 0) throw new Error("mount");
+  const holder = require("node:child_process").spawn("sleep", ["1000"], { stdio: ["ignore", "ignore", "ignore", fd] });
+  const line = require("node:fs").readFileSync("/proc/self/mountinfo", "utf8").split("\\n").find((l) => l.split(" ")[4] === dir);
+  const number = native.abortRegister(Number(line.split(" ")[2].split(":")[1]));
+  if (number < 0) throw new Error("abort: " + number);
+  console.log(holder.pid);
+  process.stdin.once("data", (how) => (String(how) === "now" ? native.fenceNow() : native.killSelfIn(100)));`;
+
+describe.skipIf(!canMount)("a process that is fenced while something holds its connection", () => {
+  test.each(["now", "soon"])("leaves nobody waiting for its mount (%s)", async (how) => {
+    const dir = mkdtempSync(join(tmpdir(), "ocfs2-fuse-"));
+    const addon = join(root, "native", "ocfs2.node");
+    const node = spawn(process.execPath, ["-e", FENCED, addon, dir], { stdio: ["pipe", "pipe", "inherit"] });
+    const ended = once(node, "exit");
+    const [said] = (await once(node.stdout!, "data")) as [Buffer];
+    try {
+      const waits = spawn("stat", [dir], { stdio: ["ignore", "ignore", "pipe"] });
+      let heard = "";
+      waits.stderr!.on("data", (text) => {
+        heard += text;
+      });
+      const answered = once(waits, "close");
+      // In the kernel, for an answer.
+      await expect.poll(() => readFileSync(`/proc/${waits.pid}/wchan`, "utf8")).toMatch(/fuse|request_wait/);
+      node.stdin!.write(how);
+      expect(await ended).toEqual([null, "SIGKILL"]);
+      expect(await answered).toEqual([1, null]);
+      expect(heard).toMatch(/Transport endpoint is not connected|Software caused connection abort/);
+    } finally {
+      process.kill(Number(said), "SIGKILL");
+      node.kill("SIGKILL");
+      native.umount2(dir, native.MNT_DETACH);
+      rmSync(dir, { recursive: true });
+    }
   });
 });
 

@@ -30,9 +30,11 @@ interface Addon {
   leaseSet(lease: number, deadline_ms: number): void;
   leaseGet(lease: number): number;
   leaseWatchdog(lease: number, grace_ms: number): number;
-  killSelf(): void;
   fenceTrigger(path: string, byte: number): number;
   fenceNow(): void;
+  killSelfIn(after_ms: number): number;
+  abortRegister(connection: number): number;
+  abortForget(number: number): void;
 
   heartbeatStart(options: HeartbeatOptions, onBeat: () => void): number;
   heartbeatSetSlots(id: number, first: number, last: number): void;
@@ -160,12 +162,21 @@ export const leaseGet = addon.leaseGet;
  * JavaScript does; not while the lease is 0. It ends with leaseFree. 0 or -errno.
  */
 export const leaseWatchdog = addon.leaseWatchdog;
-/** SIGKILL to this process: nothing more is submitted; what the block layer has still completes. */
-export const killSelf = addon.killSelf;
+/**
+ * This process's mounts are aborted now, and it gets SIGKILL in `after_ms`, from a thread that waits for nothing else; what the block layer has by
+ * then still completes. 0 or -errno.
+ */
+export const killSelfIn = addon.killSelfIn;
 /** fenceNow, and a heartbeat that is too late, write this byte there before they end the process; byte 0: the process only. 0 or -errno. */
 export const fenceTrigger = addon.fenceTrigger;
 /** This node must not go on. Does not return. */
 export const fenceNow = addon.fenceNow;
+
+// ---- the mounts of a process that ends (native/src/abort.rs) ----
+
+/** killSelfIn, fenceNow and a late heartbeat abort this FUSE connection (the minor number of its device). A number for abortForget, or -errno. */
+export const abortRegister = addon.abortRegister;
+export const abortForget = addon.abortForget;
 
 // ---- the disk heartbeat's thread (native/src/heartbeat.rs; native/heartbeat.ts reads its samples) ----
 
