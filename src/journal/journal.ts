@@ -396,11 +396,14 @@ export class Journal {
       });
     }
     if (barrier) yield* deviceFlush(dev);
+    // Until the tail on the disk has moved, what it points to is not free: a commit meanwhile that wrote over it would not be found.
+    if (this.#p.keep_tail !== true) {
+      const oldest = this.#logged.find((logged) => !tidGeq(upto.tid, logged.tid));
+      if (oldest === undefined) yield* log.writeTail(this.#head, (upto.tid + 1) >>> 0);
+      else yield* log.writeTail(oldest.start, oldest.tid);
+    }
     while (this.#logged.length > 0 && tidGeq(upto.tid, this.#logged[0]!.tid)) this.#logged.shift();
-    const oldest = this.#logged[0];
     if (this.#p.keep_tail === true) return;
-    if (oldest === undefined) yield* log.writeTail(this.#head, (upto.tid + 1) >>> 0);
-    else yield* log.writeTail(oldest.start, oldest.tid);
     cache.checkpointed();
   }
 
