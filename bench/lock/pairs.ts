@@ -1,6 +1,7 @@
 /**
  * Two nodes and the program turns.c on both: kernel beside kernel, ours beside ours, ours beside a kernel node, each pair alone in a cluster
- * of its own, so that a new lock is asked of one other node only. Each pair runs twice, with the sides changed.
+ * of its own, so that a new lock is asked of one other node only. All pairs stand at the same time and are measured by turns, each with the
+ * sides changed too, so that whatever else the machine does meets all alike.
  */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -15,6 +16,19 @@ import { run, runAsync, sh, trySh } from "../../test/support/sh.ts";
 export type Kind = "ours" | "kernel";
 /** Nanoseconds, by measurement. */
 export type Samples = Map<string, number[]>;
+/** What was asked of the disk. */
+export interface DiskIo {
+  readonly writes: number;
+  readonly flushes: number;
+}
+
+/** Parts of turns.c, each a run of its own. */
+export const PARTS = [
+  ...["round-trip", "cached-locks", "new-locks", "one-lock"],
+  ...["cached-file", "shared-file", "read-file", "many-files"],
+] as const;
+/** In it each side takes the file from the other `turns` times. */
+const HAND_OVERS = "shared-file";
 
 const RUN_TIMEOUT_MS = 240_000;
 const DOMAIN = "bench";
@@ -24,7 +38,11 @@ interface Side {
   readonly address: string;
   /** Makes a folder for one run, on one of the two only. */
   makeDir(name: string): Promise<unknown>;
-  turns(side: "a" | "b", address: string, dir: string, turns: number): Promise<string>;
+  /** A folder of the volume, and one of dlmfs, as the program sees them. */
+  dir(name: string): string;
+  readonly dlm: string;
+  turns(args: readonly string[]): Promise<string>;
+  io(): Promise<DiskIo>;
   close(): Promise<void>;
 }
 
@@ -37,8 +55,14 @@ async function kernelSide(rig: ClusterRig, number: number, program: string): Pro
     kind: "kernel",
     address: addressOf(number),
     makeDir: (name) => member.run(`mkdir /o/${name}`),
-    turns: (side, address, dir, turns) =>
-      member.node.run(`/host${program} ${side} ${address} /o/${dir} /dlm/${DOMAIN} ${turns}`, RUN_TIMEOUT_MS),
+    dir: (name) => `/o/${name}`,
+    dlm: `/dlm/${DOMAIN}`,
+    turns: (args) => member.node.run(`/host${program} ${args.join(" ")}`, RUN_TIMEOUT_MS),
+    async io() {
+      // Documentation/block/stat.rst. A durable write to a disk with a cache is a write and a flush.
+      const stat = (await member.run("cat /sys/block/ubda/stat")).trim().split(/\s+/).map(Number);
+      return { writes: stat[4]!, flushes: stat[15]! };
+    },
     async close() {
       await member.run(`rmdir /dlm/${DOMAIN}`);
       await member.node.unmount();
@@ -60,13 +84,15 @@ async function ourSide(rig: ClusterRig, number: number, program: string): Promis
     kind: "ours",
     address: addressOf(number),
     makeDir: (name) => run(["mkdir", join(member.dir, name)]),
-    async turns(side, address, dir, turns) {
-      const argv = [program, side, address, join(member.dir, dir), join(dlm, DOMAIN), String(turns)];
-      const ran = await runAsync([...rig.prefix, ...argv], { timeout_ms: RUN_TIMEOUT_MS });
+    dir: (name) => join(member.dir, name),
+    dlm: join(dlm, DOMAIN),
+    async turns(args) {
+      const ran = await runAsync([...rig.prefix, program, ...args], { timeout_ms: RUN_TIMEOUT_MS });
       if (ran.status !== 0)
         throw new Error(`turns on ${member.name}: status ${ran.status} ${ran.stderr}\n${member.log()}`);
       return ran.stdout;
     },
+    io: async () => (await member.status()).mounts[0]!.io,
     async close() {
       await run(["rmdir", join(dlm, DOMAIN)]);
       await member.unmount();
@@ -91,50 +117,67 @@ export const PAIRS: readonly (readonly [Kind, Kind])[] = [
   ["ours", "kernel"],
 ];
 
+export interface Figures {
+  readonly samples: Map<Column, Samples>;
+  /** By pair: of both disks together, for each time that the shared file went to the other side. */
+  readonly hand_overs: Map<string, DiskIo[]>;
+}
+
+export interface Pair {
+  readonly name: string;
+  /** Both programs, once; `changed`: the second node makes what is shared. */
+  measure(part: string, dir: string, changed: boolean, into: Figures): Promise<void>;
+  close(): Promise<void>;
+}
+
 export interface PairOptions {
   readonly turns: number;
   /** Where the volume's image lies. */
   readonly base: string;
-  readonly onStep: (what: string) => void;
 }
 
-/** Brings both nodes up, measures, takes them down. */
-export async function measurePair(
-  kinds: readonly [Kind, Kind],
-  { turns, base, onStep }: PairOptions,
-  into: Map<Column, Samples>,
-): Promise<void> {
+/** Brings both nodes up. */
+export async function startPair(kinds: readonly [Kind, Kind], { turns, base }: PairOptions): Promise<Pair> {
   const program = join(tempDir("ocfs2-turns"), "turns");
   sh(["gcc", "-O2", "-Wall", "-o", program, join(repoRoot, "bench/lock/turns.c")]);
   const numbers = kinds.map((kind, i) => (kind === "kernel" ? 1 + i : 11 + i));
   const rig = new ClusterRig(clusterImage(512, undefined, base), numbers);
-  const pair = kinds.join(" and ");
-  onStep(`${pair}: starting`);
   const [one, two] = await Promise.all(
     kinds.map((kind, i) => (kind === "kernel" ? kernelSide : ourSide)(rig, numbers[i]!, program)),
   );
-  const samples = (side: Side, other: Side): Samples => {
+  const name = kinds.join("-");
+  const samples = (side: Side, other: Side, into: Figures): Samples => {
     const column = `${side.kind} beside ${other.kind}` as Column;
-    if (!into.has(column)) into.set(column, new Map());
-    return into.get(column)!;
+    if (!into.samples.has(column)) into.samples.set(column, new Map());
+    return into.samples.get(column)!;
   };
-  for (const [round, [a, b]] of (
-    [
-      [one!, two!],
-      [two!, one!],
-    ] as const
-  ).entries()) {
-    onStep(`${pair}: ${round + 1} of 2`);
-    const dir = `round${round}`;
-    await a.makeDir(dir);
-    const [said_a, said_b] = await Promise.all([
-      a.turns("a", a.address, dir, turns),
-      b.turns("b", a.address, dir, turns),
-    ]);
-    collect(said_a, samples(a, b));
-    collect(said_b, samples(b, a));
-  }
-  await two!.close();
-  await one!.close();
-  rig.close();
+  const io = async (): Promise<DiskIo> => {
+    const [a, b] = await Promise.all([one!.io(), two!.io()]);
+    return { writes: a.writes + b.writes, flushes: a.flushes + b.flushes };
+  };
+  return {
+    name,
+    async measure(part, dir, changed, into) {
+      const [a, b] = changed ? [two!, one!] : [one!, two!];
+      await a.makeDir(dir);
+      const args = (letter: "a" | "b", side: Side): string[] => [
+        ...[letter, a.address, side.dir(dir), side.dlm, String(turns), part],
+      ];
+      const before = part === HAND_OVERS ? await io() : null;
+      const [said_a, said_b] = await Promise.all([a.turns(args("a", a)), b.turns(args("b", b))]);
+      collect(said_a, samples(a, b, into));
+      collect(said_b, samples(b, a, into));
+      if (before === null) return;
+      const after = await io();
+      const each = (n: number): number => n / (2 * turns);
+      const list = into.hand_overs.get(name) ?? [];
+      list.push({ writes: each(after.writes - before.writes), flushes: each(after.flushes - before.flushes) });
+      into.hand_overs.set(name, list);
+    },
+    async close() {
+      await two!.close();
+      await one!.close();
+      rig.close();
+    },
+  };
 }

@@ -1,6 +1,6 @@
-/** Lock costs as a table and as a plot: medians in microseconds, kernel beside kernel, ours beside ours, and one of each. */
+/** Lock costs as a table and as a plot: medians and the least in microseconds, kernel beside kernel, ours beside ours, and one of each. */
 import { barsSvg } from "../plot.ts";
-import type { Column, Samples } from "./pairs.ts";
+import type { Column, DiskIo, Samples } from "./pairs.ts";
 
 const ROWS: readonly (readonly [measurement: string, what: string])[] = [
   ["lock.cached_pr", "a cached lock, PR (open and close)"],
@@ -29,6 +29,7 @@ export const COLUMNS: readonly Column[] = [
 
 export interface Figure {
   readonly n: number;
+  readonly least_us: number;
   readonly p10_us: number;
   readonly median_us: number;
   readonly p90_us: number;
@@ -46,30 +47,43 @@ function figure(ns: readonly number[] | undefined): Figure | undefined {
   if (ns === undefined || ns.length === 0) return undefined;
   const sorted = ns.toSorted((a, b) => a - b);
   const at = (p: number): number => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * p))]! / 1000;
-  return { n: sorted.length, p10_us: at(0.1), median_us: at(0.5), p90_us: at(0.9) };
+  return { n: sorted.length, least_us: at(0), p10_us: at(0.1), median_us: at(0.5), p90_us: at(0.9) };
 }
 
 export function reportOf(samples: ReadonlyMap<Column, Samples>): LockReport[] {
-  return ROWS.map(([measurement, what]) => {
-    const columns: Partial<Record<Column, Figure>> = {};
-    for (const column of COLUMNS) {
-      const f = figure(samples.get(column)?.get(measurement));
-      if (f !== undefined) columns[column] = f;
-    }
-    const [kernel, ours] = [columns["kernel beside kernel"], columns["ours beside ours"]];
-    const ratio = kernel === undefined || ours === undefined ? undefined : ours.median_us / kernel.median_us;
-    return { measurement, what, columns, ratio };
-  });
+  return ROWS.filter(([measurement]) => [...samples.values()].some((s) => s.has(measurement))).map(
+    ([measurement, what]) => {
+      const columns: Partial<Record<Column, Figure>> = {};
+      for (const column of COLUMNS) {
+        const f = figure(samples.get(column)?.get(measurement));
+        if (f !== undefined) columns[column] = f;
+      }
+      const [kernel, ours] = [columns["kernel beside kernel"], columns["ours beside ours"]];
+      const ratio = kernel === undefined || ours === undefined ? undefined : ours.median_us / kernel.median_us;
+      return { measurement, what, columns, ratio };
+    },
+  );
 }
 
-const us = (f: Figure | undefined): string =>
-  f === undefined ? "" : f.median_us < 10 ? f.median_us.toFixed(1) : f.median_us.toFixed(0);
+const short = (n: number): string => n.toFixed(n < 10 ? 1 : 0);
+const us = (f: Figure | undefined): string => (f === undefined ? "" : `${short(f.median_us)} (${short(f.least_us)})`);
 
 export function toMarkdown(report: readonly LockReport[]): string {
-  const head = ["µs, median", ...COLUMNS, "ours–ours ÷ kernel–kernel"];
+  const head = ["µs, median (least)", ...COLUMNS, "ours–ours ÷ kernel–kernel"];
   const rows = report.map((r) => [r.what, ...COLUMNS.map((c) => us(r.columns[c])), r.ratio?.toFixed(2) ?? ""]);
   const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
   return `${[line(head), `|---|${"--:|".repeat(head.length - 1)}`, ...rows.map(line)].join("\n")}\n`;
+}
+
+/** Flushes are counted: what one costs depends on the disk. */
+export function handOversText(hand_overs: ReadonlyMap<string, readonly DiskIo[]>): string {
+  const mean = (list: readonly number[]): string => (list.reduce((a, b) => a + b, 0) / list.length).toFixed(1);
+  const lines = [...hand_overs].map(
+    ([pair, ios]) => `${pair} ${mean(ios.map((io) => io.writes))} writes, ${mean(ios.map((io) => io.flushes))} flushes`,
+  );
+  return lines.length === 0
+    ? ""
+    : `\nOf the disk, each time that the shared file goes to the other: ${lines.join("; ")}.\n`;
 }
 
 export const toSvg = (report: readonly LockReport[]): string =>

@@ -3,7 +3,8 @@
  * whose turn it is, and only what a node does in its own turn is timed. So the way of that byte, and whatever the machine does to
  * wake a process, is in no figure.
  *
- * turns a|b ADDRESS VOLUME-DIR DLMFS-DIR TURNS: side a listens at ADDRESS. Prints one line a measurement: its name, then nanoseconds.
+ * turns a|b ADDRESS VOLUME-DIR DLMFS-DIR TURNS PART: side a listens at ADDRESS. Prints one line a measurement: its name, then
+ * nanoseconds.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -196,12 +197,14 @@ static void lock_ex(int i) { close(open_lock(i, O_RDWR)); }
 static void same_ex(int i) { (void)i; lock_ex(0); }
 static void same_pr(int i) { (void)i; lock_pr(0); }
 
-static void locks(void) {
+static void cached_locks(void) {
 	make_locks("c", 1);
 	alone("lock.cached_ex", same_ex, 20);
 	alone("lock.cached_pr", same_pr, 20);
 	drop_locks("c", 1);
+}
 
+static void new_locks(void) {
 	/* Nobody has it; a becomes its master. Then b asks for it at a level that a's does not stand against. */
 	make_locks("n", turns);
 	take_turns("lock.new_local", lock_pr, "lock.new_remote", lock_pr);
@@ -210,7 +213,9 @@ static void locks(void) {
 	take_turns(NULL, lock_pr, NULL, lock_pr);
 	take_turns("lock.up_asker_is_master", lock_ex, NULL, nothing);
 	drop_locks("n", turns);
+}
 
+static void one_lock(void) {
 	make_locks("p", 1);
 	take_turns(NULL, same_ex, NULL, same_ex);
 	take_turns("lock.pingpong", same_ex, "lock.pingpong", same_ex);
@@ -282,9 +287,8 @@ static void read_shared(int i) {
 		die("pread");
 }
 
-static void files(void) {
+static void open_shared(void) {
 	static const char zeros[4096];
-	unsigned n;
 	const char *path = path_of("shared", 0);
 	if (side == 'a') {
 		int fd = open(path, O_CREAT | O_EXCL | O_WRONLY, 0644);
@@ -297,43 +301,53 @@ static void files(void) {
 	if (shared_fd < 0)
 		die(path);
 	meet();
+}
+
+static void close_shared(void) {
+	close(shared_fd);
+	meet();
+	if (side == 'a')
+		unlink(path_of("shared", 0));
+	meet();
+}
+
+static void cached_file(void) {
+	open_shared();
 	alone("file.cached_write", write_shared, 20);
 	alone("file.cached_stat", stat_shared, 20);
+	close_shared();
+}
 
-	take_turns(NULL, count_shared, NULL, count_shared);
+static void shared_file(void) {
+	unsigned n;
+	open_shared();
 	take_turns("file.pingpong", count_shared, "file.pingpong", count_shared);
 	read_shared(0);
-	if (pread(shared_fd, &n, sizeof n, 0) != sizeof n || n != 4u * turns) {
-		fprintf(stderr, "side %c: the counter stands at %u, not at %u\n", side, n, 4 * turns);
+	if (pread(shared_fd, &n, sizeof n, 0) != sizeof n || n != 2u * turns) {
+		fprintf(stderr, "side %c: the counter stands at %u, not at %u\n", side, n, 2 * turns);
 		exit(1);
 	}
-	take_turns("file.write_what_other_reads", write_shared, "file.read_what_other_writes", read_shared);
-	close(shared_fd);
+	close_shared();
+}
 
+static void read_file(void) {
+	open_shared();
+	take_turns("file.write_what_other_reads", write_shared, "file.read_what_other_writes", read_shared);
+	close_shared();
+}
+
+static void many_files(void) {
 	take_turns("file.create", make_file, NULL, nothing);
 	take_turns(NULL, nothing, "file.stat_of_others", stat_file);
 	take_turns(NULL, stat_file, NULL, stat_file);
 	take_turns(NULL, nothing, "file.write_to_others", write_file);
-	if (side == 'a') {
+	if (side == 'a')
 		for (int i = 0; i < turns; i++)
 			unlink(path_of("f", i));
-		unlink(path_of("shared", 0));
-	}
 	meet();
 }
 
-int main(int argc, char **argv) {
-	if (argc != 6) {
-		fprintf(stderr, "usage: turns a|b ADDRESS VOLUME-DIR DLMFS-DIR TURNS\n");
-		return 2;
-	}
-	side = argv[1][0];
-	volume_dir = argv[3];
-	dlm_dir = argv[4];
-	turns = atoi(argv[5]);
-	connect_sides(argv[2]);
-
-	/* For scale: a byte there and back. */
+static void round_trip(void) {
 	struct samples *trip = side == 'a' ? measure("tcp_round_trip") : NULL;
 	for (int i = 0; i < turns; i++) {
 		long from = now_ns();
@@ -345,8 +359,29 @@ int main(int argc, char **argv) {
 			trip->ns[trip->n++] = now_ns() - from;
 		}
 	}
-	locks();
-	files();
+}
+
+static const struct {
+	const char *name;
+	void (*run)(void);
+} parts[] = {
+	{"round-trip", round_trip},   {"cached-locks", cached_locks}, {"new-locks", new_locks},   {"one-lock", one_lock},
+	{"cached-file", cached_file}, {"shared-file", shared_file},   {"read-file", read_file},   {"many-files", many_files},
+};
+
+int main(int argc, char **argv) {
+	if (argc != 7) {
+		fprintf(stderr, "usage: turns a|b ADDRESS VOLUME-DIR DLMFS-DIR TURNS PART\n");
+		return 2;
+	}
+	side = argv[1][0];
+	volume_dir = argv[3];
+	dlm_dir = argv[4];
+	turns = atoi(argv[5]);
+	connect_sides(argv[2]);
+	for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++)
+		if (strcmp(argv[6], parts[i].name) == 0)
+			parts[i].run();
 	print_samples();
 	return 0;
 }

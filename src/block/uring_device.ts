@@ -101,6 +101,8 @@ export class UringDevice implements BlockDevice {
   readonly #fd: number;
   #in_flight = 0;
   #closed = false;
+  /** What was asked of the disk; a durable write is a flush too. */
+  readonly io = { reads: 0, writes: 0, flushes: 0 };
 
   constructor(loop: Loop, path: string, opened: OpenedDevice, readonly: boolean) {
     this.#loop = loop;
@@ -118,6 +120,7 @@ export class UringDevice implements BlockDevice {
   }
 
   read(addr: number, len: number, offset: number, done: IoDone): void {
+    this.io.reads++;
     if (len <= MAX_TRANSFER) this.#one(false, addr, len, offset, 0, done);
     else this.#pieces(false, addr, len, offset, 0, done);
   }
@@ -128,6 +131,8 @@ export class UringDevice implements BlockDevice {
       return;
     }
     const flags = dsync ? RWF_DSYNC : 0;
+    this.io.writes++;
+    if (dsync) this.io.flushes++;
     if (len <= MAX_TRANSFER) this.#one(true, addr, len, offset, flags, done);
     else this.#pieces(true, addr, len, offset, flags, done);
   }
@@ -200,6 +205,8 @@ export class UringDevice implements BlockDevice {
       else this.read(iov[0]!, iov[1]!, offset, done);
       return;
     }
+    if (write) this.io.writes++;
+    else this.io.reads++;
     const join = new Join(done);
     let at = offset;
     for (let from = 0; from < iov.length; ) {
@@ -254,6 +261,7 @@ export class UringDevice implements BlockDevice {
   }
 
   flush(done: IoDone): void {
+    this.io.flushes++;
     const go = (): void => {
       this.#in_flight++;
       const id = this.#loop.expect((res) => {

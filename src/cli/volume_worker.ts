@@ -95,6 +95,7 @@ function statusOf(o: Osb, settle: boolean): VolumeStatus {
     open_files: session?.handles.count ?? 0,
     inodes: o.inodes.size,
     dirty_pages: o.data.dirty_pages,
+    io: (o.dev as UringDevice).io,
     localalloc_clusters: o.slot_num < 0 ? 0 : allocState(o).la.bits,
     coherency: o.options.coherency,
     counts,

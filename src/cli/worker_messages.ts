@@ -54,6 +54,8 @@ export interface VolumeStatus extends VolumeInfo {
   readonly open_files: number;
   readonly inodes: number;
   readonly dirty_pages: number;
+  /** What was asked of the disk since the mount; a durable write is a flush too. */
+  readonly io: { readonly reads: number; readonly writes: number; readonly flushes: number };
   /** Clusters of the local alloc's next window; 0: none is used. */
   readonly localalloc_clusters: number;
   readonly coherency: "full" | "buffered";

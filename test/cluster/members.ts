@@ -34,7 +34,11 @@ export class KernelMember implements Member {
 
 interface NodeStatus {
   readonly pid: number;
-  readonly mounts: { readonly dir: string; readonly slot: number }[];
+  readonly mounts: {
+    readonly dir: string;
+    readonly slot: number;
+    readonly io: { readonly reads: number; readonly writes: number; readonly flushes: number };
+  }[];
   readonly heartbeat: { readonly worst_gap_ms: number }[];
 }
 
