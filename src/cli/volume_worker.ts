@@ -83,6 +83,12 @@ function infoOf(o: Osb): VolumeInfo {
   };
 }
 
+function journalFigures(o: Osb): VolumeStatus["journal"] {
+  if (o.slot_num < 0) return null;
+  const { commits, checkpoints, flushes } = o.journal;
+  return { commits, checkpoints, flushes };
+}
+
 function statusOf(o: Osb, settle: boolean): VolumeStatus {
   const counts: Record<string, number> = {};
   session?.counts.forEach((n, opcode) => {
@@ -102,6 +108,7 @@ function statusOf(o: Osb, settle: boolean): VolumeStatus {
     locks: o.glue.attached.size,
     basts: o.glue.bast_count,
     notifications: notifier?.sent ?? 0,
+    journal: journalFigures(o),
     thread: threadFigures(settle),
     domain: o.glue.domain instanceof O2cbDomain ? domainSummary(o.glue.domain.dlm) : null,
   };

@@ -65,6 +65,8 @@ export interface VolumeStatus extends VolumeInfo {
   /** Locks that other nodes have called back, and what the kernel was told of it. */
   readonly basts: number;
   readonly notifications: number;
+  /** Transactions committed, checkpoints, and times that everything had to be in place; null without a journal. */
+  readonly journal: { readonly commits: number; readonly checkpoints: number; readonly flushes: number } | null;
   readonly thread: ThreadFigures;
   /** The lock domain; null without other nodes. */
   readonly domain: Record<string, unknown> | null;

@@ -90,6 +90,8 @@ export class Journal {
   aborted: unknown = null;
   commits = 0;
   checkpoints = 0;
+  /** Times that everything had to be in place. */
+  flushes = 0;
 
   /** `sequence`: number of the first transaction; the log is empty and starts at its first block. */
   constructor(parts: JournalParts, sequence: number) {
@@ -415,6 +417,7 @@ export class Journal {
   readonly flush: Thunk<void> = (cb: Callback<void>) => spawn(this.#flush(), cb);
 
   *#flush(): Task<void> {
+    this.flushes++;
     const tid = this.#idle() ? this.committed_tid : this.#running.tid;
     yield* wait(this.commitTid(tid));
     if (this.#checkpointing) yield* wait<void>((cb) => this.#checkpoint_done.add(() => cb(null)));
