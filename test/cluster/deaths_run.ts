@@ -8,6 +8,7 @@
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { seededRandom } from "../../src/lib/clock.ts";
+import { assert } from "../../src/lib/fs_error.ts";
 import { tempDir } from "../support/cleanup.ts";
 import { ClusterRig } from "../support/cluster_rig.ts";
 import { fsckAsync } from "../support/judges.ts";
@@ -90,7 +91,7 @@ function processGone(pid: number): boolean {
 /** One node and what runs on it, from its mount to its death. */
 interface Node {
   readonly number: number;
-  readonly member: Member;
+  readonly member: KernelMember | OurMember;
   readonly disk: StallDisk | undefined;
   loads: Load[];
 }
@@ -138,7 +139,7 @@ class DeathsRun {
     const wants_stall = (this.#o.kinds?.includes("stall") ?? true) && this.#any() < 0.35;
     const disk = wants_stall ? await StallDisk.open(this.#image) : undefined;
     const path = disk?.path ?? this.#image;
-    let member: Member;
+    let member: KernelMember | OurMember;
     if (number < 10) {
       const kernel = new KernelMember(this.#rig.nameOf(number), await this.#rig.kernel(number, undefined, path));
       await kernel.node.mount();
@@ -236,51 +237,24 @@ class DeathsRun {
   /** The node dies; answers what is to be done with its remains once the others have gone on. */
   async #die(node: Node, kind: Kind): Promise<() => Promise<void>> {
     const { member, number } = node;
-    if (member instanceof OurMember) {
-      const { pid } = member;
-      const over = async (): Promise<void> => {
-        await until(`node ${number} has ended (${kind})`, 20_000, () => processGone(pid));
-        member.kill();
-      };
-      switch (kind) {
-        case "kill":
-          member.kill();
-          return over;
-        case "stop":
-          member.signal("SIGSTOP");
-          return () => {
-            member.signal("SIGCONT");
-            return over();
-          };
-        case "cut":
-          this.#rig.cut(number, true);
-          return async () => {
-            await over();
-            this.#rig.cut(number, false);
-          };
-        case "stall":
-          await node.disk!.stall();
-          return async () => {
-            const { held, writes, last_write_ms } = await node.disk!.fail();
-            await over();
-            const late = await node.disk!.late();
-            this.#o.say(
-              `  stalled: ${held} requests held, ${writes} of them writes, the last ${Math.round(last_write_ms)} ms after the stall; ${late} writes later`,
-            );
-            if (late > 0) this.#problem(`node ${number} sent ${late} writes after its end`);
-            // The lease: half of the dead time from the last heartbeat that completed.
-            if (last_write_ms > DEAD_MS / 2 + 500)
-              this.#problem(`node ${number} sent a write ${last_write_ms} ms after its last heartbeat`);
-          };
-      }
-    }
-    const { node: kernel } = member as KernelMember;
-    const over = async (): Promise<void> => {
-      await until(`node ${number} has panicked (${kind})`, 60_000, () => kernel.console().includes("Kernel panic"));
-      this.#kernelSaid(member as KernelMember);
-      kernel.kill();
-    };
+    const over =
+      member instanceof KernelMember ? this.#kernelOver(member, number, kind) : this.#oursOver(member, number, kind);
     switch (kind) {
+      case "kill":
+        if (member instanceof KernelMember) {
+          this.#kernelSaid(member);
+          member.node.kill();
+          return async () => {};
+        }
+        member.kill();
+        return over;
+      case "stop":
+        assert(member instanceof OurMember, "only processes are stopped");
+        member.signal("SIGSTOP");
+        return () => {
+          member.signal("SIGCONT");
+          return over();
+        };
       case "cut":
         this.#rig.cut(number, true);
         return async () => {
@@ -289,15 +263,45 @@ class DeathsRun {
         };
       case "stall":
         await node.disk!.stall();
-        return async () => {
-          await over();
-          await node.disk!.fail();
-        };
-      default:
-        this.#kernelSaid(member as KernelMember);
-        kernel.kill();
-        return async () => {};
+        return () => this.#stallOver(node, over);
     }
+  }
+
+  /** The process ends by itself, or is killed already. */
+  #oursOver(member: OurMember, number: number, kind: Kind): () => Promise<void> {
+    const { pid } = member;
+    return async () => {
+      await until(`node ${number} has ended (${kind})`, 20_000, () => processGone(pid));
+      member.kill();
+    };
+  }
+
+  /** The kernel panics when it has to go. */
+  #kernelOver(member: KernelMember, number: number, kind: Kind): () => Promise<void> {
+    return async () => {
+      const panicked = (): boolean => member.node.console().includes("Kernel panic");
+      await until(`node ${number} has panicked (${kind})`, 60_000, panicked);
+      this.#kernelSaid(member);
+      member.node.kill();
+    };
+  }
+
+  /** What the stalled disk holds fails, and nothing of the node comes after it. */
+  async #stallOver(node: Node, over: () => Promise<void>): Promise<void> {
+    const { number, member, disk } = node;
+    const is_kernel = member instanceof KernelMember;
+    // A process ends when its disk answers; a kernel without it.
+    if (is_kernel) await over();
+    const { held, writes, last_write_ms } = await disk!.fail();
+    if (!is_kernel) await over();
+    const late = await disk!.late();
+    this.#o.say(
+      `  stalled: ${held} requests held, ${writes} of them writes, the last ${Math.round(last_write_ms)} ms after the stall; ${late} writes later`,
+    );
+    if (late > 0) this.#problem(`node ${number} sent ${late} writes after its end`);
+    // The lease: half of the dead time from the last heartbeat that completed. A kernel's limit is its panic.
+    if (!is_kernel && last_write_ms > DEAD_MS / 2 + 500)
+      this.#problem(`node ${number} sent a write ${last_write_ms} ms after its last heartbeat`);
   }
 
   /** One dies; now and then a second one while the others still get over the first, or the dead one is back before they noticed. */
@@ -402,8 +406,7 @@ class DeathsRun {
   async #lifeOf(deaths: number): Promise<void> {
     this.#life++;
     this.#promised.clear();
-    const nodes: Node[] = [];
-    for (const n of this.#numbers) nodes.push(await this.#start(n));
+    const nodes = await Promise.all(this.#numbers.map((n) => this.#start(n)));
     for (const n of nodes) this.#load(n);
     await this.#working(nodes, 60_000);
     for (const end = this.deaths.length + deaths; this.deaths.length < end && this.problems.length === 0; )
@@ -427,7 +430,7 @@ class DeathsRun {
         await n.member.node.unmount();
         this.#kernelSaid(n.member);
         n.member.node.kill();
-      } else await (n.member as OurMember).unmount();
+      } else await n.member.unmount();
       n.disk?.close();
       this.#nodes.delete(n.number);
     }
@@ -459,13 +462,16 @@ class DeathsRun {
       const parts = loads.map((l) => `${l.name}: ${JSON.stringify(l.promised())} ${l.said ?? "runs"}\n`);
       const add = async (what: () => Promise<string>): Promise<void> =>
         void parts.push(await what().catch((err) => String(err)));
-      if (member instanceof KernelMember) await add(() => member.run(`${stacks} 2>&1`, 20_000));
-      else {
+      if (member instanceof KernelMember) {
+        await add(() => member.run(`${stacks} 2>&1`, 20_000));
+        const locks =
+          "mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug; cd /sys/kernel/debug";
+        await add(() => member.run(`${locks}; cat o2dlm/*/locking_state ocfs2/*/locking_state`, 20_000));
+      } else {
         await add(() => run(["bash", "-c", stacks], { timeout_ms: 20_000 }));
-        const ours = member as OurMember;
-        await add(async () => JSON.stringify(await ours.status()));
-        for (const what of ["op_waits", "fs_locks", "dlm_locks"]) await add(() => within(20_000, ours.state(what)));
-        const threads = `for t in /proc/${ours.pid}/task/*; do echo "$t $(cat $t/comm)"; cat $t/stack; done`;
+        await add(async () => JSON.stringify(await member.status()));
+        for (const what of ["op_waits", "fs_locks", "dlm_locks"]) await add(() => within(20_000, member.state(what)));
+        const threads = `for t in /proc/${member.pid}/task/*; do echo "$t $(cat $t/comm)"; cat $t/stack; done`;
         await add(() => run(["bash", "-c", threads], { timeout_ms: 20_000 }));
       }
       writeFileSync(join(keep, `state-${n}`), parts.join("\n"));
