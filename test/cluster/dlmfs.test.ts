@@ -10,7 +10,7 @@ import { clusterImage } from "./image.ts";
 import { KernelMember, OurMember } from "./members.ts";
 
 // Most of a minute: src/fuse/dlmfs.test.ts has the rules.
-const long = process.env["OCFS2_LONG_TESTS"] === "1";
+const long = process.env["OCFS2_LONG"] === "1";
 
 test.skipIf(clusterUnavailable() !== undefined || !long)(
   "locks as files, between a kernel node and one of ours",

@@ -14,6 +14,7 @@ import { repoRoot } from "../support/rig.ts";
 import { runAsync } from "../support/sh.ts";
 import { clusterImage } from "./image.ts";
 import { OurMember } from "./members.ts";
+import { sharedMapping } from "./together.ts";
 
 const RACES = join(repoRoot, "test/support/races.py");
 const SECONDS = Number(process.env["OCFS2_RACE_SECONDS"] ?? 3);
@@ -61,6 +62,10 @@ describe.skipIf(clusterUnavailable() !== undefined)("two nodes at the same momen
     },
     120_000,
   );
+
+  test("pages that are mapped through a descriptor with O_DIRECT: what one writes to its memory the other finds in its own", async () => {
+    await sharedMapping(members[0]!, members[1]!, "os.O_DIRECT");
+  }, 120_000);
 
   /** On the second node: maps two pages of a file, makes it as long as `size`, waits for the first node to `change` it, and looks. */
   async function whileMapped(size: number, change: string, look: string): Promise<{ status: number; stdout: string }> {

@@ -27,7 +27,7 @@ const BUSY =
 const OF_A_DEATH = /dlm_\w+:\d+ ERROR: (link to 11 went down!|node down! 11|status = -(11|107|112)\b)/;
 
 // A minute and a half: native/heartbeat.test.ts has the core of it in two seconds.
-const long = process.env["OCFS2_LONG_TESTS"] === "1";
+const long = process.env["OCFS2_LONG"] === "1";
 
 /** The kernel's node goes on where ours was, and leaves; the image as it then is. */
 async function kernelGoesOn(kernel: KernelMember, image: string): Promise<string> {

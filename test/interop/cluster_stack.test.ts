@@ -107,7 +107,7 @@ test.skipIf(why !== undefined)("a kernel node and two of ours see each other liv
 });
 
 // The idle time-out and the quorum's delay are 48 s, which nobody wants to wait for each time.
-const long = process.env["OCFS2_LONG_TESTS"] === "1";
+const long = process.env["OCFS2_LONG"] === "1";
 
 test.skipIf(why !== undefined || !long)(
   "of three nodes the one whose network is cut gives up; the others go on",

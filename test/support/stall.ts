@@ -77,6 +77,11 @@ export class StallDisk {
     return { held: held!, writes: writes!, last_write_ms: last_write_ms! };
   }
 
+  /** Writes outside of these bytes of the disk fail from now on; all else is done. */
+  async refuseWritesBut(from: number, to: number): Promise<void> {
+    await this.#ask(`refuse ${from} ${to}`);
+  }
+
   /** Writes that were sent after `fail`. */
   async late(): Promise<number> {
     return Number((await this.#ask("late")).split(" ")[1]);

@@ -7,6 +7,7 @@
  *   go       what is held is done, and all that comes                           "going N": N requests were held
  *   fail     what is held is answered EIO, as by a driver whose time is up; whatever comes later is refused and
  *            counted             "failed N W MS": N were held, W of them writes, the last of these came MS after the stall
+ *   refuse FROM TO: writes outside of these bytes of the disk fail from now on, all else is done    "refusing"
  *   late     writes that came after "fail"                                      "late N"
  * Says "ready" first. Ends with its input, and takes the mount away.
  */
@@ -30,11 +31,13 @@
 /* The payload of a WRITE begins on a page. */
 #define FRONT (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
 
-enum { GO, STALL, FAIL };
+enum { GO, STALL, FAIL, REFUSE };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int mode = GO, held, held_writes, late;
 static double stalled_at, last_write;
+/* The bytes that may be written while others are refused. */
+static uint64_t spared_from, spared_to;
 /* What is held, in the order in which it came. */
 static struct waiting {
 	struct waiting *next;
@@ -74,6 +77,13 @@ static unsigned char *request_buffer(void)
 	return (unsigned char *)p + 4096 - FRONT;
 }
 
+static int is_spared(struct fuse_in_header *h)
+{
+	struct fuse_write_in *in = (void *)(h + 1);
+
+	return h->opcode == FUSE_WRITE && in->offset >= spared_from && in->offset + in->size <= spared_to;
+}
+
 /* 0: the request may go to the disk. Held: it is kept for later. */
 enum { HELD = 1 };
 static int gate(struct fuse_in_header *h)
@@ -84,6 +94,9 @@ static int gate(struct fuse_in_header *h)
 	if (mode == FAIL) {
 		late += is_write(h->opcode);
 		err = -EIO;
+	} else if (mode == REFUSE) {
+		if (is_write(h->opcode) && !is_spared(h))
+			err = -EIO;
 	} else if (mode == STALL) {
 		struct waiting *w = malloc(sizeof *w);
 		if (w == NULL)
@@ -243,6 +256,7 @@ static void say(const char *text)
 int main(int argc, char **argv)
 {
 	char line[100], options[200];
+	uintmax_t from, to;
 	unsigned char *out;
 	pthread_t thread;
 
@@ -285,6 +299,13 @@ int main(int argc, char **argv)
 				sprintf(text, "going %d", held);
 			else
 				sprintf(text, "failed %d %d %.0f", held, held_writes, last_write);
+		} else if (sscanf(line, "refuse %ju %ju", &from, &to) == 2) {
+			pthread_mutex_lock(&lock);
+			spared_from = from;
+			spared_to = to;
+			mode = REFUSE;
+			pthread_mutex_unlock(&lock);
+			strcpy(text, "refusing");
 		} else if (strcmp(line, "late\n") == 0)
 			sprintf(text, "late %d", late);
 		say(text);
