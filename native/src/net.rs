@@ -166,6 +166,15 @@ impl State {
         }
     }
 
+    /// What waited for room in a lane is read again.
+    fn room_in(&mut self, hub: &Hub, lane: u32) {
+        for id in self.conns.keys().copied().collect::<Vec<_>>() {
+            let Some(c) = self.conns.get_mut(&id).filter(|c| c.waits_for == Some(lane)) else { continue };
+            c.waits_for = None;
+            self.settle(hub, id);
+        }
+    }
+
     fn tell_reader(&mut self) {
         if let Some(Some(lane)) = self.reader.map(|l| &self.lanes[l as usize]) {
             signal(lane.wakefd);
@@ -531,7 +540,7 @@ pub fn lane_open(id: u32, wakefd: i32) -> Result<i32> {
                 None => return -libc::ENOSPC,
             }
         };
-        s.lanes[lane] = Some(Lane { wakefd, inbox: Vec::new(), taken: 0, woken: false });
+        s.lanes[lane] = Some(Lane { wakefd, inbox: Vec::new(), taken: 0, woken: false, is_full: false });
         if s.reader.is_none() {
             s.reader = Some(lane as u32);
             s.reading += 1;
@@ -547,6 +556,7 @@ pub fn lane_close(id: u32, lane: u32) -> Result<()> {
     hub.with(|s| {
         s.keys.retain(|_, l| *l != lane);
         s.lanes[lane as usize] = None;
+        s.room_in(&hub, lane);
         if s.reader == Some(lane) {
             s.reader = s.lanes.iter().position(Option::is_some).map(|l| l as u32);
             s.reading += 1;
@@ -604,12 +614,16 @@ pub fn lane_read(id: u32, lane: u32, conn: u32) -> Result<i32> {
 pub fn lane_take(id: u32, lane: u32, memory: u32, addr: f64, len: f64) -> Result<i32> {
     let (p, n) = arena(memory)?.at_f64(addr, len)?;
     let hub = hub(id)?;
-    let mut s = hub.state();
     let to = unsafe { std::slice::from_raw_parts_mut(p, n) };
-    match s.lanes.get_mut(lane as usize) {
-        Some(Some(lane)) => Ok(lane.take(to) as i32),
-        _ => wrong(format!("no lane {lane}")),
-    }
+    hub.with(|s| {
+        let Some(Some(l)) = s.lanes.get_mut(lane as usize) else { return wrong(format!("no lane {lane}")) };
+        let was_full = l.is_full;
+        let n = l.take(to);
+        if was_full && !l.is_full {
+            s.room_in(&hub, lane);
+        }
+        Ok(n as i32)
+    })
 }
 
 /// Sends whole messages. Bytes that are held, or -ENOTCONN.

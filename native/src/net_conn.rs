@@ -20,6 +20,9 @@ const LANE_SHIFT: u32 = 24;
 /// So much may wait to be sent or to be taken; then nothing more is read.
 const HELD_MAX: usize = 4 << 20;
 const MAIN_MAX: usize = 1 << 20;
+/// So much may wait in a lane's inbox; then nothing more is read from whoever fills it, until its thread has taken half of that. A peer feels it as it
+/// does where the kernel's worker is stuck in one message (o2net_rx_until_empty): its socket fills.
+const LANE_MAX: usize = 1 << 20;
 const READ_AT_ONCE: usize = 64 << 10;
 
 /// Messages for one thread.
@@ -30,6 +33,8 @@ pub struct Lane {
     pub taken: usize,
     /// It was told that there is something, and has not looked yet.
     pub woken: bool,
+    /// It has more than it should, and connections may wait for it (Conn.waits_for).
+    pub is_full: bool,
 }
 
 pub struct Conn {
@@ -39,6 +44,8 @@ pub struct Conn {
     pub ended: bool,
     /// The main thread does not want its bytes now.
     pub paused: bool,
+    /// The lane that has more than it should, the last of it from here.
+    pub waits_for: Option<u32>,
     /// Bytes of the handshake that are to come; they are the main thread's.
     handshake_left: usize,
     /// What comes is no messages: the main thread will close it.
@@ -67,6 +74,7 @@ impl Conn {
             connecting,
             ended: false,
             paused: false,
+            waits_for: None,
             handshake_left: HANDSHAKE,
             raw: false,
             part: Vec::new(),
@@ -90,7 +98,8 @@ impl Conn {
     }
 
     pub fn may_read(&self) -> bool {
-        !self.connecting && !self.ended && !self.paused && self.to_main.len() < MAIN_MAX && self.held() < HELD_MAX
+        let is_wanted = !self.connecting && !self.ended && !self.paused && self.waits_for.is_none();
+        is_wanted && self.to_main.len() < MAIN_MAX && self.held() < HELD_MAX
     }
 
     /// Takes `bytes`, whole messages, and sends what the kernel takes now. How much is held.
@@ -177,8 +186,14 @@ impl Conn {
                 break;
             }
             let (message, rest) = bytes.split_at(need);
-            match lane_of(message, keys).and_then(|lane| lanes.get_mut(lane as usize)).and_then(Option::as_mut) {
-                Some(lane) => lane.put(id, message),
+            let number = lane_of(message, keys);
+            match number.and_then(|lane| lanes.get_mut(lane as usize)).and_then(Option::as_mut) {
+                Some(lane) => {
+                    lane.put(id, message);
+                    if lane.is_full {
+                        self.waits_for = number;
+                    }
+                }
                 None => self.to_main.extend_from_slice(message),
             }
             bytes = rest;
@@ -208,6 +223,7 @@ impl Lane {
         self.inbox.extend_from_slice(&conn.to_le_bytes());
         self.inbox.extend_from_slice(&(message.len() as u32).to_le_bytes());
         self.inbox.extend_from_slice(message);
+        self.is_full |= self.inbox.len() - self.taken > LANE_MAX;
     }
 
     /// As many whole records as `to` takes; how many bytes they have.
@@ -224,10 +240,12 @@ impl Lane {
         }
         to[..n].copy_from_slice(&from[..n]);
         self.taken += n;
-        if self.taken == self.inbox.len() {
-            self.inbox.clear();
+        // What a lane that never comes to the end of it has taken goes, too.
+        if self.taken == self.inbox.len() || self.taken > LANE_MAX {
+            self.inbox.drain(..self.taken);
             self.taken = 0;
         }
+        self.is_full &= self.inbox.len() - self.taken > LANE_MAX / 2;
         n
     }
 }

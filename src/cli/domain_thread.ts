@@ -31,6 +31,7 @@ export function attachDomain(
   const wake = (): void => loop.wake();
   const lane = new Lane(of.node_num, wire, wake);
   wire.received = (conn, message) => lane.received(conn, message);
+  wire.isFull = () => lane.isFull;
   const client = new ClusterClient(of.node_num, of.live, (batch) => port.postMessage(batch), wake, lane);
   let wakes = -1;
   const take = loop.addWork(() => {

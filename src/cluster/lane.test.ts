@@ -29,6 +29,10 @@ class Wire implements LaneWire {
     if (on) this.watched.add(conn);
     else this.watched.delete(conn);
   }
+  readonly ended = new Set<number>();
+  isOpen(conn: number): boolean {
+    return !this.ended.has(conn);
+  }
   now_ms(): number {
     return 0;
   }
@@ -150,6 +154,30 @@ describe("a lane", () => {
       [8, 2, 77],
       [8, 3, 77],
     ]);
+  });
+
+  test("only so much waits for the news of its connection: then the lane is full, until the news comes or the connection has ended without any", () => {
+    const { wire, lane, arrives } = laneOf();
+    let seen = 0;
+    lane.register(600, KEY, 4000, () => {
+      seen++;
+      return 0;
+    });
+    const fill = (conn: number): number => {
+      let n = 0;
+      for (; !lane.isFull && n < 1000; n++) arrives(conn, 600, Array(4000).fill(1));
+      return n;
+    };
+    const n = fill(8);
+    expect(n).toBeLessThan(100);
+    lane.reach(2, 8, 0);
+    expect([lane.isFull, seen]).toEqual([false, n]);
+    // Its handshake was not what it should be, say: the main thread has nothing to tell of it.
+    fill(9);
+    wire.ended.add(9);
+    expect(lane.isFull).toBe(false);
+    lane.reach(3, 9, 0);
+    expect(seen).toBe(n);
   });
 
   test("a key comes to the lane for as long as somebody answers it; a type that nobody answers is said to be so", () => {

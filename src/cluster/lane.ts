@@ -46,8 +46,15 @@ interface InFlight {
   readonly sent_ms: number;
 }
 
+interface Early {
+  readonly conn: number;
+  readonly message: Uint8Array;
+}
+
 const noStats = (): LaneStats => ({ sends: 0, wait_ms: 0, recvs: 0, process_ms: 0 });
 
+/** So much may wait for the news of its connection; then nothing more is taken, from nobody. */
+const EARLY_MAX_BYTES = 256 << 10;
 const NUMBER_MASK = (1 << LANE_SHIFT) - 1;
 
 export class Lane {
@@ -61,7 +68,8 @@ export class Lane {
   /** Connections that were lost. */
   readonly #gone = new Set<number>();
   /** Messages of connections that were not heard of yet. */
-  #early: { readonly conn: number; readonly message: Uint8Array }[] = [];
+  #early: Early[] = [];
+  #early_bytes = 0;
   readonly #in_flight: (InFlight | null)[] = [];
   readonly #free: number[] = [];
   #failed: { readonly done: Done; readonly err: number }[] = [];
@@ -94,9 +102,23 @@ export class Lane {
     this.#conns.set(conn, node);
     this.#wire.watch(conn, true);
     for (const w of peer.queue.splice(0)) this.#transmit(node, peer, w.msg_type, w.key, w.payload, w.done);
-    const early = this.#early;
-    this.#early = early.filter((e) => e.conn !== conn);
-    for (const e of early) if (e.conn === conn) this.received(conn, e.message);
+    for (const e of this.#takeEarly((c) => c === conn)) this.received(conn, e.message);
+  }
+
+  #takeEarly(of: (conn: number) => boolean): readonly Early[] {
+    const taken: Early[] = [];
+    const left: Early[] = [];
+    for (const e of this.#early) (of(e.conn) ? taken : left).push(e);
+    this.#early = left;
+    for (const e of taken) this.#early_bytes -= e.message.length;
+    return taken;
+  }
+
+  /** Nothing more is to be received now: too much waits for the news of its connection. */
+  get isFull(): boolean {
+    // The main thread may have closed what it did not want, and then says nothing of it.
+    if (this.#early_bytes > EARLY_MAX_BYTES) this.#takeEarly((conn) => !this.#wire.isOpen(conn));
+    return this.#early_bytes > EARLY_MAX_BYTES;
   }
 
   /** How many messages had no status yet. */
@@ -165,7 +187,9 @@ export class Lane {
   received(conn: number, message: Uint8Array): void {
     const node = this.#conns.get(conn);
     if (node === undefined) {
-      if (!this.#gone.has(conn)) this.#early.push({ conn, message: message.slice() });
+      if (this.#gone.has(conn)) return;
+      this.#early.push({ conn, message: message.slice() });
+      this.#early_bytes += message.length;
       return;
     }
     const head = O2netMsg.from(message);

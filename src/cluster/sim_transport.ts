@@ -240,6 +240,11 @@ export class SimLane implements LaneWire {
 
   watch(): void {}
 
+  isOpen(conn: number): boolean {
+    for (const c of this.#host.connections) if (c.number === conn) return c.isOpen;
+    return false;
+  }
+
   now_ms(): number {
     return this.#clock.monotonic_ms();
   }

@@ -61,5 +61,7 @@ export interface LaneWire {
   divert(key: number, on: boolean): void;
   /** Connections to listen to, or no more. */
   watch(conn: number, on: boolean): void;
+  /** False: it has ended, whether the lane has heard of it or not. */
+  isOpen(conn: number): boolean;
   now_ms(): number;
 }

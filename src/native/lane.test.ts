@@ -169,3 +169,35 @@ test("who gets what is read comes to be the one that reads", async () => {
   await sent(1, one);
   one.close();
 });
+
+test("a thread that is stuck gets no more than so much: its peers feel it, other connections do not, and nothing is lost", async () => {
+  const [flood, other] = [await pair(), await pair()];
+  const loop = loopOf();
+  const [one, stuck] = [laneOf(loop, 1), laneOf(loop, 2)];
+  let is_stuck = true;
+  stuck.lane.isFull = () => is_stuck;
+  for (const { lane } of [one, stuck])
+    for (const { out, back } of [flood, other]) for (const c of [out, back]) lane.watch(c.number!, true);
+  flood.out.write(HANDSHAKE);
+  other.out.write(HANDSHAKE);
+  const COUNT = 8192;
+  const bytes = message(600, 2, Array(4000).fill(5));
+  for (let i = 0; i < COUNT; i++) flood.out.write(bytes);
+  /** What the sender still has. */
+  const held = (): number => net.netWrite(tcpHub(), flood.out.number!, new Uint8Array(0));
+  // Until nothing of it has moved for a while.
+  for (let before = -1, since = 0; before !== held() || performance.now() - since < 500; ) {
+    if (before !== held()) since = performance.now();
+    before = held();
+    const n = one.got.length;
+    other.out.write(message(601, 1, [1]));
+    await until(() => one.got.length > n);
+  }
+  expect(held()).toBeGreaterThan((COUNT * bytes.length) / 2);
+  is_stuck = false;
+  loop.wake();
+  await until(() => stuck.got.length === COUNT);
+  expect(held()).toBe(0);
+  one.close();
+  stuck.close();
+}, 60_000);

@@ -29,6 +29,8 @@ export class NativeLane implements LaneWire {
   readonly number: number;
   /** Takes one message; set before the first turn. */
   received: (conn: number, message: Uint8Array) => void = () => {};
+  /** True: no more is taken now; what fills up then is the connections. Asked in each turn. */
+  isFull: () => boolean = () => false;
   readonly #hub: number;
   readonly #loop: Loop;
   readonly #memory = new Uint8Array(IN_BYTES + OUT_BYTES);
@@ -73,6 +75,10 @@ export class NativeLane implements LaneWire {
     if (on && this.#reading !== 0) this.#arm(conn);
   }
 
+  isOpen(conn: number): boolean {
+    return net.laneFd(this.#hub, conn) >= 0;
+  }
+
   #arm(conn: number): void {
     if (this.#armed.has(conn)) return;
     const fd = net.laneFd(this.#hub, conn);
@@ -100,7 +106,7 @@ export class NativeLane implements LaneWire {
         if (reading !== 0) for (const conn of this.#conns) this.#arm(conn);
       }
     }
-    while (this.#look && !this.#closed) {
+    while (this.#look && !this.#closed && !this.isFull()) {
       const len = net.laneTake(this.#hub, this.number, this.#arena, 0, IN_BYTES);
       if (len === 0) this.#look = false;
       // What comes may be the end of the lane.
