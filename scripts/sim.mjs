@@ -55,7 +55,12 @@ async function parent() {
   const failures = [];
   const total = {};
   let [next, over] = [first, 0];
-  const say = () => progress(`${over} of ${seeds} seeds, ${failures.length} failures`);
+  const say = () => {
+    const line = `${over} of ${seeds} seeds, ${failures.length} failures`;
+    progress(line);
+    if (!process.stderr.isTTY && over % 100 === 0)
+      console.log(`${line}, ${Math.round((Date.now() - started) / 1000)} s`);
+  };
   const failed = (seed, problem, hash) => {
     failures.push({ seed, problem, hash });
     progress("");

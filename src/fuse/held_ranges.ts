@@ -11,6 +11,12 @@ export interface PageRange {
   readonly to: number;
 }
 
+/** The whole pages that hold bytes [from, to). */
+export const pagesAround = (from: number, to: number): PageRange => ({
+  from: from - (from % PAGE),
+  to: Math.ceil(to / PAGE) * PAGE,
+});
+
 const NOTHING: readonly PageRange[] = [];
 
 export class HeldRanges {
@@ -18,7 +24,7 @@ export class HeldRanges {
 
   /** A READ of pages; the result forgets it. */
   add(ino: number, offset: number, len: number): () => void {
-    const range = { from: offset - (offset % PAGE), to: Math.ceil((offset + len) / PAGE) * PAGE };
+    const range = pagesAround(offset, offset + len);
     let set = this.#by_ino.get(ino);
     if (set === undefined) this.#by_ino.set(ino, (set = new Set()));
     set.add(range);

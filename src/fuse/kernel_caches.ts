@@ -58,7 +58,7 @@ export class SessionCaches implements KernelCaches {
           res.serving = true;
           res.waiters.wakeAll();
           inode.rw_lockres?.waiters.wakeAll();
-          this.#dropPages(inode, (err) => {
+          this.#dropPages(inode, held, (err) => {
             // From here on the data is written: nothing more may become dirty.
             res.serving = false;
             cb(err);
@@ -99,12 +99,20 @@ export class SessionCaches implements KernelCaches {
     this.#invalidate(inode, -1, 0, one);
   }
 
-  #dropPages(inode: Inode, cb: Callback<void>): void {
-    const { held } = this.#s;
+  /**
+   * What a notification must not wait for. A WRITE of whole pages makes them uptodate before it has its lock, and a mapping may make them dirty: without EX
+   * nobody can write that back, and there is nothing else in such a page.
+   */
+  #leftOut(inode: Inode, level: LockLevel): readonly PageRange[] {
+    const { held, writes } = this.#s;
+    return level === EX ? held.of(inode.ino) : [...held.of(inode.ino), ...writes.pagesOf(inode.ino)];
+  }
+
+  #dropPages(inode: Inode, level: LockLevel, cb: Callback<void>): void {
     const seen = new Set<PageRange>();
     let answered = false;
     const attempt = (): void => {
-      const ranges = held.of(inode.ino);
+      const ranges = this.#leftOut(inode, level);
       for (const r of ranges) seen.add(r);
       if (mlogOn(ML.BASTS)) mlog(ML.BASTS, `invalidate ${inode.ino} around ${ranges.length} held ranges`);
       const around = HeldRanges.around(ranges);
@@ -133,7 +141,7 @@ export class SessionCaches implements KernelCaches {
         settle();
         if (answered) return;
         // Requests that came in between and hold pages: the attempt may be waiting for them.
-        if (held.of(inode.ino).some((r) => !seen.has(r))) attempt();
+        if (this.#leftOut(inode, level).some((r) => !seen.has(r))) attempt();
         else this.#loop.after(SUSPECT_MS, suspect);
       };
       this.#loop.after(SUSPECT_MS, suspect);

@@ -106,7 +106,7 @@ export function setattr(s: Session): void {
     inode,
     changes,
     (valid & FATTR_KILL_SUIDGID) !== 0,
-    (attr) => replyAttr(s, unique, attr),
+    (attr) => replyAttr(s, unique, attr, true),
     (err) => s.error(unique, err),
   );
 }

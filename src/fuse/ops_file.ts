@@ -20,6 +20,7 @@ import {
 } from "../format/fuse/index.ts";
 import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
+import type { WaitQueue } from "../lib/wait.ts";
 import { copyFileRange as copyFileRangeOf } from "../vfs/copy_range.ts";
 import {
   fallocate as fallocateOf,
@@ -144,10 +145,13 @@ export function read(s: Session): void {
   const fills_pages = s.policy.clustered && !past_cache;
   // Asked whenever the read is planned: a writer may come while it waits.
   const ex = (): boolean => fills_pages && inode.writer_count > 0;
+  const behind = (): WaitQueue | undefined =>
+    past_cache ? undefined : s.writes.before(inode.ino, offset, offset + size);
   const release = fills_pages ? s.held.add(inode.ino, offset, size) : nothing;
   const start = (slot: Slot): void => {
     const addr = payloadOf(slot);
-    readFile(s.osb, inode, { offset, len: size, addr, ex, direct: past_cache && isDirect(flags) }, (err, n) => {
+    const direct = past_cache && isDirect(flags);
+    readFile(s.osb, inode, { offset, len: size, addr, ex, direct, behind }, (err, n) => {
       release();
       if (err) s.error(unique, err);
       else s.replyPayload(unique, addr, n!);
@@ -183,14 +187,22 @@ export function write(s: Session): void {
   const inode = s.inode(s.nodeid);
   // What the kernel writes back goes on while the lock is being given up: the notification waits for it.
   const written_back = (write_flags & FUSE_WRITE_CACHE) !== 0;
+  const append = s.policy.clustered && (flags & O_APPEND) !== 0;
+  // Where an append goes is known when it is there.
+  const pending = written_back
+    ? null
+    : append
+      ? s.writes.add(inode.ino, 0, Number.POSITIVE_INFINITY, false)
+      : s.writes.add(inode.ino, offset, offset + size, !isDirect(flags));
   const request = (addr: number): WriteRequest => ({
     offset,
     len: size,
     addr,
-    append: s.policy.clustered && (flags & O_APPEND) !== 0,
+    append,
     direct: isDirect(flags),
     kill_suid: (write_flags & FUSE_WRITE_KILL_SUIDGID) !== 0,
     exempt: written_back,
+    todo: (from, to) => pending?.todo(from, to) ?? { from, to },
   });
   if (isDirect(flags))
     s.osb.exec(
@@ -202,6 +214,8 @@ export function write(s: Session): void {
   const go = (addr: number, after: () => void): void =>
     writeFile(s.osb, inode, request(addr), (err, n) => {
       release();
+      if (pending !== null) s.writes.done(inode.ino, pending);
+      else if (!err) s.writes.writtenBack(inode.ino, offset, offset + size);
       if (err) s.error(unique, err);
       else replyWritten(s, unique, n!);
       after();

@@ -72,14 +72,14 @@ export function lookup(s: Session): void {
 }
 
 /** Runs an operation that makes a name in `parent`, and answers with its entry. */
-function making(s: Session, parent: number, name: Uint8Array, make: (op: Op) => Attr): void {
+function making(s: Session, parent: number, name: Uint8Array, make: (op: Op) => Attr, known = false): void {
   s.run(
     (op) => {
       const attr = make(op);
       s.tell(op, attr, parent, name);
       return attr;
     },
-    (attr, unique) => replyEntry(s, unique, attr, parent),
+    (attr, unique) => replyEntry(s, unique, attr, parent, known),
   );
 }
 
@@ -113,12 +113,8 @@ export function link(s: Session): void {
   const ino = s.ino(FuseLinkIn.at(s.dv as DataView, s.body).oldnodeid);
   const parent = s.ino(s.nodeid);
   const name = s.nameAt(s.body + FuseLinkIn.size);
-  making(s, parent, name, (op) => ns.link(op, ino, parent, name));
+  making(s, parent, name, (op) => ns.link(op, ino, parent, name), true);
 }
-
-/** Answers with the entry of a file and a handle of it that is open. */
-const answerCreate = (s: Session, unique: number, attr: Attr, handle: FileHandle, parent: number): void =>
-  replyCreate(s, unique, attr, handle.fh, s.openFlags(handle.flags), parent);
 
 /** What the answer of an operation will tell of. */
 interface Told {
@@ -159,7 +155,7 @@ export function create(s: Session): void {
         const lost = err instanceof FsError && err.errno === Errno.EEXIST && (flags & O_EXCL) === 0;
         if (lost) find();
         else if (err) s.error(unique, err);
-        else answerCreate(s, unique, attr!, handle, parent);
+        else replyCreate(s, unique, attr!, handle, parent, false);
       },
     );
   const find = (): void =>
@@ -171,7 +167,7 @@ export function create(s: Session): void {
       (err, attr) => {
         if (err) s.error(unique, err);
         else if (attr === undefined) make();
-        else if ((flags & O_TRUNC) === 0) answerCreate(s, unique, attr, handle, parent);
+        else if ((flags & O_TRUNC) === 0) replyCreate(s, unique, attr, handle, parent, true);
         else {
           const failed = (why: unknown): void => {
             closeHandle(s, handle.fh);
@@ -179,7 +175,14 @@ export function create(s: Session): void {
             s.error(unique, why);
           };
           const kill = (open_flags & FUSE_OPEN_KILL_SUIDGID) !== 0;
-          changeAttr(s, handle.inode, { size: 0 }, kill, (a) => answerCreate(s, unique, a, handle, parent), failed);
+          changeAttr(
+            s,
+            handle.inode,
+            { size: 0 },
+            kill,
+            (a) => replyCreate(s, unique, a, handle, parent, true),
+            failed,
+          );
         }
       },
     );
@@ -197,7 +200,7 @@ export function tmpfile(s: Session): void {
       openTold(s, op, { attr: ns.tmpfile(op, parent, mode, cred, (flags & O_EXCL) !== 0), flags }, (h) => {
         handle = h;
       }),
-    (attr, unique) => answerCreate(s, unique, attr, handle, parent),
+    (attr, unique) => replyCreate(s, unique, attr, handle, parent, false),
   );
 }
 

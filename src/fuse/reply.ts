@@ -10,6 +10,7 @@ import {
   STATX_FLAGS,
 } from "../format/fuse/index.ts";
 import type { Attr } from "../volume/dir/attr.ts";
+import type { FileHandle } from "./handles.ts";
 import type { Session } from "./session.ts";
 
 /** For good, as far as the kernel's jiffies go. */
@@ -80,10 +81,18 @@ export function putEntry(dv: DataView, at: number, a: Attr, nodeid: number, t: T
   putAttr(dv, at + ENTRY_ATTR, a);
 }
 
+/**
+ * Attributes of an inode that the kernel has, in the answer to a change (SETATTR, LINK, CREATE of a file that was there): it takes them over whatever
+ * was called back since we sent them, and a thread can be long on its way (fuse_do_setattr, and fuse_iget without a version). So they must not last
+ * where another node may take the inode; the next stat asks.
+ */
+const afterChange = (s: Session, t: Timeouts): Timeouts => (s.policy.clustered ? { ...t, attr_s: 0 } : t);
+
 /** Answers with an entry of folder `parent`; Session.tell has counted the lookup that the kernel counts. */
-export function replyEntry(s: Session, unique: number, a: Attr, parent: number): void {
+export function replyEntry(s: Session, unique: number, a: Attr, parent: number, known = false): void {
   const at = s.bodyOut(FuseEntryOut.size);
-  putEntry(s.dv as DataView, at, a, s.nodeidOf(a.ino), s.timeoutsIn(parent));
+  const t = s.timeoutsIn(parent);
+  putEntry(s.dv as DataView, at, a, s.nodeidOf(a.ino), known ? afterChange(s, t) : t);
   s.replyTelling(unique, FuseEntryOut.size, a.ino, 0);
 }
 
@@ -94,9 +103,11 @@ export function replyNoEntry(s: Session, unique: number, parent: number): void {
   s.reply(unique, FuseEntryOut.size);
 }
 
-export function replyAttr(s: Session, unique: number, a: Attr): void {
+/** `changed`: in the answer to a change. */
+export function replyAttr(s: Session, unique: number, a: Attr, changed = false): void {
   const at = s.bodyOut(FuseAttrOut.size);
-  viewsOf(s.dv as DataView).attr_out.seek(at).attr_valid = s.timeouts.attr_s;
+  const t = changed ? afterChange(s, s.timeouts) : s.timeouts;
+  viewsOf(s.dv as DataView).attr_out.seek(at).attr_valid = t.attr_s;
   putAttr(s.dv as DataView, at + FuseAttrOut.fields.attr.off, a);
   s.reply(unique, FuseAttrOut.size);
 }
@@ -112,12 +123,20 @@ export function replyOpen(s: Session, unique: number, fh: number, open_flags: nu
   s.replyTelling(unique, FuseOpenOut.size, 0, fh);
 }
 
-/** CREATE and TMPFILE: an entry and an open file. */
-export function replyCreate(s: Session, unique: number, a: Attr, fh: number, open_flags: number, parent: number): void {
+/** CREATE and TMPFILE: an entry and an open file. `known`: it was there before. */
+export function replyCreate(
+  s: Session,
+  unique: number,
+  a: Attr,
+  handle: FileHandle,
+  parent: number,
+  known: boolean,
+): void {
   const at = s.bodyOut(FuseEntryOut.size + FuseOpenOut.size);
-  putEntry(s.dv as DataView, at, a, s.nodeidOf(a.ino), s.timeoutsIn(parent));
-  putOpen(s.dv as DataView, at + FuseEntryOut.size, fh, open_flags);
-  s.replyTelling(unique, FuseEntryOut.size + FuseOpenOut.size, a.ino, fh);
+  const t = s.timeoutsIn(parent);
+  putEntry(s.dv as DataView, at, a, s.nodeidOf(a.ino), known ? afterChange(s, t) : t);
+  putOpen(s.dv as DataView, at + FuseEntryOut.size, handle.fh, s.openFlags(handle.flags));
+  s.replyTelling(unique, FuseEntryOut.size + FuseOpenOut.size, a.ino, handle.fh);
 }
 
 /** FS_*_FL of chattr that statx shows. */

@@ -24,6 +24,7 @@ import { type CachePolicy, openFlags } from "./flags.ts";
 import { Handles } from "./handles.ts";
 import { HeldRanges } from "./held_ranges.ts";
 import { opTable } from "./op_table.ts";
+import { PendingWrites } from "./pending_writes.ts";
 import { HELD, type Timeouts } from "./reply.ts";
 import { REQUEST_BYTES, requestOf, type Slot, Slots } from "./slots.ts";
 import type { ToldNames } from "./told_names.ts";
@@ -111,6 +112,7 @@ export class Session {
   readonly interrupts = new Map<number, () => void>();
   /** Requests that hold pages in the kernel until they are answered; on clustered mounts only. */
   readonly held = new HeldRanges();
+  readonly writes = new PendingWrites();
   /** How long the kernel may keep what it is told; of names, see `timeoutsIn`. */
   timeouts: Timeouts = HELD;
   /** On clustered mounts only. */

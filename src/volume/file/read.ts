@@ -9,7 +9,7 @@ import { EXT_FLAGS } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
 import { FsError } from "../../lib/fs_error.ts";
 import type { Callback } from "../../lib/task.ts";
-import { waitOn } from "../../lib/wait.ts";
+import { type WaitQueue, waitOn } from "../../lib/wait.ts";
 import { getClusters } from "../extents/extent_map.ts";
 import { dinodeOf, type Inode, inodeLock } from "../inode.ts";
 import type { Op } from "../op.ts";
@@ -25,6 +25,8 @@ export interface ReadRequest {
   readonly addr: number;
   /** Under the lock at EX: pages of a file that is mapped for writing, which become dirty without a request. */
   readonly ex?: () => boolean;
+  /** What it must come behind, asked whenever it is planned. */
+  readonly behind?: () => WaitQueue | undefined;
   /** O_DIRECT: what the disk has, where other nodes write past our cache (coherency=buffered). */
   readonly direct?: boolean;
 }
@@ -43,6 +45,12 @@ function planRead(op: Op, inode: Inode, req: ReadRequest): ReadPlan {
   const ex = req.ex?.() === true;
   // An earlier run may have got the lock at PR.
   const meta = osb.glue.metaLock(inode);
+  const behind = req.behind?.();
+  if (behind !== undefined) {
+    // It may want the lock that an earlier run has got.
+    if (op.locks.level(meta) !== undefined) op.locks.release(meta);
+    waitOn(behind);
+  }
   if (ex && op.locks.level(meta) === PR) op.locks.release(meta);
   const di = dinodeOf(op, inodeLock(op, inode, ex));
   // What a direct write maps but has not yet written must not be seen.

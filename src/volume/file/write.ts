@@ -55,6 +55,8 @@ export interface WriteRequest {
   readonly kill_suid?: boolean;
   /** The kernel writes back: goes on while the file's lock is being given up (LockSet.exempt). */
   readonly exempt?: boolean;
+  /** The first part of [from, to) that is not written by now, asked whenever a part is planned; empty at `to` when all is. */
+  readonly todo?: (from: number, to: number) => { readonly from: number; readonly to: number };
 }
 
 /** Pages to fill once the operation has succeeded, and direct runs to send then. */
@@ -63,6 +65,8 @@ interface WritePlan {
   readonly runs: IoRun[];
   /** The direct runs go to clusters that the running transaction maps. */
   allocated: boolean;
+  /** Bytes of the request that this deals with, when it is not all that was asked. */
+  bytes?: number;
   /** Nothing of the request was written yet: a part of the gap before it was filled (extendNoHoles). */
   gap?: true;
 }
@@ -441,6 +445,23 @@ function finishWrite(op: Op, inode: Inode, bh: Bh, end: number, req: WriteReques
   inodeChanged(op, inode, datasync);
 }
 
+/** As planWrite, of what the kernel has not written back meanwhile. */
+function planTodo(op: Op, inode: Inode, req: WriteRequest, done_bytes: number, at: number, len: number): WritePlan {
+  const { from, to } =
+    req.append === true ? { from: at, to: at + len } : (req.todo?.(at, at + len) ?? { from: at, to: at + len });
+  if (from === at) {
+    const plan = planWrite(op, inode, req, done_bytes, at, to - at);
+    plan.bytes = to - at;
+    return plan;
+  }
+  if (req.kill_suid === true) {
+    const bh = inodeLock(op, inode, true);
+    op.modify(bh);
+    finishWrite(op, inode, bh, 0, req, true);
+  }
+  return { fills: [], runs: [], allocated: false, bytes: from - at };
+}
+
 /** Bytes that one operation writes: bounded, so that it fits the smallest journal however scattered free space is. */
 function stepBytes(osb: Osb): number {
   const blocks = Math.min(256, osb.journal.max_transaction_blocks >> 3);
@@ -476,7 +497,7 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
         const runs = in_place ? planInPlace(op, inode, req, req.addr + written, at, len) : undefined;
         in_place = runs !== undefined;
         const plan =
-          runs !== undefined ? { fills: [], runs, allocated: false } : planWrite(op, inode, req, written, at, len);
+          runs !== undefined ? { fills: [], runs, allocated: false } : planTodo(op, inode, req, written, at, len);
         op.onSuccess(() => {
           fillPages(osb, plan.fills);
           ended = startDirect(osb, inode, plan);
@@ -490,7 +511,7 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
           osb.ready(next);
           return;
         } else {
-          written += len;
+          written += plan!.bytes ?? len;
           in_flight++;
           sendDirect(osb, plan!, (errno) => {
             ended();

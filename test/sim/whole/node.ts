@@ -10,6 +10,10 @@ import type { SimHost } from "../../../src/cluster/sim_transport.ts";
 import { ClusterStack } from "../../../src/cluster/stack.ts";
 import { ModKeyRouter } from "../../../src/dlm/mod_key.ts";
 import { DlmNode } from "../../../src/dlm/node.ts";
+import { SessionCaches } from "../../../src/fuse/kernel_caches.ts";
+import { Notifier } from "../../../src/fuse/notifier.ts";
+import { Session } from "../../../src/fuse/session.ts";
+import { fileOps } from "../../../src/fuse/vfs_face.ts";
 import { type Random, seededRandom } from "../../../src/lib/clock.ts";
 import { AssertionFailure } from "../../../src/lib/fs_error.ts";
 import { spawn, type Task, wait } from "../../../src/lib/task.ts";
@@ -19,9 +23,12 @@ import { forgetAll } from "../../../src/vfs/teardown.ts";
 import { defaultMountOptions } from "../../../src/volume/mount_options.ts";
 import type { Osb } from "../../../src/volume/osb.ts";
 import { closeVolume, openVolume } from "../../../src/volume/super.ts";
+import type { Arena } from "../../../src/wasm/arena.ts";
 import { createKernels } from "../../../src/wasm/kernels.ts";
 import { type DiskPath, Lease, SimDevice } from "./disk.ts";
 import { HeartbeatThread } from "./heartbeat_thread.ts";
+import { FuseConnection, NotifierInKernel } from "./kernel/connection.ts";
+import { Kernel } from "./kernel/kernel.ts";
 import { SimLoop } from "./loop.ts";
 import { SimProcess, SimThread } from "./threads.ts";
 import type { World } from "./world.ts";
@@ -72,6 +79,11 @@ export class SimNode {
   heartbeat: HeartbeatThread | null = null;
   domain: O2cbDomain | null = null;
   osb!: Osb;
+  /** The kernel that the node serves, where the history has one. */
+  kernel: Kernel | null = null;
+  #connection: FuseConnection | null = null;
+  /** Which process of its number it is. */
+  readonly generation: number;
   dev: SimDevice | null = null;
   #host: SimHost | null = null;
   #router!: ModKeyRouter;
@@ -82,6 +94,7 @@ export class SimNode {
   constructor(world: World, num: number, path: DiskPath, seed: number) {
     this.world = world;
     this.num = num;
+    this.generation = (world.nodes.get(num)?.generation ?? 0) + 1;
     this.path = path;
     this.random = seededRandom(seed);
     for (let i = 0; i < 8; i++) this.random.u32();
@@ -258,9 +271,9 @@ export class SimNode {
     this.dev = dev;
     loop.addWork(() => {
       this.osb?.turn();
-      dev.submit();
       return false;
     });
+    loop.addLast(() => dev.submit());
     const parts = {
       arena,
       kernels: createKernels(arena),
@@ -292,11 +305,55 @@ export class SimNode {
         return;
       }
       this.osb = osb!;
-      this.state = "mounted";
-      world.event("mounted", this.num, osb!.slot_num);
       world.checks.watchVolume(this);
+      if (world.options.kernel === true) this.#serve(osb!, () => this.#mounted());
+      else this.#mounted();
     });
   }
+
+  #mounted(): void {
+    this.state = "mounted";
+    this.world.event("mounted", this.num, this.osb.slot_num);
+    this.world.onMounted(this);
+  }
+
+  /** The FUSE side of the volume thread (src/cli/volume_worker.ts), with a kernel behind it. */
+  #serve(osb: Osb, done: () => void): void {
+    const { loop, world } = this;
+    const connection = new FuseConnection({
+      arena: osb.arena as Arena,
+      clock: world.clock,
+      delay_ms: () => (world.below(20) === 0 ? world.below(5000) : world.below(200)) / 1000,
+      deliver: this.volume.deliver,
+      log: (text) => {
+        if (world.options.trace === true) world.log(`kernel ${this.num} ${text}`);
+      },
+    });
+    this.#connection = connection;
+    const kernel = new Kernel(connection, world.clock, (n) => world.below(n));
+    this.kernel = kernel;
+    const session = new Session(osb, fileOps, loop, connection, {
+      policy: { clustered: true, writeback_cache: false, mountpoints: false, names_cool_ms: 2000, acl: false },
+      large_slots: 6,
+      small_slots: 24,
+    });
+    const notifier = new Notifier(
+      () =>
+        new NotifierInKernel(
+          connection.options,
+          (message) => kernel.notify(message),
+          () => loop.wake(),
+        ),
+      loop,
+    );
+    osb.kernel_caches = new SessionCaches(session, notifier, loop, osb.glue);
+    session.onUnmounted = () => {
+      notifier.stop();
+      this.#unmounted();
+    };
+    world.clock.after(0, () => spawn(kernel.init(), (err) => (err ? world.fault(String(err)) : done())));
+  }
+  #unmounted: () => void = () => {};
   arena_taken: ReturnType<World["takeArena"]> | null = null;
 
   /** Unmounts, leaves the cluster, and ends the process. */
@@ -309,12 +366,16 @@ export class SimNode {
       if (osb.readonly_reason === null) yield* forgetAll(osb, osb.clock);
       yield* closeVolume(osb);
     }
-    this.volume.deliver(() =>
+    const close = (): void =>
       spawn(all(), (err) => {
         if (err instanceof AssertionFailure) this.#fatal(err);
         else this.#closed(err ? `unmount: ${err instanceof Error ? err.message : String(err)}` : "unmounted");
-      }),
-    );
+      });
+    if (this.#connection === null) this.volume.deliver(close);
+    else {
+      this.#unmounted = close;
+      this.#connection.close();
+    }
   }
 
   /** The volume is closed: what is still to come is the end of the process. */
@@ -352,6 +413,7 @@ export class SimNode {
     this.state = "gone";
     this.path.freeze(this.process);
     this.process.die();
+    this.#connection?.close();
   }
 
   /** SIGKILL: what it has submitted goes on; its peers hear that its connections are closed. */

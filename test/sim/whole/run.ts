@@ -8,6 +8,7 @@ import { Model } from "../model.ts";
 import { Noise } from "../noise.ts";
 import { type FaultKind, type FaultPlan, Faults } from "./faults.ts";
 import { giveArenas, simVolume, VOLUMES } from "./images.ts";
+import { Programs } from "./kernel/programs.ts";
 import type { SimNode } from "./node.ts";
 import { World } from "./world.ts";
 
@@ -21,6 +22,8 @@ export interface WholeOptions {
   /** Faults of these kinds only. */
   readonly kinds?: readonly FaultKind[];
   readonly sabotage?: readonly Sabotage[];
+  /** Programs behind a simulated kernel; the seed says whether, when this does not. */
+  readonly kernel?: boolean;
   readonly trace?: boolean;
 }
 
@@ -33,6 +36,10 @@ export interface WholeResult {
   readonly events: number;
   readonly virtual_ms: number;
   readonly ops: number;
+  /** Of programs behind kernels: reads and writes that were compared, and notifications. */
+  readonly program_reads: number;
+  readonly program_writes: number;
+  readonly notifications: number;
   readonly grants: number;
   readonly lvbs_read: number;
   /** Processes that ended without leaving. */
@@ -44,6 +51,11 @@ export interface WholeResult {
   readonly faults: Record<string, number>;
   readonly trace: readonly string[];
 }
+
+/** None of these loses what a program has written. */
+const KERNEL: readonly FaultKind[] = ["stall", "stall", "slow", "slow", "leave"];
+/** System calls of all programs. */
+const CALLS = 400;
 
 /** None of these ends a node that is not told to. */
 const CALM: readonly FaultKind[] = ["kill", "kill", "power", "leave", "leave", "stall", "slow"];
@@ -88,7 +100,10 @@ function shape(o: WholeOptions) {
     every_ms: pick(random, [1000, 4000, 10_000]),
     most: o.faults ?? 4,
   };
-  return { nodes, calm, timeouts, plan, ...speed, volume: random.u32() % VOLUMES.length };
+  const volume = random.u32() % VOLUMES.length;
+  const kernel = o.kernel ?? random.u32() % 3 === 0;
+  if (!kernel) return { nodes, calm, timeouts, plan, ...speed, volume, kernel };
+  return { nodes, calm: true, timeouts, plan: { ...plan, kinds: o.kinds ?? KERNEL }, ...speed, volume, kernel };
 }
 
 class History {
@@ -102,8 +117,11 @@ class History {
   /** Somebody is to be killed or to leave as soon as all that the model knows of it is durable. */
   #next_end: { readonly node: SimNode; readonly go: () => void; readonly idle: boolean } | null = null;
 
+  readonly programs: Programs | null;
+
   constructor(w: World, plan: FaultPlan, calm: boolean) {
     this.w = w;
+    this.programs = w.options.kernel === true ? new Programs(w, CALLS) : null;
     this.#calm = calm;
     this.faults = new Faults(w, plan);
     w.excuses = (node) => this.faults.excuses(node);
@@ -121,8 +139,10 @@ class History {
   }
 
   #settle(until: () => boolean): void {
-    this.w.run(() => this.noise?.problem != null || until());
-    if (this.noise?.problem != null) throw new Error(this.noise.problem);
+    const problem = (): string | null => this.noise?.problem ?? this.programs?.problem ?? null;
+    this.w.run(() => problem() !== null || until());
+    const found = problem();
+    if (found !== null) throw new Error(found);
   }
 
   /** The first node makes what all work on; the others come while it works. */
@@ -133,9 +153,15 @@ class History {
     if (!first.mounted) throw new Error(`the first node: ${first.reason}`);
     this.model = new Model<SimNode>(w, first, "model");
     this.noise = new Noise<SimNode>(w, first);
+    this.programs?.setUp(first);
     w.task(first, syncVolume(first.osb));
     for (const num of w.numbers) if (num !== first.num) w.clock.after(w.below(3000), () => void w.start(num));
     this.#settle(() => w.mounted.length === w.numbers.length);
+    const { programs } = this;
+    if (programs !== null) {
+      for (const node of w.mounted) programs.start(node);
+      w.onMounted = (node) => programs.start(node);
+    }
     this.faults.start();
   }
 
@@ -199,8 +225,10 @@ class History {
   #end({ node, go, idle }: { readonly node: SimNode; readonly go: () => void; readonly idle: boolean }): void {
     const { w } = this;
     this.#next_end = null;
-    if (idle) this.#settle(() => !node.alive || this.noise.running(node) === 0);
-    else {
+    if (idle) {
+      this.programs?.quit(node);
+      this.#settle(() => !node.alive || (this.noise.running(node) === 0 && (this.programs?.running(node) ?? 0) === 0));
+    } else {
       w.tryTask(node, syncVolume(node.osb));
       let left = w.below(150);
       for (let n = w.below(8); n > 0; n--) node.volume.deliver(() => this.noise.start(node));
@@ -215,6 +243,12 @@ class History {
     if (this.#next_end !== null) this.#end(this.#next_end);
     this.#settle(() => this.faults.quiet && !this.noise.busy);
     while (model.isUncertain) this.#resolve();
+    if (this.programs !== null) {
+      this.programs.stop();
+      this.#settle(() => !this.programs!.busy);
+      for (const node of w.mounted) w.taskInKernel(node, this.programs.look(node));
+      this.programs.check();
+    }
     for (const node of w.mounted) {
       model.check(node);
       w.task(
@@ -244,6 +278,7 @@ export function wholeRun(o: WholeOptions): WholeResult {
     io_ms: s.io_ms,
     link_ms: s.link_ms,
     trace: o.trace ?? false,
+    kernel: s.kernel,
     ...(o.sabotage === undefined ? {} : { sabotage: o.sabotage }),
   });
   let problem: string | undefined;
@@ -268,6 +303,9 @@ export function wholeRun(o: WholeOptions): WholeResult {
     events: world.events,
     virtual_ms: Math.round(world.clock.monotonic_ms()),
     ops: history?.model?.ops ?? 0,
+    program_reads: history?.programs?.history.reads ?? 0,
+    program_writes: history?.programs?.history.writes ?? 0,
+    notifications: [...world.nodes.values()].reduce((n, node) => n + (node.kernel?.notifications ?? 0), 0),
     grants: world.checks.grants,
     lvbs_read: world.checks.lvbs_read,
     deaths: world.deaths,

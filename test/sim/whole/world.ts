@@ -8,7 +8,7 @@ import { dumpDomain } from "../../../src/dlm/debug.ts";
 import { type Random, seededRandom } from "../../../src/lib/clock.ts";
 import { FsError } from "../../../src/lib/fs_error.ts";
 import { SimClock } from "../../../src/lib/sim_clock.ts";
-import type { Task } from "../../../src/lib/task.ts";
+import { spawn, type Task } from "../../../src/lib/task.ts";
 import { findExisting } from "../../../src/tools/mkfs/existing.ts";
 import type { Op } from "../../../src/volume/op.ts";
 import type { Sabotage } from "../../../src/volume/osb.ts";
@@ -30,6 +30,8 @@ export interface WorldOptions {
   readonly link_ms: number;
   readonly commit_s?: number;
   readonly sabotage?: readonly Sabotage[];
+  /** Programs use the volume through a simulated kernel and our FUSE side. */
+  readonly kernel?: boolean;
   /** Keeps the history's lines. */
   readonly trace?: boolean;
 }
@@ -62,6 +64,7 @@ export class World {
   readonly trace: string[] = [];
   /** A process ended, and not because it was done. */
   onEnd: (node: SimNode, why: string) => void = () => {};
+  onMounted: (node: SimNode) => void = () => {};
   events = 0;
   deaths = 0;
   #hash = 0x811c9dc5;
@@ -99,7 +102,7 @@ export class World {
 
   note(text: string): void {
     this.#mix(text, 0, 0);
-    this.#line(text);
+    if (this.options.trace === true) this.#line(text);
   }
 
   #mix(kind: string, a: number, b: number): void {
@@ -273,6 +276,18 @@ export class World {
     );
     this.run(() => result !== undefined || !node.alive);
     return result;
+  }
+
+  /** On the side of the node's kernel, which is no thread of the node's. */
+  taskInKernel<T>(node: SimNode, task: Task<T>): T {
+    let result: { err: unknown; value?: T } | undefined;
+    spawn(task, (err, value) => {
+      result = value === undefined ? { err } : { err, value };
+    });
+    this.run(() => result !== undefined || !node.alive);
+    if (result === undefined) throw new NodeDied(node);
+    if (result.err) throw result.err;
+    return result.value as T;
   }
 
   task<T>(node: SimNode, task: Task<T>): T {

@@ -1,0 +1,114 @@
+/**
+ * What programs on all nodes saw of one thing (some bytes of a file, its size, its mode, what a name leads to), checked: is there a single order of all
+ * operations, each between its call and its return, in which every read finds what was written last? Every write has a value of its own; then the
+ * question is decided by intervals (Gibbons and Korach, "Testing shared memories", 1997, atomic registers with a read mapping):
+ * of each value the time between the first return and the last call of all that wrote or read it must not overlap another value's, nor
+ * contain all of one whose operations were all at the same time.
+ */
+
+export type Val = number | string;
+
+interface Op {
+  readonly write: boolean;
+  readonly node: number;
+  /** Order of calls and returns. */
+  readonly called: number;
+  returned: number;
+}
+
+interface Value {
+  write: Op | null;
+  readonly reads: Op[];
+}
+
+export class Register {
+  readonly name: string;
+  readonly #values = new Map<Val, Value>();
+
+  constructor(name: string, initial: Val) {
+    this.name = name;
+    this.#of(initial).write = { write: true, node: 0, called: -1, returned: -1 };
+  }
+
+  #of(value: Val): Value {
+    let v = this.#values.get(value);
+    if (v === undefined) this.#values.set(value, (v = { write: null, reads: [] }));
+    return v;
+  }
+
+  write(node: number, value: Val, called: number): Op {
+    const op = { write: true, node, called, returned: Number.POSITIVE_INFINITY };
+    this.#of(value).write = op;
+    return op;
+  }
+
+  /**
+   * A program that reads through the page cache sees what another one of its node is writing before that is anywhere else, and FUSE lets nobody
+   * prevent it: such a read says nothing of other nodes.
+   */
+  read(node: number, value: Val, called: number, returned: number): void {
+    const v = this.#of(value);
+    if (v.write !== null && v.write.node === node && v.write.returned === Number.POSITIVE_INFINITY) return;
+    v.reads.push({ write: false, node, called, returned });
+  }
+
+  /** What contradicts a single order; undefined when there is one. */
+  check(): string | undefined {
+    const zones: { value: Val; from: number; to: number; forward: boolean }[] = [];
+    for (const [value, v] of this.#values) {
+      if (v.write === null) return `${this.name}: ${value} was read, and nobody wrote it`;
+      const early = v.reads.find((r) => r.returned < v.write!.called);
+      if (early !== undefined) return `${this.name}: node ${early.node} has read ${value} before it was written`;
+      const ops = [v.write, ...v.reads];
+      const first_return = Math.min(...ops.map((o) => o.returned));
+      const last_call = Math.max(...ops.map((o) => o.called));
+      // Nobody has seen it, and it never returned.
+      if (first_return === Number.POSITIVE_INFINITY) continue;
+      zones.push({
+        value,
+        from: Math.min(first_return, last_call),
+        to: Math.max(first_return, last_call),
+        forward: first_return < last_call,
+      });
+    }
+    const forward = zones.filter((z) => z.forward).sort((a, b) => a.from - b.from);
+    for (let i = 1; i < forward.length; i++)
+      if (forward[i]!.from < forward[i - 1]!.to) return this.#say(forward[i - 1]!.value, forward[i]!.value);
+    for (const back of zones)
+      for (const z of forward)
+        if (!back.forward && z.from < back.from && back.to < z.to) return this.#say(z.value, back.value);
+    return undefined;
+  }
+
+  #say(a: Val, b: Val): string {
+    const line = (value: Val): string => {
+      const { write, reads } = this.#values.get(value)!;
+      const ops = [write!, ...reads].map(
+        (o) => `${o.write ? "written" : "read"} by node ${o.node} [${o.called}, ${o.returned}]`,
+      );
+      return `  ${value}: ${ops.join(", ")}`;
+    };
+    return `${this.name}: no single order of operations shows ${a} and ${b} so:\n${line(a)}\n${line(b)}`;
+  }
+}
+
+export class ProgramHistory {
+  readonly #registers = new Map<string, Register>();
+  #time = 0;
+  reads = 0;
+  writes = 0;
+
+  now(): number {
+    return ++this.#time;
+  }
+
+  register(name: string, initial: Val): Register {
+    let r = this.#registers.get(name);
+    if (r === undefined) this.#registers.set(name, (r = new Register(name, initial)));
+    return r;
+  }
+
+  check(): string[] {
+    return [...this.#registers.values()].map((r) => r.check()).filter((s) => s !== undefined);
+  }
+}

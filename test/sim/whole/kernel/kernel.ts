@@ -1,0 +1,623 @@
+/**
+ * What the Linux kernel keeps of a FUSE mount between programs and the node: names, attributes, pages; and the locks that it holds while it waits for
+ * an answer, which is what notifications wait for. Written after fs/fuse/{dir,file,inode}.c and mm/{filemap,truncate}.c of Linux 6.1, with what is newer up to
+ * 6.18: the epoch, pruning, and pages that are under writeback until the answer. One task a system call; between two waits it runs to completion.
+ *
+ * What it leaves out: readahead, direct I/O, several threads in one write (i_rwsem orders those), memory pressure, files that grow through mappings.
+ */
+import * as F from "../../../../src/format/fuse/index.ts";
+import type { Clock } from "../../../../src/lib/clock.ts";
+import { Errno } from "../../../../src/lib/errno.ts";
+import { FsError } from "../../../../src/lib/fs_error.ts";
+import { spawn, type Task, type Thunk, wait } from "../../../../src/lib/task.ts";
+import type { FuseConnection, Reply } from "./connection.ts";
+import { Lock, RwSem, Waits } from "./locks.ts";
+
+export const PAGE = 4096;
+const O_ACCMODE = 3;
+/** Dirty pages are written at some moment of this time. */
+const FLUSH_MS = 1500;
+
+/** struct page in a file's mapping. */
+class Page {
+  readonly index: number;
+  readonly data = new Uint8Array(PAGE);
+  readonly lock = new Lock();
+  uptodate = false;
+  /** A mapping may write to it without asking. */
+  dirty = false;
+  /** It was taken out of the mapping. */
+  gone = false;
+
+  constructor(index: number) {
+    this.index = index;
+  }
+}
+
+/** struct fuse_inode. */
+export class KInode {
+  readonly nodeid: number;
+  readonly generation: number;
+  readonly rwsem = new RwSem();
+  readonly pages = new Map<number, Page>();
+  readonly waits = new Waits();
+  /** Writebacks of a page that were not answered yet, by its index. */
+  readonly writeback = new Map<number, number>();
+  /** Writebacks that were sent and not answered. */
+  writectr = 0;
+  nowrite = false;
+  readonly queued: (() => void)[] = [];
+  nlookup = 0;
+  /** Names, open files and system calls that hold it. */
+  refs = 0;
+  attr_version = 0;
+  mode = 0;
+  size = 0;
+  /** What of the attributes may not be used: nothing, what a write changes, all (inval_mask). */
+  stale: "nothing" | "size" | "all" = "all";
+
+  constructor(nodeid: number, generation: number) {
+    this.nodeid = nodeid;
+    this.generation = generation;
+  }
+}
+
+interface Dentry {
+  readonly inode: KInode | null;
+  /** Good for ever, unless the epoch moves; or to be asked for each time. */
+  readonly keep: boolean;
+  readonly epoch: number;
+}
+
+export interface File {
+  readonly inode: KInode;
+  readonly fh: number;
+  readonly flags: number;
+}
+
+const errnoError = (what: string, error: number): FsError => new FsError(-error, what, {});
+const bytesOf = (view: { readonly dv: DataView }): Uint8Array => new Uint8Array(view.dv.buffer);
+const nameBytes = (...names: string[]): Uint8Array => new TextEncoder().encode(names.map((n) => `${n}\0`).join(""));
+function join(...parts: Uint8Array[]): Uint8Array {
+  const all = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
+  let at = 0;
+  for (const p of parts) {
+    all.set(p, at);
+    at += p.length;
+  }
+  return all;
+}
+
+export class Kernel {
+  readonly #c: FuseConnection;
+  readonly #clock: Clock;
+  readonly #below: (n: number) => number;
+  readonly #inodes = new Map<number, KInode>();
+  readonly #dentries = new Map<KInode, Map<string, Dentry>>();
+  readonly root: KInode;
+  #attr_version = 1;
+  #epoch = 0;
+  notifications = 0;
+  /** Invalidations that met an inode that was not there yet. */
+  unknown = 0;
+
+  constructor(c: FuseConnection, clock: Clock, below: (n: number) => number) {
+    this.#c = c;
+    this.#clock = clock;
+    this.#below = below;
+    this.root = new KInode(F.FUSE_ROOT_ID, 0);
+    this.root.refs = 1;
+    this.#inodes.set(F.FUSE_ROOT_ID, this.root);
+  }
+
+  *init(): Task<void> {
+    const q = F.FuseInitIn.alloc();
+    q.major = F.FUSE_KERNEL_VERSION;
+    q.minor = F.FUSE_KERNEL_MINOR_VERSION;
+    q.flags = 0xffffffff;
+    q.flags2 = 0xffffffff;
+    yield* this.#ask(F.FUSE_INIT, 0, bytesOf(q));
+    this.#flushLater();
+  }
+
+  /** Asks, and throws what the node answers. */
+  *#ask(opcode: number, nodeid: number, body: Uint8Array | (() => Uint8Array)): Task<Uint8Array> {
+    const { error, body: reply }: Reply = yield* wait(this.#c.ask(opcode, nodeid, body));
+    if (error !== 0) throw errnoError(F.FUSE_OPCODE_NAMES.get(opcode) ?? String(opcode), error);
+    return reply;
+  }
+
+  #pause(): Thunk<void> {
+    return (cb) => void this.#clock.after(this.#below(100) / 1000, () => cb(null));
+  }
+
+  // Attributes ----------------------------------------------------------------------------------------------------------
+  /** fuse_change_attributes: not when they were called back since `version`; 0 for answers that the kernel never doubts. */
+  #change(inode: KInode, attr: F.FuseAttr, valid: boolean, version: number): void {
+    if (version !== 0 && inode.attr_version > version) return;
+    inode.attr_version = ++this.#attr_version;
+    inode.mode = attr.mode;
+    inode.size = attr.size;
+    inode.stale = valid ? "nothing" : "all";
+  }
+
+  *stat(inode: KInode, what: "mode" | "size"): Task<number> {
+    if (inode.stale === "all" || (inode.stale === "size" && what === "size")) {
+      const version = this.#attr_version;
+      const out = F.FuseAttrOut.from(yield* this.#ask(F.FUSE_GETATTR, inode.nodeid, bytesOf(F.FuseGetattrIn.alloc())));
+      this.#change(inode, out.attr, out.attr_valid > 0, version);
+      return out.attr[what];
+    }
+    return inode[what];
+  }
+
+  /** chmod(2), ftruncate(2). */
+  *setattr(inode: KInode, change: { readonly mode?: number; readonly size?: number }): Task<void> {
+    yield* wait(inode.rwsem.write);
+    try {
+      const q = F.FuseSetattrIn.alloc();
+      if (change.mode !== undefined) {
+        q.valid = F.FATTR_MODE;
+        q.mode = change.mode;
+      }
+      const { size } = change;
+      if (size !== undefined) {
+        q.valid |= F.FATTR_SIZE;
+        q.size = size;
+        inode.nowrite = true;
+        yield* wait(inode.waits.until(() => inode.writectr === 0));
+      }
+      const out = F.FuseAttrOut.from(yield* this.#ask(F.FUSE_SETATTR, inode.nodeid, bytesOf(q)));
+      const old = inode.size;
+      this.#change(inode, out.attr, out.attr_valid > 0, 0);
+      if (size !== undefined) {
+        inode.nowrite = false;
+        for (const go of inode.queued.splice(0)) go();
+        if (old !== inode.size) yield* this.#invalidatePages(inode, 0, Number.POSITIVE_INFINITY);
+      }
+    } finally {
+      inode.rwsem.writeDone();
+    }
+  }
+
+  // Names ---------------------------------------------------------------------------------------------------------------
+  #names(dir: KInode): Map<string, Dentry> {
+    let names = this.#dentries.get(dir);
+    if (names === undefined) this.#dentries.set(dir, (names = new Map()));
+    return names;
+  }
+
+  /** fuse_iget. */
+  #iget(out: F.FuseEntryOut, version: number): KInode {
+    let inode = this.#inodes.get(out.nodeid);
+    if (inode !== undefined && inode.generation !== out.generation) {
+      // The number was used again; what is left of the old one cannot be reached any more.
+      inode = undefined;
+    }
+    if (inode === undefined) {
+      inode = new KInode(out.nodeid, out.generation);
+      this.#inodes.set(out.nodeid, inode);
+    }
+    inode.nlookup++;
+    this.#change(inode, out.attr, out.attr_valid > 0, version);
+    return inode;
+  }
+
+  #setName(dir: KInode, name: string, inode: KInode | null, keep: boolean, epoch: number): void {
+    this.#dropName(dir, name);
+    if (inode !== null) inode.refs++;
+    this.#names(dir).set(name, { inode, keep, epoch });
+  }
+
+  #dropName(dir: KInode, name: string): void {
+    const names = this.#names(dir);
+    const d = names.get(name);
+    if (d === undefined) return;
+    names.delete(name);
+    if (d.inode !== null) this.put(d.inode);
+  }
+
+  hold(inode: KInode): KInode {
+    inode.refs++;
+    return inode;
+  }
+
+  /** iput: the last one takes the inode with it. */
+  put(inode: KInode): void {
+    if (--inode.refs > 0) return;
+    for (const name of [...this.#names(inode).keys()]) this.#dropName(inode, name);
+    this.#dentries.delete(inode);
+    if (this.#inodes.get(inode.nodeid) === inode) this.#inodes.delete(inode.nodeid);
+    this.#c.forget(inode.nodeid, inode.nlookup);
+  }
+
+  *#lookUp(dir: KInode, name: string): Task<{ out: F.FuseEntryOut; version: number; epoch: number } | undefined> {
+    const [version, epoch] = [this.#attr_version, this.#epoch];
+    const { error, body }: Reply = yield* wait(this.#c.ask(F.FUSE_LOOKUP, dir.nodeid, nameBytes(name)));
+    if (error === -Errno.ENOENT) return undefined;
+    if (error !== 0) throw errnoError("LOOKUP", error);
+    return { out: F.FuseEntryOut.from(body), version, epoch };
+  }
+
+  /** A step of a path: the inode that `name` leads to, held, or null for none. */
+  *lookup(dir: KInode, name: string): Task<KInode | null> {
+    const d = this.#names(dir).get(name);
+    if (d !== undefined && d.epoch === this.#epoch) {
+      if (d.keep) return d.inode === null ? null : this.hold(d.inode);
+      if (d.inode !== null) {
+        // fuse_dentry_revalidate: nothing is locked while it asks.
+        this.hold(d.inode);
+        const found = yield* this.#lookUp(dir, name);
+        const same =
+          found !== undefined && found.out.nodeid === d.inode.nodeid && found.out.generation === d.inode.generation;
+        if (found !== undefined && !same && found.out.nodeid !== 0) this.#c.forget(found.out.nodeid, 1);
+        if (same) {
+          d.inode.nlookup++;
+          this.#change(d.inode, found.out.attr, found.out.attr_valid > 0, found.version);
+          if (this.#names(dir).get(name) === d)
+            this.#setName(dir, name, d.inode, found.out.entry_valid > 0, found.epoch);
+          return d.inode;
+        }
+        this.put(d.inode);
+      }
+    }
+    this.#dropName(dir, name);
+    yield* wait(dir.rwsem.read);
+    try {
+      const found = yield* this.#lookUp(dir, name);
+      const inode =
+        found === undefined || found.out.nodeid === 0 ? null : this.hold(this.#iget(found.out, found.version));
+      if (found !== undefined) this.#setName(dir, name, inode, found.out.entry_valid > 0, found.epoch);
+      return inode;
+    } finally {
+      dir.rwsem.readDone();
+    }
+  }
+
+  /** open(2) with O_CREAT of a name that was not there when it was looked up. */
+  *create(dir: KInode, name: string, flags: number, mode: number): Task<File> {
+    yield* wait(dir.rwsem.write);
+    try {
+      const q = F.FuseCreateIn.alloc();
+      q.flags = flags;
+      q.mode = mode;
+      const epoch = this.#epoch;
+      const reply = yield* this.#ask(F.FUSE_CREATE, dir.nodeid, join(bytesOf(q), nameBytes(name)));
+      const out = F.FuseEntryOut.from(reply);
+      const open = F.FuseOpenOut.from(reply, F.FuseEntryOut.size);
+      const inode = this.hold(this.#iget(out, 0));
+      this.#setName(dir, name, inode, out.entry_valid > 0, epoch);
+      return { inode, fh: open.fh, flags };
+    } finally {
+      dir.rwsem.writeDone();
+    }
+  }
+
+  /** rename(2) within a directory; the kernel moves its name along. */
+  *rename(dir: KInode, from: string, to: string): Task<void> {
+    yield* wait(dir.rwsem.write);
+    try {
+      const q = F.FuseRename2In.alloc();
+      q.newdir = dir.nodeid;
+      yield* this.#ask(F.FUSE_RENAME2, dir.nodeid, join(bytesOf(q), nameBytes(from, to)));
+      const d = this.#names(dir).get(from);
+      if (d === undefined) {
+        this.#dropName(dir, to);
+        return;
+      }
+      this.#setName(dir, to, d.inode, d.keep, d.epoch);
+      this.#dropName(dir, from);
+    } finally {
+      dir.rwsem.writeDone();
+    }
+  }
+
+  /** rm. */
+  *unlink(dir: KInode, name: string): Task<void> {
+    yield* wait(dir.rwsem.write);
+    try {
+      yield* this.#ask(F.FUSE_UNLINK, dir.nodeid, nameBytes(name));
+      this.#dropName(dir, name);
+    } finally {
+      dir.rwsem.writeDone();
+    }
+  }
+
+  // Open files ----------------------------------------------------------------------------------------------------------
+  *open(inode: KInode, flags: number): Task<File> {
+    const q = F.FuseOpenIn.alloc();
+    q.flags = flags;
+    const out = F.FuseOpenOut.from(yield* this.#ask(F.FUSE_OPEN, inode.nodeid, bytesOf(q)));
+    return { inode: this.hold(inode), fh: out.fh, flags };
+  }
+
+  /** close(2) and munmap(2): what was stored in a mapping is written first (fuse_vma_close). */
+  *close(file: File): Task<void> {
+    if ((file.flags & O_ACCMODE) !== 0) {
+      yield* this.#writePages(file.inode);
+      yield* wait(file.inode.waits.until(() => file.inode.writeback.size === 0));
+    }
+    const q = F.FuseReleaseIn.alloc();
+    q.fh = file.fh;
+    q.flags = file.flags;
+    yield* this.#ask(F.FUSE_RELEASE, file.inode.nodeid, bytesOf(q));
+    this.put(file.inode);
+  }
+
+  // Pages ---------------------------------------------------------------------------------------------------------------
+  /** The page, locked; made when it is not there. */
+  *#grab(inode: KInode, index: number): Task<Page> {
+    for (;;) {
+      let page = inode.pages.get(index);
+      if (page === undefined) {
+        page = new Page(index);
+        page.lock.takeNew();
+        inode.pages.set(index, page);
+        return page;
+      }
+      yield* wait(page.lock.take);
+      if (!page.gone) return page;
+      page.lock.release();
+    }
+  }
+
+  /** fuse_read_folio, of a page that is locked. */
+  *#fill(file: File, page: Page): Task<void> {
+    const { inode } = file;
+    yield* wait(inode.waits.until(() => !inode.writeback.has(page.index)));
+    const q = F.FuseReadIn.alloc();
+    q.fh = file.fh;
+    q.offset = page.index * PAGE;
+    q.size = PAGE;
+    q.flags = file.flags;
+    const data = yield* this.#ask(F.FUSE_READ, inode.nodeid, bytesOf(q));
+    page.data.fill(0);
+    page.data.set(data);
+    page.uptodate = true;
+  }
+
+  /** The page with what the file has there. It may be gone again at the next wait. */
+  *#uptodate(file: File, index: number): Task<Page> {
+    for (;;) {
+      const known = file.inode.pages.get(index);
+      if (known?.uptodate === true) return known;
+      const page = yield* this.#grab(file.inode, index);
+      try {
+        if (!page.uptodate) yield* this.#fill(file, page);
+      } finally {
+        page.lock.release();
+      }
+      if (!page.gone) return page;
+    }
+  }
+
+  /** read(2), or a load from a mapping: `len` bytes of one page. */
+  *read(file: File, off: number, len: number): Task<Uint8Array> {
+    const page = yield* this.#uptodate(file, Math.floor(off / PAGE));
+    return page.data.slice(off % PAGE, (off % PAGE) + len);
+  }
+
+  /** A store to a shared mapping. */
+  *store(file: File, off: number, bytes: Uint8Array): Task<void> {
+    const index = Math.floor(off / PAGE);
+    for (;;) {
+      const page = yield* this.#uptodate(file, index);
+      if (!page.dirty) {
+        // page_mkwrite.
+        yield* wait(page.lock.take);
+        const there = !page.gone && page.uptodate;
+        if (there) yield* wait(file.inode.waits.until(() => !file.inode.writeback.has(index)));
+        if (there) page.dirty = true;
+        page.lock.release();
+        if (!there) continue;
+      }
+      page.data.set(bytes, off % PAGE);
+      return;
+    }
+  }
+
+  /** A buffered write(2) (fuse_perform_write). */
+  *write(file: File, off: number, bytes: Uint8Array): Task<void> {
+    const { inode } = file;
+    yield* wait(inode.rwsem.write);
+    try {
+      for (let at = 0; at < bytes.length; ) at += yield* this.#writeSome(file, off + at, bytes.subarray(at));
+      inode.size = Math.max(inode.size, off + bytes.length);
+      inode.attr_version = ++this.#attr_version;
+      if (inode.stale === "nothing") inode.stale = "size";
+    } finally {
+      inode.rwsem.writeDone();
+    }
+  }
+
+  /** One request: up to the first page that is not uptodate afterwards, which stays locked until the answer. */
+  *#writeSome(file: File, off: number, bytes: Uint8Array): Task<number> {
+    const { inode } = file;
+    const parts: { page: Page; at: number; n: number }[] = [];
+    let locked: Page | null = null;
+    let len = 0;
+    while (len < bytes.length && locked === null) {
+      const page = yield* this.#grab(inode, Math.floor((off + len) / PAGE));
+      const at = (off + len) % PAGE;
+      const n = Math.min(PAGE - at, bytes.length - len);
+      page.data.set(bytes.subarray(len, len + n), at);
+      if (n === PAGE) page.uptodate = true;
+      parts.push({ page, at, n });
+      len += n;
+      if (page.uptodate) page.lock.release();
+      else locked = page;
+    }
+    try {
+      for (const { page } of parts) yield* wait(inode.waits.until(() => !inode.writeback.has(page.index)));
+      const q = F.FuseWriteIn.alloc();
+      q.fh = file.fh;
+      q.offset = off;
+      q.size = len;
+      q.flags = file.flags;
+      const body = (): Uint8Array =>
+        join(bytesOf(q), ...parts.map(({ page, at, n }) => page.data.subarray(at, at + n)));
+      yield* this.#ask(F.FUSE_WRITE, inode.nodeid, body);
+    } finally {
+      locked?.lock.release();
+    }
+    return len;
+  }
+
+  // Writing back --------------------------------------------------------------------------------------------------------
+  /** fuse_writepage_locked: the page is locked and was dirty. */
+  #writePage(inode: KInode, page: Page): void {
+    page.dirty = false;
+    const data = page.data.slice();
+    const { index } = page;
+    inode.writeback.set(index, (inode.writeback.get(index) ?? 0) + 1);
+    const send = (): void => {
+      inode.writectr++;
+      const q = F.FuseWriteIn.alloc();
+      q.offset = index * PAGE;
+      q.size = PAGE;
+      q.write_flags = F.FUSE_WRITE_CACHE;
+      this.#c.ask(
+        F.FUSE_WRITE,
+        inode.nodeid,
+        join(bytesOf(q), data),
+      )((_, reply) => {
+        if (reply!.error !== 0) throw errnoError("write-back", reply!.error);
+        inode.writectr--;
+        const left = inode.writeback.get(index)! - 1;
+        if (left === 0) inode.writeback.delete(index);
+        else inode.writeback.set(index, left);
+        inode.waits.changed();
+      });
+    };
+    if (inode.nowrite) inode.queued.push(send);
+    else send();
+  }
+
+  *#writePages(inode: KInode): Task<void> {
+    for (const page of [...inode.pages.values()]) {
+      if (!page.dirty) continue;
+      yield* wait(page.lock.take);
+      if (!page.gone && page.dirty) {
+        yield* wait(inode.waits.until(() => !inode.writeback.has(page.index)));
+        this.#writePage(inode, page);
+      }
+      page.lock.release();
+    }
+  }
+
+  #flushLater(): void {
+    this.#clock.after(1 + this.#below(FLUSH_MS), () => {
+      if (this.#c.gone) return;
+      const self = this;
+      function* all(): Task<void> {
+        for (const inode of [...self.#inodes.values()]) yield* self.#writePages(inode);
+      }
+      spawn(all(), (err) => {
+        if (err) throw err;
+        this.#flushLater();
+      });
+    });
+  }
+
+  /** invalidate_inode_pages2_range: page by page, each one's lock waited for, what is dirty written first. */
+  *#invalidatePages(inode: KInode, from: number, to: number): Task<void> {
+    for (let at = from; ; ) {
+      const left = [...inode.pages.keys()].filter((i) => i >= at && i < to);
+      if (left.length === 0) return;
+      const index = Math.min(...left);
+      at = index + 1;
+      const page = inode.pages.get(index)!;
+      yield* wait(page.lock.take);
+      yield* wait(inode.waits.until(() => page.gone || !inode.writeback.has(index)));
+      if (!page.gone && page.dirty) {
+        this.#writePage(inode, page);
+        yield* wait(inode.waits.until(() => !inode.writeback.has(index)));
+      }
+      if (!page.gone) {
+        page.gone = true;
+        inode.pages.delete(index);
+      }
+      page.lock.release();
+    }
+  }
+
+  // Notifications -------------------------------------------------------------------------------------------------------
+  notify(message: Uint8Array): Thunk<number> {
+    this.notifications++;
+    return (cb) => spawn(this.#notified(message), cb);
+  }
+
+  *#notified(message: Uint8Array): Task<number> {
+    if (this.#c.gone) return -Errno.ENODEV;
+    const head = F.FuseOutHeader.from(message);
+    const body = message.subarray(F.FuseOutHeader.size);
+    switch (head.error) {
+      case F.FUSE_NOTIFY_INVAL_INODE:
+        return yield* this.#invalInode(F.FuseNotifyInvalInodeOut.from(body.slice()));
+      case F.FUSE_NOTIFY_INC_EPOCH:
+        this.#epoch++;
+        return message.length;
+      case F.FUSE_NOTIFY_INVAL_ENTRY: {
+        const out = F.FuseNotifyInvalEntryOut.from(body.slice());
+        const name = new TextDecoder().decode(body.subarray(F.FuseNotifyInvalEntryOut.size, -1));
+        return yield* this.#invalEntry(out.parent, name, message.length);
+      }
+      case F.FUSE_NOTIFY_PRUNE: {
+        const { count } = F.FuseNotifyPruneOut.from(body.slice());
+        const dv = new DataView(body.slice().buffer);
+        for (let i = 0; i < count; i++) this.#prune(Number(dv.getBigUint64(F.FuseNotifyPruneOut.size + 8 * i, true)));
+        return message.length;
+      }
+      default:
+        return -Errno.EINVAL;
+    }
+  }
+
+  *#invalInode({ ino, off_, len }: F.FuseNotifyInvalInodeOut): Task<number> {
+    const inode = this.#inodes.get(ino);
+    if (inode === undefined) {
+      this.unknown++;
+      return -Errno.ENOENT;
+    }
+    this.hold(inode);
+    this.#c.options.log(`INVAL_INODE ${ino} ${off_} ${len}`);
+    inode.attr_version = ++this.#attr_version;
+    inode.stale = "all";
+    if (off_ >= 0) {
+      yield* wait(this.#pause());
+      const end = len <= 0 ? Number.POSITIVE_INFINITY : Math.floor((off_ + len - 1) / PAGE) + 1;
+      yield* this.#invalidatePages(inode, Math.floor(off_ / PAGE), end);
+    }
+    this.#c.options.log(`INVAL_INODE ${ino} ${off_} ${len} ends`);
+    this.put(inode);
+    return F.FuseOutHeader.size;
+  }
+
+  *#invalEntry(parent: number, name: string, done: number): Task<number> {
+    const dir = this.#inodes.get(parent);
+    if (dir === undefined) return -Errno.ENOENT;
+    this.hold(dir);
+    yield* wait(dir.rwsem.write);
+    const there = this.#names(dir).has(name);
+    this.#dropName(dir, name);
+    dir.rwsem.writeDone();
+    this.put(dir);
+    return there ? done : -Errno.ENOENT;
+  }
+
+  /** d_prune_aliases: names that nobody uses. */
+  #prune(nodeid: number): void {
+    const inode = this.#inodes.get(nodeid);
+    if (inode === undefined) return;
+    for (const [dir, names] of [...this.#dentries])
+      for (const [name, d] of [...names]) if (d.inode === inode) this.#dropName(dir, name);
+  }
+
+  /** Everything that is dirty is written: before an unmount. */
+  *sync(): Task<void> {
+    for (const inode of [...this.#inodes.values()]) {
+      yield* this.#writePages(inode);
+      yield* wait(inode.waits.until(() => inode.writeback.size === 0));
+    }
+  }
+}

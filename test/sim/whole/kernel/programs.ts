@@ -1,0 +1,283 @@
+/**
+ * Programs on all nodes that use the same few files and one name through their kernels: read(2), write(2), shared mappings, chmod, ftruncate, stat,
+ * rename, rm. What each saw is one history (history.ts).
+ */
+
+import { FsError } from "../../../../src/lib/fs_error.ts";
+import { spawn, type Task, wait } from "../../../../src/lib/task.ts";
+import { writeFile } from "../../../../src/vfs/file.ts";
+import * as ns from "../../../../src/vfs/namespace.ts";
+import { nameOf } from "../../../../src/volume/dir/name.ts";
+import type { Op } from "../../../../src/volume/op.ts";
+import { bufferOf, CRED } from "../../model.ts";
+import type { SimNode } from "../node.ts";
+import type { World } from "../world.ts";
+import { ProgramHistory, type Register, type Val } from "./history.ts";
+import { type File, type KInode, PAGE } from "./kernel.ts";
+
+const FILES = 2;
+const FILE_PAGES = 3;
+/** What is written and compared as one. */
+const CELL = 1024;
+const CELLS = (FILE_PAGES * PAGE) / CELL;
+const FILE_BYTES = 4 * PAGE;
+const MODE = 0o644;
+const O_RDWR = 2;
+const PER_NODE = 3;
+/** Longest pause of a program between two system calls. */
+const THINK_MS = 30;
+
+export class Programs {
+  readonly #w: World;
+  readonly history = new ProgramHistory();
+  readonly #running = new Map<SimNode, number>();
+  readonly #quits = new Set<SimNode>();
+  /** System calls that are still to be made, of all nodes together. */
+  #left: number;
+  #value = 0;
+  #stopped = false;
+  problem: string | null = null;
+
+  constructor(world: World, calls: number) {
+    this.#w = world;
+    this.#left = calls;
+  }
+
+  #below(n: number): number {
+    return this.#w.below(n);
+  }
+
+  /** The files, made on the first node past its kernel. */
+  setUp(node: SimNode): void {
+    const w = this.#w;
+    const { osb } = node;
+    const make = <T>(fn: (op: Op) => T): T => w.op(node, fn);
+    const dir = make((op) => ns.mkdir(op, osb.geo.root_blkno, nameOf("kernel"), 0o755, CRED)).ino;
+    for (let i = 0; i < FILES; i++) {
+      const { ino } = make((op) => ns.create(op, dir, nameOf(`f${i}`), MODE, CRED));
+      const addr = bufferOf(osb);
+      osb.arena.u8.fill(0, addr, addr + FILE_BYTES);
+      w.task(
+        node,
+        wait<number>((cb) => writeFile(osb, osb.inodes.get(ino), { offset: 0, len: FILE_BYTES, addr }, cb)),
+      );
+    }
+    const { ino, generation } = make((op) => ns.create(op, dir, nameOf("top"), MODE, CRED));
+    this.history.register("top", `${ino}.${generation}`);
+  }
+
+  start(node: SimNode): void {
+    for (let i = 0; i < PER_NODE; i++) {
+      this.#running.set(node, (this.#running.get(node) ?? 0) + 1);
+      spawn(this.#program(node, i), (err) => {
+        this.#running.set(node, this.#running.get(node)! - 1);
+        if (err && node.alive)
+          this.problem ??= `a program on node ${node.num}: ${err instanceof Error ? (err.stack ?? err.message) : String(err)}`;
+      });
+    }
+  }
+
+  /** The programs on a node come to their end. */
+  quit(node: SimNode): void {
+    this.#quits.add(node);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  running(node: SimNode): number {
+    return node.alive ? (this.#running.get(node) ?? 0) : 0;
+  }
+
+  get busy(): boolean {
+    return [...this.#running.keys()].some((node) => this.running(node) > 0);
+  }
+
+  #over(node: SimNode): boolean {
+    return this.#stopped || this.#left <= 0 || this.#quits.has(node);
+  }
+
+  *#sleep(ms: number): Task<void> {
+    yield* wait<void>((cb) => void this.#w.clock.after(ms, () => cb(null)));
+  }
+
+  *#program(node: SimNode, n: number): Task<void> {
+    yield* this.#sleep(this.#below(1000));
+    for (let i = 0; !this.#over(node); i++) {
+      const kind = this.#below(10);
+      if (kind === 0) yield* this.#renames(node, `t.${node.num}.${node.generation}.${n}.${i}`);
+      else if (kind === 1) yield* this.#looks(node);
+      else yield* this.#uses(node, this.#below(FILES));
+      yield* this.#sleep(this.#below(20) === 0 ? this.#below(3000) : this.#below(THINK_MS));
+    }
+  }
+
+  *#dir(node: SimNode): Task<KInode> {
+    const dir = yield* node.kernel!.lookup(node.kernel!.root, "kernel");
+    if (dir === null) throw new Error("the directory is not there");
+    return dir;
+  }
+
+  #call(): void {
+    this.#left--;
+  }
+
+  #write(register: Register, node: SimNode, value: Val): () => void {
+    this.history.writes++;
+    const op = register.write(node.num, value, this.history.now());
+    this.#w.note(`program ${node.num} writes ${value} to ${register.name} [${op.called}]`);
+    return () => {
+      op.returned = this.history.now();
+      this.#w.note(`program ${node.num} has written ${value} to ${register.name} [${op.returned}]`);
+    };
+  }
+
+  #read(register: Register, node: SimNode, value: Val, called: number): void {
+    this.history.reads++;
+    const returned = this.history.now();
+    this.#w.note(`program ${node.num} reads ${value} of ${register.name} [${called}, ${returned}]`);
+    register.read(node.num, value, called, returned);
+  }
+
+  // Names ---------------------------------------------------------------------------------------------------------------
+  /** A new file takes the name. */
+  *#renames(node: SimNode, tmp: string): Task<void> {
+    const k = node.kernel!;
+    const dir = yield* this.#dir(node);
+    const top = this.history.register("top", "");
+    this.#call();
+    const file = yield* k.create(dir, tmp, O_RDWR, MODE);
+    const { nodeid, generation } = file.inode;
+    yield* k.close(file);
+    if (this.#below(4) === 0) yield* k.unlink(dir, tmp);
+    else {
+      const done = this.#write(top, node, `${nodeid}.${generation}`);
+      yield* k.rename(dir, tmp, "top");
+      done();
+    }
+    k.put(file.inode);
+    k.put(dir);
+  }
+
+  *#looks(node: SimNode): Task<void> {
+    const k = node.kernel!;
+    const dir = yield* this.#dir(node);
+    for (let n = 1 + this.#below(3); n > 0; n--) {
+      const called = this.history.now();
+      this.#call();
+      const inode = yield* k.lookup(dir, "top");
+      if (inode === null) throw new Error("the name is not there");
+      this.#read(this.history.register("top", ""), node, `${inode.nodeid}.${inode.generation}`, called);
+      k.put(inode);
+      yield* this.#sleep(this.#below(THINK_MS));
+    }
+    k.put(dir);
+  }
+
+  // Files ---------------------------------------------------------------------------------------------------------------
+  *#uses(node: SimNode, n: number): Task<void> {
+    const k = node.kernel!;
+    const dir = yield* this.#dir(node);
+    const inode = yield* k.lookup(dir, `f${n}`);
+    k.put(dir);
+    if (inode === null) throw new Error(`the file f${n} is not there`);
+    const writes = this.#below(5) < 3;
+    const file = yield* k.open(inode, writes ? O_RDWR : 0);
+    k.put(inode);
+    for (let left = 1 + this.#below(8); left > 0; left--) {
+      this.#call();
+      yield* this.#one(node, `f${n}`, file, writes);
+      yield* this.#sleep(this.#below(4) === 0 ? this.#below(THINK_MS) : 0);
+    }
+    yield* k.close(file);
+  }
+
+  #cell(name: string, i: number): Register {
+    return this.history.register(`${name} cell ${i}`, 0);
+  }
+
+  *#one(node: SimNode, name: string, file: File, writes: boolean): Task<void> {
+    const k = node.kernel!;
+    const { inode } = file;
+    const kind = this.#below(20);
+    if (kind === 0) yield* this.#stat(node, name, inode, "mode");
+    else if (kind === 1) yield* this.#stat(node, name, inode, "size");
+    else if (kind === 2 && this.#value < 1 << 20) {
+      const mode = 1 + (this.#value++ % 0o777);
+      const key = this.#modes.has(mode) ? null : mode;
+      if (key === null || mode === MODE) return;
+      this.#modes.add(mode);
+      const done = this.#write(this.history.register(`${name} mode`, MODE), node, mode);
+      yield* k.setattr(inode, { mode });
+      done();
+    } else if (kind === 3 && writes) {
+      const size = FILE_BYTES + ++this.#value;
+      const done = this.#write(this.history.register(`${name} size`, FILE_BYTES), node, size);
+      yield* k.setattr(inode, { size });
+      done();
+    } else if (kind < 8 && writes) {
+      const first = this.#below(CELLS);
+      const n = Math.min(CELLS - first, 1 + this.#below(6));
+      const value = ++this.#value;
+      const done = Array.from({ length: n }, (_, i) => this.#write(this.#cell(name, first + i), node, value));
+      yield* k.write(file, first * CELL, cellBytes(value, n));
+      for (const d of done) d();
+    } else if (kind < 12 && writes) {
+      const cell = this.#below(CELLS);
+      const value = ++this.#value;
+      const done = this.#write(this.#cell(name, cell), node, value);
+      yield* k.store(file, cell * CELL, cellBytes(value, 1));
+      done();
+    } else {
+      const cell = this.#below(CELLS);
+      const called = this.history.now();
+      const bytes = yield* k.read(file, cell * CELL, CELL);
+      this.#read(this.#cell(name, cell), node, cellValue(bytes, `${name} cell ${cell} on node ${node.num}`), called);
+    }
+  }
+  readonly #modes = new Set<number>();
+
+  *#stat(node: SimNode, name: string, inode: KInode, what: "mode" | "size"): Task<void> {
+    const called = this.history.now();
+    const found = yield* node.kernel!.stat(inode, what);
+    const register = this.history.register(`${name} ${what}`, what === "mode" ? MODE : FILE_BYTES);
+    this.#read(register, node, what === "mode" ? found & 0o7777 : found, called);
+  }
+
+  /** Everything once more on a node, when all is quiet; and whether all that was seen fits together. */
+  *look(node: SimNode): Task<void> {
+    const k = node.kernel!;
+    const dir = yield* this.#dir(node);
+    for (let n = 0; n < FILES; n++) {
+      const inode = (yield* k.lookup(dir, `f${n}`))!;
+      const file = yield* k.open(inode, 0);
+      for (let cell = 0; cell < CELLS; cell++) {
+        const called = this.history.now();
+        const bytes = yield* k.read(file, cell * CELL, CELL);
+        this.#read(this.#cell(`f${n}`, cell), node, cellValue(bytes, `f${n} cell ${cell} on node ${node.num}`), called);
+      }
+      yield* this.#stat(node, `f${n}`, inode, "mode");
+      yield* this.#stat(node, `f${n}`, inode, "size");
+      yield* k.close(file);
+      k.put(inode);
+    }
+    k.put(dir);
+    yield* this.#looks(node);
+  }
+
+  check(): void {
+    const [first] = this.history.check();
+    if (first !== undefined) throw new Error(first);
+  }
+}
+
+const cellBytes = (value: number, cells: number): Uint8Array =>
+  new Uint8Array(new Uint32Array((cells * CELL) / 4).fill(value).buffer);
+
+function cellValue(bytes: Uint8Array, where: string): number {
+  const words = new Uint32Array(bytes.slice().buffer);
+  for (const word of words)
+    if (word !== words[0]) throw new FsError(5, `${where} is torn: ${words[0]} and ${word}`, {});
+  return words[0]!;
+}
