@@ -33,7 +33,7 @@ const HAND_OVERS = "shared-file";
 const RUN_TIMEOUT_MS = 240_000;
 const DOMAIN = "bench";
 
-interface Side {
+export interface Side {
   readonly kind: Kind;
   readonly address: string;
   /** Makes a folder for one run, on one of the two only. */
@@ -71,41 +71,115 @@ async function kernelSide(rig: ClusterRig, number: number, program: string): Pro
   };
 }
 
-async function ourSide(rig: ClusterRig, number: number, program: string): Promise<Side> {
-  const member = new OurMember(rig, number);
-  const dlm = join(tempDir("ocfs2-bench-dlm"), "dlm");
-  mkdirSync(dlm);
-  const node = ["--node", member.name];
-  await run([...rig.prefix, ocfs2, "node", "start", "--config", rig.conf, ...node, "--dlmfs", dlm]);
-  const stop = atExit(() => trySh([ocfs2, "node", "stop", ...node]));
-  await member.mount();
-  await run(["mkdir", join(dlm, DOMAIN)]);
-  return {
-    kind: "ours",
-    address: addressOf(number),
-    makeDir: (name) => run(["mkdir", join(member.dir, name)]),
-    dir: (name) => join(member.dir, name),
-    dlm: join(dlm, DOMAIN),
-    async turns(args) {
-      const ran = await runAsync([...rig.prefix, program, ...args], { timeout_ms: RUN_TIMEOUT_MS });
-      if (ran.status !== 0)
-        throw new Error(`turns on ${member.name}: status ${ran.status} ${ran.stderr}\n${member.log()}`);
-      return ran.stdout;
-    },
-    io: async () => (await member.status()).mounts[0]!.io,
-    async close() {
-      await run(["rmdir", join(dlm, DOMAIN)]);
-      await member.unmount();
-      stop();
-      member.close();
-    },
-  };
+/** A node of ours with a mount, and its locks as files. */
+export class OurSide implements Side {
+  readonly kind = "ours";
+  readonly address: string;
+  readonly member: OurMember;
+  readonly #rig: ClusterRig;
+  readonly #program: string;
+  readonly #dlmfs: string;
+  #stop = (): void => {};
+
+  constructor(rig: ClusterRig, number: number, program: string) {
+    this.#rig = rig;
+    this.#program = program;
+    this.member = new OurMember(rig, number);
+    this.address = addressOf(number);
+    this.#dlmfs = join(tempDir("ocfs2-bench-dlm"), "dlm");
+    mkdirSync(this.#dlmfs);
+  }
+
+  /** Starts the node and mounts; how long the mount took. */
+  async start(options = ""): Promise<number> {
+    const { prefix, conf } = this.#rig;
+    const node = ["--node", this.member.name];
+    await run([...prefix, ocfs2, "node", "start", "--config", conf, ...node, "--dlmfs", this.#dlmfs]);
+    this.#stop = atExit(() => trySh([ocfs2, "node", "stop", ...node]));
+    const from_ms = performance.now();
+    await this.member.mount(options);
+    const mount_ms = performance.now() - from_ms;
+    await run(["mkdir", this.dlm]);
+    return mount_ms;
+  }
+
+  get dlm(): string {
+    return join(this.#dlmfs, DOMAIN);
+  }
+
+  makeDir(name: string): Promise<unknown> {
+    return run(["mkdir", this.dir(name)]);
+  }
+
+  dir(name: string): string {
+    return join(this.member.dir, name);
+  }
+
+  async turns(args: readonly string[]): Promise<string> {
+    const ran = await runAsync([...this.#rig.prefix, this.#program, ...args], { timeout_ms: RUN_TIMEOUT_MS });
+    if (ran.status !== 0)
+      throw new Error(`turns on ${this.member.name}: status ${ran.status} ${ran.stderr}\n${this.member.log()}`);
+    return ran.stdout;
+  }
+
+  async io(): Promise<DiskIo> {
+    return (await this.member.status()).mounts[0]!.io;
+  }
+
+  /** kill -9; it may be started again. */
+  kill(): void {
+    this.member.kill();
+    trySh(["umount", "-l", this.#dlmfs]);
+  }
+
+  async close(): Promise<void> {
+    await run(["rmdir", this.dlm]);
+    await this.member.unmount();
+    this.#stop();
+    this.member.close();
+  }
 }
+
+async function ourSide(rig: ClusterRig, number: number, program: string): Promise<Side> {
+  const side = new OurSide(rig, number, program);
+  await side.start();
+  return side;
+}
+
+/** turns.c, compiled. */
+export function turnsProgram(): string {
+  const program = join(tempDir("ocfs2-turns"), "turns");
+  sh(["gcc", "-O2", "-Wall", "-o", program, join(repoRoot, "bench/lock/turns.c")]);
+  return program;
+}
+
+/** Runs one part of turns.c on two nodes; what each of them said. */
+export async function runTurns(
+  part: string,
+  turns: number,
+  dir: string,
+  a: Side,
+  b: Side,
+): Promise<[Samples, Samples]> {
+  await a.makeDir(dir);
+  const args = (letter: "a" | "b", side: Side): string[] => [
+    ...[letter, a.address, side.dir(dir), side.dlm, String(turns), part],
+  ];
+  const said = await Promise.all([a.turns(args("a", a)), b.turns(args("b", b))]);
+  return said.map((text) => {
+    const samples: Samples = new Map();
+    collect(text, samples);
+    return samples;
+  }) as [Samples, Samples];
+}
+
+const add = (into: Samples, name: string, ns: readonly number[]): void =>
+  void into.set(name, [...(into.get(name) ?? []), ...ns]);
 
 function collect(text: string, into: Samples): void {
   for (const line of text.split("\n")) {
     const [name = "", ...ns] = line.split(" ");
-    if (name !== "") into.set(name, [...(into.get(name) ?? []), ...ns.map(Number)]);
+    if (name !== "") add(into, name, ns.map(Number));
   }
 }
 
@@ -138,8 +212,7 @@ export interface PairOptions {
 
 /** Brings both nodes up. */
 export async function startPair(kinds: readonly [Kind, Kind], { turns, base }: PairOptions): Promise<Pair> {
-  const program = join(tempDir("ocfs2-turns"), "turns");
-  sh(["gcc", "-O2", "-Wall", "-o", program, join(repoRoot, "bench/lock/turns.c")]);
+  const program = turnsProgram();
   const numbers = kinds.map((kind, i) => (kind === "kernel" ? 1 + i : 11 + i));
   const rig = new ClusterRig(clusterImage(512, undefined, base), numbers);
   const [one, two] = await Promise.all(
@@ -159,14 +232,10 @@ export async function startPair(kinds: readonly [Kind, Kind], { turns, base }: P
     name,
     async measure(part, dir, changed, into) {
       const [a, b] = changed ? [two!, one!] : [one!, two!];
-      await a.makeDir(dir);
-      const args = (letter: "a" | "b", side: Side): string[] => [
-        ...[letter, a.address, side.dir(dir), side.dlm, String(turns), part],
-      ];
       const before = part === HAND_OVERS ? await io() : null;
-      const [said_a, said_b] = await Promise.all([a.turns(args("a", a)), b.turns(args("b", b))]);
-      collect(said_a, samples(a, b, into));
-      collect(said_b, samples(b, a, into));
+      const [said_a, said_b] = await runTurns(part, turns, dir, a, b);
+      for (const [name, ns] of said_a) add(samples(a, b, into), name, ns);
+      for (const [name, ns] of said_b) add(samples(b, a, into), name, ns);
       if (before === null) return;
       const after = await io();
       const each = (n: number): number => n / (2 * turns);

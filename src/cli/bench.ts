@@ -12,6 +12,7 @@ const BENCHES: Readonly<Record<string, [program: string, what: string]>> = {
   kernels: ["bench/kernels/run.mjs", "the Wasm kernels beside their twins"],
   calls: ["bench/kernels/native_call.mjs", "calls into the addon, and random reads beside fio"],
   lock: ["bench/lock/run.mjs", "locks between two nodes, ours and the kernel's (root)"],
+  scale: ["bench/scale/run.mjs", "mounts, locks and recoveries as the nodes become more (root)"],
   cluster: ["bench/cluster/run.mjs", "a build on each of two nodes at once, ours and the kernel's (root)"],
   "local-locks": ["bench/lock/local.mjs", "a million locks that this node masters"],
   find: ["bench/find/run.mjs", "find over a million files on two nodes: heap, locks, pauses (root)"],
