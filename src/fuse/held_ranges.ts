@@ -9,6 +9,8 @@ export interface PageRange {
   /** Bytes, multiples of the page size. */
   readonly from: number;
   readonly to: number;
+  /** Locked and not uptodate for certain: there is nothing to take, and a notification would only wait. */
+  readonly fills?: boolean;
 }
 
 /** The whole pages that hold bytes [from, to). */
@@ -22,9 +24,12 @@ const NOTHING: readonly PageRange[] = [];
 export class HeldRanges {
   readonly #by_ino = new Map<number, Set<PageRange>>();
 
-  /** A READ of pages; the result forgets it. */
+  /** A READ that fills pages; the result forgets it. */
   add(ino: number, offset: number, len: number): () => void {
-    const range = pagesAround(offset, offset + len);
+    return this.#add(ino, { ...pagesAround(offset, offset + len), fills: true });
+  }
+
+  #add(ino: number, range: PageRange): () => void {
     let set = this.#by_ino.get(ino);
     if (set === undefined) this.#by_ino.set(ino, (set = new Set()));
     set.add(range);
@@ -42,7 +47,7 @@ export class HeldRanges {
     const end = offset + len;
     const last = end - 1 - ((end - 1) % PAGE);
     if (len === 0 || (end % PAGE === 0 && offset <= last)) return () => {};
-    return this.add(ino, last, 1);
+    return this.#add(ino, pagesAround(last, end));
   }
 
   of(ino: number): readonly PageRange[] {

@@ -96,9 +96,22 @@ test("direct I/O that was planned under the lock ends first", () => {
   expect(rangesOf(t.sent)).toEqual([[0, 0]]);
 });
 
-test("pages that a request holds are left out, and nobody waits for them", () => {
+test("pages that a READ fills are left out: however many wait, no thread of the notifier waits for them", () => {
   const t = setUp();
-  t.held.add(INO, 8192, 4096);
+  for (let i = 0; i < 600; i++) t.held.add(INO, 8192 * i, 4096);
+  t.give(NL);
+  expect(t.sent.length).toBe(600);
+  expect(rangesOf(t.sent).slice(0, 2)).toEqual([
+    [4096, 4096],
+    [12288, 4096],
+  ]);
+  for (const { answer } of t.sent) answer(0);
+  expect(t.done()).toBe(1);
+});
+
+test("a page that a WRITE holds in part is left out, and nobody waits for it", () => {
+  const t = setUp();
+  t.held.addPartial(INO, 8192, 100);
   t.give(NL);
   expect(rangesOf(t.sent)).toEqual([
     [0, 8192],
@@ -122,7 +135,6 @@ test("a request that comes in between and holds pages: a second attempt goes aro
   expect(rangesOf(t.sent.slice(1))).toEqual([
     [0, 4096],
     [8192, 0],
-    [4096, 4096],
   ]);
   t.sent[1]!.answer(0);
   t.sent[2]!.answer(0);

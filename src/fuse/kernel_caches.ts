@@ -116,8 +116,10 @@ export class SessionCaches implements KernelCaches {
       for (const r of ranges) seen.add(r);
       if (mlogOn(ML.BASTS)) mlog(ML.BASTS, `invalidate ${inode.ino} around ${ranges.length} held ranges`);
       const around = HeldRanges.around(ranges);
+      // Of those, what is not for certain empty: a page that a WRITE found uptodate is not locked, and goes.
+      const doubtful = ranges.filter((r) => r.fills !== true);
       let left = around.length;
-      let left_held = ranges.length;
+      let left_held = doubtful.length;
       let suspected = false;
       const settle = (): void => {
         if (left > 0 || (left_held > 0 && !suspected) || answered) return;
@@ -129,9 +131,8 @@ export class SessionCaches implements KernelCaches {
           left--;
           settle();
         });
-      // A page that the request found uptodate is not locked, and goes. One that stays is not uptodate; it is waited
-      // for by nobody but its thread.
-      for (const r of ranges)
+      // One that stays is not uptodate; it is waited for by nobody but its thread.
+      for (const r of doubtful)
         this.#invalidate(inode, r.from, r.to - r.from, () => {
           left_held--;
           settle();

@@ -23,7 +23,8 @@ import type { NotifierThread, Turns } from "./channel.ts";
 export const PRUNE_MAX = 200;
 
 const FIRST_THREADS = 2;
-const MAX_THREADS = 32;
+/** Each thread that waits has a request of its own to wait for: a WRITE to a part of a page, or one that came in between. With 32 a build stood still. */
+const MAX_THREADS = 512;
 
 /** Bytes, or -errno (-ENOENT: the kernel does not have it). */
 export type Notified = (res: number) => void;
