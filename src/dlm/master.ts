@@ -233,23 +233,37 @@ function* waitForMastery(dlm: Dlm, res: DlmLockRes, mle: Mle, blocked: boolean):
     }
     mle.woken = false;
     yield* dlm.sleepOn(mle.wq, MASTERY_TIMEOUT_MS);
-    if (blocked && !mle.woken) yield* askWhoBlocks(dlm, res, mle);
+    if (blocked && !mle.woken && !(yield* askWhoBlocks(dlm, res, mle))) {
+      takeOver(dlm, mle);
+      return "again";
+    }
   }
 }
 
 /**
  * Somebody asked for the mastery before us, and no assertion has come for long. The master may not have reached us and died since, and who has
- * the resource from it knows nothing of us (a kernel node would wait for ever). A master that is asked asserts again.
+ * the resource from it knows nothing of us (a kernel node would wait for ever). A master that is asked asserts again. False: who asked does not
+ * know of one, nor does anybody else.
  */
-function* askWhoBlocks(dlm: Dlm, res: DlmLockRes, mle: Mle): Task<void> {
-  for (const node of mle.maybe_map.copy()) {
-    if (mle.woken || res.owner !== OWNER_UNKNOWN) return;
+function* askWhoBlocks(dlm: Dlm, res: DlmLockRes, mle: Mle): Task<boolean> {
+  const others = [...dlm.domain_map].filter((node) => !mle.maybe_map.has(node));
+  for (const node of [...mle.maybe_map, ...others]) {
+    if (mle.woken || res.owner !== OWNER_UNKNOWN) return true;
     if (node === dlm.node_num || !dlm.domain_map.has(node)) continue;
     const master = yield* masterRequery(dlm, res, node);
-    if (master === node) return;
-    if (master !== OWNER_UNKNOWN && master !== dlm.node_num && dlm.domain_map.has(master))
-      yield* masterRequery(dlm, res, master);
+    if (master === node) return true;
+    if (master === OWNER_UNKNOWN || master === dlm.node_num || !dlm.domain_map.has(master)) continue;
+    if ((yield* masterRequery(dlm, res, master)) === master) return true;
   }
+  return mle.woken || res.owner !== OWNER_UNKNOWN || isRecoveryLock(res.name);
+}
+
+/** Nobody is left who will assert. Should somebody still be asking, we are two who ask at the same time. */
+function takeOver(dlm: Dlm, mle: Mle): void {
+  mle.type = "master";
+  mle.response_map.zero();
+  mle.maybe_map.zero();
+  mle.maybe_map.set(dlm.node_num);
 }
 
 /** dlm_restart_lock_mastery: members came or went. */
@@ -271,10 +285,8 @@ function restartMastery(dlm: Dlm, mle: Mle): void {
   if (mle.type === "block") {
     // Somebody is left who will assert. The kernel forgets who, and after the next death waits for ever.
     if (!mle.maybe_map.empty) return;
-    mle.type = "master";
   }
-  mle.maybe_map.zero();
-  mle.maybe_map.set(dlm.node_num);
+  takeOver(dlm, mle);
 }
 
 /** dlm_pre_master_reco_lockres: true when nobody takes a dead node for the master of the recovery lock any more. */

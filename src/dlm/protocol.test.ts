@@ -80,6 +80,26 @@ test("an assertion of mastery that never came is asked for", () => {
   expect(world.referee.faults).toEqual([]);
 });
 
+test.each(["another node masters it", "nobody masters it any more"])(
+  "who asked for a mastery has nothing of it any more, and never asserted: %s",
+  (now) => {
+    const world = new World({ seed: 8 });
+    const [one, , three] = [world.add(1), world.add(2), world.add(3)];
+    world.joinAll();
+    const lock = (m: Member): (() => boolean) => {
+      let granted = false;
+      const l = m.domain!.newLock("lost", { ast: () => (granted = true), bast: () => {} });
+      m.domain!.convert(l, PR);
+      return () => granted;
+    };
+    if (now === "another node masters it") world.runUntil("granted to the master", lock(three));
+    expect(say(one, DLM_MSG.MASTER_REQUEST, {}, "lost")).toBe(DLM_MASTER_RESP_NO);
+    world.runUntil("granted to who was blocked", lock(one), 10_000);
+    expect(world.masters.get("lost")).toBe(now === "another node masters it" ? 3 : 1);
+    expect(world.referee.faults).toEqual([]);
+  },
+);
+
 test("each message is answered as docs/PROTOCOL.md has it", () => {
   const { one } = twoNodes();
   const cookie = { cookie_hi: 2 << 24, cookie_lo: 99 };

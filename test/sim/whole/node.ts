@@ -235,7 +235,9 @@ export class SimNode {
   // The volume thread ---------------------------------------------------------------------------------------------------
   /** A broken invariant: nothing more may be written, and the node has to go. */
   #fatal(err: unknown): void {
-    this.world.fault(`node ${this.num}: ${err instanceof Error ? (err.stack ?? err.message) : String(err)}`);
+    // Who goes on after the others have declared it dead finds that nobody knows its locks: that, too, ends it.
+    if (!this.world.checks.isOutcast(this))
+      this.world.fault(`node ${this.num}: ${err instanceof Error ? (err.stack ?? err.message) : String(err)}`);
     this.#stopVolume(err);
   }
 
