@@ -1,6 +1,6 @@
 /*
  * stall_disk: one node's way to a shared disk, which can be stalled. Serves IMAGE as the file FILE (a FUSE mount on that file, from which requests go
- * straight to the image), and holds every read, write and flush from "stall" on, as a disk behind a dead path does.
+ * straight to the image), and holds every read and write from "stall" on, as a disk behind a dead path does.
  *
  * usage: stall_disk IMAGE FILE; commands on standard input, one a line, each answered by one line:
  *   stall    requests are held from now on                                      "stalled"
@@ -186,9 +186,11 @@ static void serve(struct fuse_in_header *h, unsigned char *out)
 		return;
 	}
 	case FUSE_FSYNC:
-		if ((err = gate(h)) == HELD)
-			return;
-		reply(h->unique, err ? err : fdatasync(direct) ? -errno : 0, NULL, 0);
+		/*
+		 * A disk without a cache of its own. One that is held would keep the file's lock in the kernel, and writes that were
+		 * submitted behind it would come when it is let go, from a process that is long dead.
+		 */
+		reply(h->unique, -ENOSYS, NULL, 0);
 		return;
 	case FUSE_FALLOCATE: {
 		struct fuse_fallocate_in *in = arg;
