@@ -17,7 +17,9 @@ import type { BlockDevice } from "./device.ts";
 /** Who owns a metadata block: an inode or a refcount tree. `epoch` moves when the lock that covers the block was lost. */
 export interface CachingInfo {
   epoch: number;
-  /** Blkno of the owner, for messages. */
+  /** Blocks in memory that are its own, kept by BufferCache. */
+  cached_blocks: number;
+  /** Blkno of the owner: of its first block. */
   readonly ci_blkno: number;
 }
 
@@ -130,8 +132,7 @@ export class BufferCache {
       bh.epoch === bh.ci.epoch
     ) {
       // The same owner under a new object (InodeCache.trim); its lock was not lost in between.
-      bh.ci = ci;
-      bh.epoch = ci.epoch;
+      this.#own(bh, ci);
     }
     if (bh !== undefined && bh.ci === ci && bh.epoch === ci.epoch && bh.uptodate) {
       bh.old = false;
@@ -143,8 +144,7 @@ export class BufferCache {
       if (bh.uptodate && bh.busy) {
         // A block that a transaction holds is newer than the disk: it only changed hands inside this node.
         assert(bh.ci === ci || !bh.in_op, `block ${blkno} is being changed under another owner`);
-        bh.ci = ci;
-        bh.epoch = ci.epoch;
+        this.#own(bh, ci);
         if (bh.kind !== kind) this.#validate(bh, kind);
         return bh;
       }
@@ -180,8 +180,7 @@ export class BufferCache {
     if (bh?.reading === true) waitOn(bh.waiters);
     bh ??= this.#insert(blkno);
     this.u8.fill(0, bh.addr, bh.addr + this.block_bytes);
-    bh.ci = ci;
-    bh.epoch = ci.epoch;
+    this.#own(bh, ci);
     bh.kind = kind;
     bh.error = null;
     bh.ecc_group = null;
@@ -213,7 +212,15 @@ export class BufferCache {
 
   /** All blocks that are held for `ci` and are in no transaction are forgotten (ocfs2_metadata_cache_purge). */
   purge(ci: CachingInfo): void {
-    for (const bh of this.#blocks.values()) if (bh.ci === ci && !bh.busy) this.#drop(bh);
+    // Most inodes have this one block: the cache is not searched for others then.
+    const first = this.#blocks.get(ci.ci_blkno);
+    if (first?.ci === ci && !first.busy) this.#drop(first);
+    if (ci.cached_blocks === 0) return;
+    for (const bh of this.#blocks.values()) {
+      if (bh.ci !== ci || bh.busy) continue;
+      this.#drop(bh);
+      if (ci.cached_blocks === 0) return;
+    }
   }
 
   /** Somebody found no slot since reclaim last looked. */
@@ -275,8 +282,19 @@ export class BufferCache {
     return bh;
   }
 
+  #own(bh: Bh, ci: CachingInfo): void {
+    if (bh.ci !== ci) {
+      if (bh.ci !== null) bh.ci.cached_blocks--;
+      ci.cached_blocks++;
+    }
+    bh.ci = ci;
+    bh.epoch = ci.epoch;
+  }
+
   #drop(bh: Bh): void {
     this.#blocks.delete(bh.blkno);
+    if (bh.ci !== null) bh.ci.cached_blocks--;
+    bh.ci = null;
     bh.uptodate = false;
     this.#free.push(bh.addr);
   }
@@ -291,8 +309,7 @@ export class BufferCache {
   }
 
   #reread(bh: Bh, ci: CachingInfo): void {
-    bh.ci = ci;
-    bh.epoch = ci.epoch;
+    this.#own(bh, ci);
     bh.kind = null;
     bh.ecc_group = null;
     bh.uptodate = false;

@@ -111,6 +111,9 @@ interface Draft {
   fuse_minor: number;
 }
 
+/** What a few programs at work have open. */
+const MIN_CACHED_INODES = 64;
+
 type Setter = (d: Draft, value: string, name: string) => void;
 
 /** Options without a value. */
@@ -189,6 +192,9 @@ const VALUES: Record<string, Setter> = {
     d.v.cache_bytes = Math.floor(bytes / 2);
     d.v.data_cache_bytes = bytes - d.v.cache_bytes;
   },
+  cached_inodes: (d, v, n) => {
+    d.v.cached_inodes = number(n, v, MIN_CACHED_INODES, 2 ** 24 - 1);
+  },
   config: (d, v) => {
     d.config = v;
   },
@@ -236,7 +242,7 @@ function take(d: Draft, option: string): void {
 /** Parses what one or more -o said. Throws OptionError. */
 export function parseMountOptions(texts: readonly string[]): ParsedOptions {
   const d: Draft = {
-    v: { ...defaultMountOptions },
+    v: { ...defaultMountOptions, cached_inodes: 0 },
     flags: 0,
     config: "/etc/ocfs2/cluster.conf",
     node: null,

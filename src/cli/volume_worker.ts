@@ -3,6 +3,8 @@
  * has let go of the mount writes everything and closes the volume. Entry point of dist/volume_worker.js.
  */
 import { writeSync } from "node:fs";
+import { totalmem } from "node:os";
+import { getHeapStatistics } from "node:v8";
 import { parentPort, workerData } from "node:worker_threads";
 import { type OpenedDevice, openDevice, UringDevice } from "../block/uring_device.ts";
 import { lockingState as dlmLockingState, domainSummary } from "../dlm/debug.ts";
@@ -45,6 +47,20 @@ const OVERHEAD_MIB = 112;
 const LOCKS_PIECE = 128 << 10;
 
 const data = workerData as VolumeWorkerData;
+
+/** Of the heap that a thread may have, and of the machine's memory. */
+const INODES_OF_HEAP = 1 / 2;
+const INODES_OF_MEMORY = 1 / 8;
+/** An inode with its locks, here and at their masters, which may be this node for as many inodes of others. */
+const INODE_BYTES = 4096;
+const LEAST_INODES = 16 << 10;
+
+function cachedInodes(): number {
+  const bytes = Math.min(getHeapStatistics().heap_size_limit * INODES_OF_HEAP, totalmem() * INODES_OF_MEMORY);
+  return Math.max(LEAST_INODES, Math.floor(bytes / INODE_BYTES));
+}
+
+const options = data.options.cached_inodes > 0 ? data.options : { ...data.options, cached_inodes: cachedInodes() };
 const port = parentPort!;
 const say = (message: FromVolume): void => port.postMessage(message);
 
@@ -100,6 +116,8 @@ function statusOf(o: Osb, settle: boolean): VolumeStatus {
     outstanding: session?.outstanding ?? 0,
     open_files: session?.handles.count ?? 0,
     inodes: o.inodes.size,
+    cached_inodes: o.options.cached_inodes,
+    evicted: o.inodes.evicted,
     dirty_pages: o.data.dirty_pages,
     io: (o.dev as UringDevice).io,
     localalloc_clusters: o.slot_num < 0 ? 0 : allocState(o).la.bits,
@@ -263,7 +281,7 @@ function open(): void {
   const kernels = createKernels(arena);
   const { clock } = loop;
   const random = systemRandom;
-  const parts = { arena, kernels, dev, clock, random, options: data.options, onProgress: progress, onOsb: watch };
+  const parts = { arena, kernels, dev, clock, random, options, onProgress: progress, onOsb: watch };
   loop.start();
   function* all(): Task<Osb> {
     const domain = data.cluster !== null ? yield* joinCluster(data.cluster) : testDomain();

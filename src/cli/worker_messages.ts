@@ -53,6 +53,9 @@ export interface VolumeStatus extends VolumeInfo {
   readonly outstanding: number;
   readonly open_files: number;
   readonly inodes: number;
+  /** Their bound, and how many have gone because of it. */
+  readonly cached_inodes: number;
+  readonly evicted: number;
   readonly dirty_pages: number;
   /** What was asked of the disk since the mount; a durable write is a flush too. */
   readonly io: { readonly reads: number; readonly writes: number; readonly flushes: number };

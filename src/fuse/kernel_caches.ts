@@ -19,6 +19,7 @@ import type { Callback, Thunk } from "../lib/task.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { KernelCaches } from "../volume/inode_locks.ts";
 import type { Turns } from "./channel.ts";
+import { DroppedNames } from "./dropped_names.ts";
 import { HeldRanges, type PageRange } from "./held_ranges.ts";
 import { LostNames } from "./lost_names.ts";
 import type { Notifier } from "./notifier.ts";
@@ -34,13 +35,15 @@ export class SessionCaches implements KernelCaches {
   readonly #notifier: Notifier;
   readonly #loop: Turns;
   readonly #lost: LostNames;
+  readonly #dropped: DroppedNames;
 
   constructor(s: Session, notifier: Notifier, loop: Turns, glue: DlmGlue) {
     assert(glue.domain.clustered, "kernel caches are given up on clustered mounts only");
     this.#s = s;
     this.#notifier = notifier;
     this.#loop = loop;
-    this.#lost = new LostNames(s, notifier);
+    this.#dropped = new DroppedNames(s, notifier);
+    this.#lost = new LostNames(s, this.#dropped);
   }
 
   invalidate(inode: Inode, to: LockLevel): Thunk<void> {
@@ -67,6 +70,16 @@ export class SessionCaches implements KernelCaches {
         // EX to PR, and nobody can have made a page dirty: what is cached stays true.
         else cb(null);
       });
+    };
+  }
+
+  forget(inodes: readonly Inode[]): Thunk<void> {
+    return (cb) => {
+      const { ended, told_names, types } = this.#s;
+      // A folder's name takes all names below it along, used or not, where it is dropped by name.
+      const wanted = told_names === null ? inodes : inodes.filter((inode) => types.get(inode.ino) !== S_IFDIR);
+      if (ended) cb(null);
+      else this.#dropped.drop(wanted, () => cb(null));
     };
   }
 

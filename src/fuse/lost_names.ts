@@ -2,34 +2,31 @@
  * Files that another node has deleted while the kernel behind FUSE still has names for them. Names are covered by their directory's lock here,
  * so nobody uses such a name any more; but as long as the kernel keeps it, it keeps the inode, this node keeps the open lock, and
  * nobody frees the space. So whoever loses an inode's meta lock is looked at again a while later: has it no links left,
- * the kernel is told to drop its names (by FUSE_NOTIFY_PRUNE, before Linux 6.18 name by name), FORGET comes, and the last user of the file in the cluster deletes it.
+ * the kernel is told to drop its names (dropped_names.ts), FORGET comes, and the last user of the file in the cluster deletes it.
  *
  * A dentry lock for every name would tell at once (coherence, rule 10), at the price of a third cluster lock an inode.
  */
 import { linksOf } from "../volume/dir/attr.ts";
 import { dinodeOf, type Inode, inodeLock } from "../volume/inode.ts";
 import type { Osb } from "../volume/osb.ts";
-import { type Notifier, PRUNE_MAX } from "./notifier.ts";
+import type { DroppedNames } from "./dropped_names.ts";
 import type { Session } from "./session.ts";
-import type { ToldNames } from "./told_names.ts";
 
 const LOOK_MS = 3000;
 
 export class LostNames {
   readonly #s: Session;
-  readonly #notifier: Notifier;
+  readonly #dropped: DroppedNames;
   readonly #osb: Osb;
   /** Lost their lock since they were last looked at. */
   #suspects = new Set<Inode>();
   /** Known to have no links; dropped again and again until the kernel has let go. */
   #gone = new Set<Inode>();
   #timer = false;
-  readonly #names: { readonly parent: number; readonly name: Uint8Array }[] = [];
-  #name_under_way = false;
 
-  constructor(s: Session, notifier: Notifier) {
+  constructor(s: Session, dropped: DroppedNames) {
     this.#s = s;
-    this.#notifier = notifier;
+    this.#dropped = dropped;
     this.#osb = s.osb;
   }
 
@@ -77,34 +74,9 @@ export class LostNames {
 
   #prune(): void {
     for (const inode of this.#gone) if (inode.nlookup === 0) this.#gone.delete(inode);
-    if (this.#s.told_names === null) {
-      const ids = [...this.#gone].map((inode) => this.#s.nodeidOf(inode.ino));
-      for (let i = 0; i < ids.length; i += PRUNE_MAX) this.#notifier.prune(ids.slice(i, i + PRUNE_MAX), () => {});
-    } else for (const inode of this.#gone) this.#dropNames(inode, this.#s.told_names);
+    if (this.#gone.size === 0) return;
+    this.#dropped.drop(this.#gone, () => {});
     // A name that is in use (an open file's) stays; it goes when it is not.
-    if (this.#gone.size > 0) this.#later();
-  }
-
-  /** Name by name, on kernels that know no other way. */
-  #dropNames(inode: Inode, told: ToldNames): void {
-    for (const { parent, name } of told.of(inode.ino)) {
-      told.remove(parent, name);
-      this.#names.push({ parent, name });
-    }
-    this.#nextName();
-  }
-
-  /**
-   * One at a time, and nobody waits for it: such a notification waits for requests in its directory, and those may wait for a lock that is
-   * given up only after other notifications. These must find a thread.
-   */
-  #nextName(): void {
-    const next = this.#name_under_way ? undefined : this.#names.shift();
-    if (next === undefined) return;
-    this.#name_under_way = true;
-    this.#notifier.invalEntry(this.#s.nodeidOf(next.parent), next.name, () => {
-      this.#name_under_way = false;
-      this.#nextName();
-    });
+    this.#later();
   }
 }

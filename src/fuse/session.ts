@@ -320,7 +320,9 @@ export class Session {
   /** The kernel has forgotten `n` lookups. */
   forget(ino: number, n: number): void {
     this.vfs.forget(this.osb, ino, n);
-    if ((this.osb.inodes.peek(ino)?.nlookup ?? 0) > 0) return;
+    const inode = this.osb.inodes.peek(ino);
+    if (inode !== undefined && inode.nlookup > 0) return;
+    if (inode !== undefined) this.osb.inodes.unused(inode);
     if (this.types.delete(ino)) this.names.forgotten(ino);
     this.told_names?.forget(ino);
   }

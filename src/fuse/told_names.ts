@@ -5,7 +5,7 @@
  * A name too many does no harm: it is looked up again. One that is missing keeps an inode, and its space, until somebody uses the name.
  */
 
-interface Told {
+export interface Told {
   readonly parent: number;
   readonly name: Uint8Array;
 }

@@ -25,6 +25,9 @@ export function* forgetAll(osb: Osb, clock: Clock): Task<void> {
       );
     }
   }
-  const busy = (): boolean => [...osb.inodes.values()].some((inode) => inode.task_count > 0);
+  const busy = (): boolean => {
+    for (const inode of osb.inodes.values()) if (inode.task_count > 0) return true;
+    return false;
+  };
   while (busy()) yield* wait<void>((cb) => clock.after(1, () => cb(null)));
 }

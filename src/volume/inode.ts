@@ -19,6 +19,7 @@ export class Inode implements CachingInfo, DataOwner {
   readonly ino: number;
   /** Moves whenever the meta lock was given up below PR: cached blocks and the extent map are then void. */
   epoch = 0;
+  cached_blocks = 0;
   /** i_generation seen when the inode was looked up; a dinode with another one is another file (ESTALE). */
   generation = 0;
   /** Times the kernel was told of this inode and has not yet forgotten it. */
@@ -42,6 +43,9 @@ export class Inode implements CachingInfo, DataOwner {
   datasync_tid = 0;
   /** Set when nlink fell to 0 here; the inode is wiped when the last user is gone. */
   orphaned = false;
+  /** Used again since the cache's hand came by; its locks are being given back (InodeCache). */
+  referenced = false;
+  dropping = false;
   /** Another node may have taken the last name away: whoever uses it last looks (OCFS2_INODE_MAYBE_ORPHANED). */
   maybe_orphaned = false;
   /** The meta lock's LVB says what the dinode says: nothing was changed here since it came. */

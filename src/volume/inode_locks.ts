@@ -17,6 +17,11 @@ export interface KernelCaches {
    */
   invalidate(inode: Inode, to: LockLevel): Thunk<void>;
   /**
+   * Nobody has these open, and there are too many inodes: the kernel forgets those of them that it has no other use for, and says so. Answers when
+   * it has been asked; waits for nothing that others wait for.
+   */
+  forget?(inodes: readonly Inode[]): Thunk<void>;
+  /**
    * Another node is about to change the name that leads to `ino` in directory `parent`: the kernel must forget it. Waits for
    * nothing (docs/LOCKING.md, "Names").
    */

@@ -20,6 +20,8 @@ export interface MountOptions {
   /** Bytes of the metadata cache and of the data cache. */
   readonly cache_bytes: number;
   readonly data_cache_bytes: number;
+  /** Inodes that are kept in memory, with their cluster locks; 0: as many as the memory of the machine is good for (where it mounts). */
+  readonly cached_inodes: number;
 }
 
 export const defaultMountOptions: MountOptions = {
@@ -40,4 +42,5 @@ export const defaultMountOptions: MountOptions = {
   nocluster: false,
   cache_bytes: 64 << 20,
   data_cache_bytes: 64 << 20,
+  cached_inodes: 100_000,
 };

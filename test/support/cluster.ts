@@ -177,6 +177,8 @@ export class SimNode {
 /** Longer than anything that works takes in virtual time. */
 const STANDSTILL_MS = 900_000;
 const ARENA_MIB = 40;
+/** Fewer than a history uses. */
+const FEW_INODES = 12;
 /** Arenas are large and are not given back at once: those of clusters that are gone serve the next ones. */
 const spare_arenas: Arena[] = [];
 
@@ -266,6 +268,8 @@ export class SimCluster {
         data_cache_bytes: 8 << 20,
         // The volumes are small, and every node has a window.
         localalloc_mb: 2,
+        // Every other node gives the locks of what it does not use back at once.
+        cached_inodes: num % 2 === 0 ? FEW_INODES : defaultMountOptions.cached_inodes,
         ...this.options.mount,
         ...options,
       },

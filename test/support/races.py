@@ -135,10 +135,19 @@ def mapped_counters(d, side, seconds):
         check(seen == counts[page], f"page {page} counts {seen} at the end, not {counts[page]}")
 
 
+def mapped(f, size):
+    """A mapping as soon as the file is as long: the other may have begun to cut it."""
+    while True:
+        try:
+            return mmap.mmap(f, size)
+        except ValueError:
+            time.sleep(0.001)
+
+
 def size_during_writeback(d, side, seconds):
     """Pages become dirty through a mapping and the size changes, while the other writes: what writes back waits for nobody who waits for it."""
     f = opened(f"{d}/f", size=1 << 20)
-    m = mmap.mmap(f, 1 << 20)
+    m = mapped(f, 1 << 20)
     for n, _ in enumerate(until(seconds)):
         if side == 0:
             m[(n % 4) * PAGE] = n % 256

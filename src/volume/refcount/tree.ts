@@ -35,6 +35,7 @@ export class RefcountTree implements CachingInfo {
   readonly generation: number;
   readonly lockres: LockRes;
   epoch = 0;
+  cached_blocks = 0;
 
   constructor(osb: Osb, blkno: number, generation: number) {
     this.ci_blkno = blkno;
@@ -86,7 +87,7 @@ export function checkRefcountFeature(osb: Osb): void {
 function learn(op: Op, blkno: number): RefcountTree {
   const { osb } = op;
   // Under an owner of its own: whoever has the lock must not take what was read without it for its own.
-  const bh = op.read({ epoch: 0, ci_blkno: -1 }, blkno, osb.kinds.refcount_block);
+  const bh = op.read({ epoch: 0, cached_blocks: 0, ci_blkno: -1 }, blkno, osb.kinds.refcount_block);
   const tree = new RefcountTree(osb, blkno, rbOf(op, bh).rf_generation);
   treesOf(osb).set(blkno, tree);
   return tree;

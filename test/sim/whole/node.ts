@@ -33,6 +33,8 @@ import { SimLoop } from "./loop.ts";
 import { SimProcess, SimThread } from "./threads.ts";
 import type { World } from "./world.ts";
 
+/** Fewer than a history uses. */
+const FEW_INODES = 12;
 /** What a fenced node's writes have to drain (src/cli/cluster_node.ts). */
 const DRAIN_MS = 2000;
 /** A batch goes from one thread to another. */
@@ -288,6 +290,8 @@ export class SimNode {
         data_cache_bytes: 4 << 20,
         // The volumes are small, and every node has a window.
         localalloc_mb: 2,
+        // Every other node gives the locks of what it does not use back at once.
+        cached_inodes: this.num % 2 === 0 ? FEW_INODES : defaultMountOptions.cached_inodes,
         commit_s: world.options.commit_s ?? 5,
       },
       sabotage: world.options.sabotage ?? [],
