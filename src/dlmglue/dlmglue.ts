@@ -16,7 +16,18 @@ import { all, asThunk, spawn, type Task, wait } from "../lib/task.ts";
 import { WaitQueue, waitOn } from "../lib/wait.ts";
 import type { ConvertOptions, LockDomain } from "../stackglue/lock_domain.ts";
 import type { Inode } from "../volume/inode.ts";
-import { EX, LOCK_TYPES, type LockLevel, LockRes, type LockResOps, lockName, NL, PR } from "./lock_res.ts";
+import {
+  EX,
+  LOCK_TYPES,
+  type LockLevel,
+  LockRes,
+  type LockResOps,
+  type LockResOwner,
+  lockName,
+  NL,
+  PR,
+  type Want,
+} from "./lock_res.ts";
 import type { LockSet } from "./lock_set.ts";
 import { LockStats, NO_STATS } from "./lock_stats.ts";
 import type { LockType } from "./lock_types.ts";
@@ -37,6 +48,11 @@ export class DlmGlue {
   readonly #failed: (err: unknown) => void;
   readonly #clock: Clock;
   readonly stats = new LockStats();
+  readonly #owner: LockResOwner = {
+    ast: (res, status) => this.#ast(res, status),
+    bast: (res, blocking) => this.#bast(res, blocking),
+    idled: (res) => this.#idled(res),
+  };
   readonly #sabotage: ReadonlySet<string>;
   /** Downconverts that run now. */
   active = 0;
@@ -77,8 +93,7 @@ export class DlmGlue {
   }
 
   newLockRes(name: string, ops: LockResOps, data: unknown): LockRes {
-    const res = new LockRes(name, ops, data);
-    res.onIdle = (r) => this.#idled(r);
+    const res = new LockRes(name, ops, data, this.#owner);
     // Without other nodes every lock is ours from the start, and the domain never hears of it.
     if (!this.domain.clustered) res.level = EX;
     return res;
@@ -146,7 +161,7 @@ export class DlmGlue {
       assert(held >= level, `${res.name}: PR to EX inside one operation`);
       return true;
     }
-    if (res.refused.delete(locks)) return false;
+    if (res.wasRefused(locks)) return false;
     if (this.#mayHold(locks, res, level)) {
       this.stats.got(res.stats, level);
       res.hold(locks, level);
@@ -157,16 +172,15 @@ export class DlmGlue {
     this.#want(locks, res, level, true);
     this.#request(res);
     if (locks.level(res) !== undefined) return true;
-    if (res.refused.delete(locks)) return false;
+    if (res.wasRefused(locks)) return false;
     waitOn(res.waiters);
   }
 
   /** `locks` waits for this and nothing else: not for a level that it asked for in an earlier run, which it may never give back. */
   #want(locks: LockSet, res: LockRes, level: LockLevel, trylock: boolean): void {
     locks.want(res);
-    const i = res.wants.findIndex((w) => w.locks === locks);
-    if (i < 0) res.wants.push({ locks, level, trylock, since_ms: this.#clock.monotonic_ms() });
-    else res.wants[i] = { locks, level, trylock, since_ms: res.wants[i]!.since_ms };
+    const before = res.wants.find((w) => w.locks === locks);
+    res.want({ locks, level, trylock, since_ms: before?.since_ms ?? this.#clock.monotonic_ms() });
   }
 
   #mayHold(locks: LockSet, res: LockRes, level: LockLevel): boolean {
@@ -190,10 +204,7 @@ export class DlmGlue {
       return;
     }
     if (res.dl === null) {
-      res.dl = this.domain.newLock(res.name, {
-        ast: (status) => this.#ast(res, status),
-        bast: (blocking) => this.#bast(res, blocking),
-      });
+      res.dl = this.domain.newLock(res.name, res);
       this.#attached.add(res);
       if (res.stats === NO_STATS) res.stats = this.stats.alloc();
     }
@@ -229,35 +240,32 @@ export class DlmGlue {
     if (res.blocking !== NL) this.#startDownconvert(res);
     else this.#request(res);
     if (res.isFree) this.#idled(res);
-    res.changed.wakeAll();
+    res.wakeChanged();
   }
 
   /** Those who only tried hear that another node holds it. */
   #refuse(res: LockRes): void {
-    const left = res.wants.filter((w) => !w.trylock || w.level <= res.level);
+    const stays = (w: Want): boolean => !w.trylock || w.level <= res.level;
     for (const w of res.wants) {
-      if (left.includes(w)) continue;
-      res.refused.add(w.locks);
+      if (stays(w)) continue;
+      res.refuse(w.locks);
       this.stats.failed(res.stats, w.level);
     }
-    res.wants.length = 0;
-    res.wants.push(...left);
-    res.waiters.wakeAll();
+    res.keepWants(stays);
+    res.wakeWaiters();
   }
 
   #grantWants(res: LockRes): void {
     if (res.gate_shut) return;
     const granted = res.wants.filter((w) => w.level <= res.level);
     if (granted.length === 0) return;
-    const left = res.wants.filter((w) => w.level > res.level);
-    res.wants.length = 0;
-    res.wants.push(...left);
+    res.keepWants((w) => w.level > res.level);
     const now_ms = this.#clock.monotonic_ms();
     for (const w of granted) {
       this.stats.waited(res.stats, w.level, now_ms - w.since_ms, this.nowUs());
       res.hold(w.locks, w.level);
     }
-    res.waiters.wakeAll();
+    res.wakeWaiters();
   }
 
   // Giving up -----------------------------------------------------------------------------------------------------------
@@ -316,7 +324,7 @@ export class DlmGlue {
         this.#failed(err);
         return;
       }
-      res.changed.wakeAll();
+      res.wakeChanged();
       if (res.blocking !== NL) this.#startDownconvert(res);
       else this.#request(res);
       if (this.active === 0) this.quiet.wakeAll();
@@ -375,7 +383,7 @@ export class DlmGlue {
     res.blocking = NL;
     res.gate_shut = false;
     res.freeing = false;
-    res.changed.wakeAll();
+    res.wakeChanged();
   }
 
   /**

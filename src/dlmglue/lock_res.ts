@@ -5,7 +5,7 @@
 import { assert } from "../lib/fs_error.ts";
 import type { Task } from "../lib/task.ts";
 import { WaitQueue } from "../lib/wait.ts";
-import { type DomainLock, EX, type LockLevel, NL, PR } from "../stackglue/lock_domain.ts";
+import { type DomainLock, EX, type LockCallbacks, type LockLevel, NL, PR } from "../stackglue/lock_domain.ts";
 import type { LockSet } from "./lock_set.ts";
 import { NO_STATS } from "./lock_stats.ts";
 import type { LockType } from "./lock_types.ts";
@@ -36,7 +36,21 @@ export interface Want {
   readonly since_ms: number;
 }
 
-export class LockRes {
+/** The glue, as its lock resources know it. */
+export interface LockResOwner {
+  ast(res: LockRes, status: number): void;
+  bast(res: LockRes, blocking: LockLevel): void;
+  /** A holder left, and another node waits. */
+  idled(res: LockRes): void;
+}
+
+/** Of what no domain knows: a lock within this node. */
+const NO_OWNER: LockResOwner = { ast() {}, bast() {}, idled() {} };
+const NO_WANTS: readonly Want[] = [];
+const NO_IDLE_WAITS: readonly { to: LockLevel; cb: () => void }[] = [];
+
+/** A million inodes have two or three million of these: what is rare takes no room until it is there. */
+export class LockRes implements LockCallbacks {
   readonly name: string;
   readonly ops: LockResOps;
   /** What the lock covers, for the ops: an Inode, a dentry, the volume. */
@@ -65,19 +79,64 @@ export class LockRes {
   /** The lock is about to be unlocked for good (OCFS2_LOCK_FREEING). */
   freeing = false;
   /** Lock sets that wait; each becomes a holder in the moment the level is granted, so that a BAST cannot starve it. */
-  readonly wants: Want[] = [];
+  wants: readonly Want[] = NO_WANTS;
   /** Lock sets whose trylock was refused, until they have heard of it. */
-  readonly refused = new Set<LockSet>();
-  readonly waiters = new WaitQueue();
-  /** Woken whenever a request was answered, a downconvert ended, a holder left, or somebody waits no more. */
-  readonly changed = new WaitQueue();
-  /** Called when a holder left and another node waits. Set by dlmglue. */
-  onIdle: (res: LockRes) => void = () => {};
+  #refused: Set<LockSet> | null = null;
+  #waiters: WaitQueue | null = null;
+  #changed: WaitQueue | null = null;
+  readonly #owner: LockResOwner;
 
-  constructor(name: string, ops: LockResOps, data: unknown) {
+  constructor(name: string, ops: LockResOps, data: unknown, owner = NO_OWNER) {
     this.name = name;
     this.ops = ops;
     this.data = data;
+    this.#owner = owner;
+  }
+
+  ast(status: number): void {
+    this.#owner.ast(this, status);
+  }
+
+  bast(level: LockLevel): void {
+    this.#owner.bast(this, level);
+  }
+
+  get waiters(): WaitQueue {
+    return (this.#waiters ??= new WaitQueue());
+  }
+
+  /** Woken whenever a request was answered, a downconvert ended, a holder left, or somebody waits no more. */
+  get changed(): WaitQueue {
+    return (this.#changed ??= new WaitQueue());
+  }
+
+  wakeWaiters(): void {
+    this.#waiters?.wakeAll();
+  }
+
+  wakeChanged(): void {
+    this.#changed?.wakeAll();
+  }
+
+  /** `locks` waits for it, in the place of what it wanted before. */
+  want(w: Want): void {
+    const there = this.wants.some((other) => other.locks === w.locks);
+    this.wants = there ? this.wants.map((other) => (other.locks === w.locks ? w : other)) : [...this.wants, w];
+  }
+
+  /** Those of the wants that `stay` says stay. */
+  keepWants(stay: (w: Want) => boolean): void {
+    const left = this.wants.filter(stay);
+    this.wants = left.length === 0 ? NO_WANTS : left;
+  }
+
+  refuse(locks: LockSet): void {
+    (this.#refused ??= new Set()).add(locks);
+  }
+
+  /** True, once, when the trylock of `locks` was refused. */
+  wasRefused(locks: LockSet): boolean {
+    return this.#refused?.delete(locks) === true;
   }
 
   /** The value that came with the last grant, and that goes with the lock when it leaves EX. */
@@ -99,15 +158,16 @@ export class LockRes {
     if (level === EX) this.ex_holders--;
     else this.pr_holders--;
     assert(this.ex_holders >= 0 && this.pr_holders >= 0, `${this.name} released too often`);
-    if (this.blocking !== NL || this.ops.nocache === true) this.onIdle(this);
-    this.changed.wakeAll();
+    if (this.blocking !== NL || this.ops.nocache === true) this.#owner.idled(this);
+    this.wakeChanged();
     if (this.#idle_waits.length > 0) {
       const run = this.#idle_waits.filter((w) => this.idleFor(w.to));
-      this.#idle_waits = this.#idle_waits.filter((w) => !run.includes(w));
+      const left = this.#idle_waits.filter((w) => !run.includes(w));
+      this.#idle_waits = left.length === 0 ? NO_IDLE_WAITS : left;
       for (const w of run) w.cb();
     }
   }
-  #idle_waits: { to: LockLevel; cb: () => void }[] = [];
+  #idle_waits = NO_IDLE_WAITS;
 
   /** True when no holder stands against a downconvert to `to`. */
   idleFor(to: LockLevel): boolean {
@@ -117,16 +177,15 @@ export class LockRes {
   /** Calls when no holder stands against a downconvert to `to`; at once if so already. */
   whenIdle(to: LockLevel, cb: () => void): void {
     if (this.idleFor(to)) cb();
-    else this.#idle_waits.push({ to, cb });
+    else this.#idle_waits = [...this.#idle_waits, { to, cb }];
   }
 
   /** Called by LockSet: it does not wait for this any more. */
   withdraw(locks: LockSet): void {
-    this.refused.delete(locks);
-    const i = this.wants.findIndex((w) => w.locks === locks);
-    if (i < 0) return;
-    this.wants.splice(i, 1);
-    this.changed.wakeAll();
+    this.#refused?.delete(locks);
+    if (!this.wants.some((w) => w.locks === locks)) return;
+    this.keepWants((w) => w.locks !== locks);
+    this.wakeChanged();
   }
 
   /** Nobody holds it, waits for it, or is about to change its level. */

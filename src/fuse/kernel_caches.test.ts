@@ -1,7 +1,7 @@
 /** How a file's pages are called back, against a kernel that answers when the test wants. On real mounts: test/cluster/rules.test.ts. */
 import { expect, test } from "vitest";
 import { SimClock } from "../../test/support/sim_cluster.ts";
-import { EX, NL, PR } from "../dlmglue/lock_res.ts";
+import { EX, LOCK_TYPES, LockRes, NL, PR } from "../dlmglue/lock_res.ts";
 import { Errno } from "../lib/errno.ts";
 import { WaitQueue } from "../lib/wait.ts";
 import type { Loop } from "../native/loop.ts";
@@ -29,10 +29,11 @@ function setUp() {
     invalInode: (_ino: number, off: number, len: number, answer: (res: number) => void) =>
       void sent.push({ off, len, answer }),
   };
-  const res = { gate_shut: false, serving: false, level: EX, waiters: new WaitQueue() };
+  const res = new LockRes("M", LOCK_TYPES.meta, null);
+  res.level = EX;
   const inode = {
     ...{ ino: INO, osb, nlookup: 1, writer_count: 0, io_in_flight: 0, io_idle: new WaitQueue() },
-    ...{ meta_lockres: res, rw_lockres: null as { waiters: WaitQueue } | null },
+    ...{ meta_lockres: res, rw_lockres: null as LockRes | null },
   };
   const caches = new SessionCaches(
     session as unknown as Session,
@@ -75,7 +76,7 @@ test("an inode that the kernel has not made yet is told again until it is there,
 
 test("the held level is served while the kernel is told, and not a moment longer; who waits for it or for the rw lock looks again", () => {
   const t = setUp();
-  const rw = { waiters: new WaitQueue() };
+  const rw = new LockRes("W", LOCK_TYPES.rw, null);
   t.inode.rw_lockres = rw;
   let woken = 0;
   t.res.waiters.add(() => woken++);

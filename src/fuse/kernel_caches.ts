@@ -59,8 +59,8 @@ export class SessionCaches implements KernelCaches {
         else if (to === NL || (held === EX && inode.writer_count > 0)) {
           // What the kernel waits for is let in, and what of it had to wait before this moment looks again.
           res.serving = true;
-          res.waiters.wakeAll();
-          inode.rw_lockres?.waiters.wakeAll();
+          res.wakeWaiters();
+          inode.rw_lockres?.wakeWaiters();
           this.#dropPages(inode, held, (err) => {
             // From here on the data is written: nothing more may become dirty.
             res.serving = false;

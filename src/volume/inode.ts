@@ -36,8 +36,7 @@ export class Inode implements CachingInfo, DataOwner {
   alloc_ios = 0;
   /** Data was written since the device was last flushed for this file, with no transaction that would do it. */
   unflushed_data = false;
-  /** Woken when io_in_flight or alloc_ios falls to zero. */
-  readonly io_idle = new WaitQueue();
+  #io_idle: WaitQueue | null = null;
   /** Newest transaction that changed this inode's metadata; of these, what fdatasync must wait for. */
   sync_tid = 0;
   datasync_tid = 0;
@@ -55,7 +54,7 @@ export class Inode implements CachingInfo, DataOwner {
   open_lockres: LockRes | null = null;
   /** The task that works on this inode in several steps; other operations wait (VFS's i_rwsem and ip_alloc_sem). */
   exclusive: LockSet | null = null;
-  readonly exclusive_free = new WaitQueue();
+  #exclusive_free: WaitQueue | null = null;
   /** Pages of this file in the data cache, how many are dirty or being written, and the first write that failed. */
   pages: Set<Page> | null = null;
   dirty_pages = 0;
@@ -70,6 +69,15 @@ export class Inode implements CachingInfo, DataOwner {
   constructor(osb: Osb, ino: number) {
     this.osb = osb;
     this.ino = ino;
+  }
+
+  /** Woken when io_in_flight or alloc_ios falls to zero. */
+  get io_idle(): WaitQueue {
+    return (this.#io_idle ??= new WaitQueue());
+  }
+
+  get exclusive_free(): WaitQueue {
+    return (this.#exclusive_free ??= new WaitQueue());
   }
 
   get ci_blkno(): number {

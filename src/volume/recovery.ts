@@ -63,7 +63,7 @@ export function* callJournalLock(osb: Osb, slot: number): Task<void> {
   const cancelTimer = osb.clock.after(CALL_MS, () => {
     over = true;
     locks.withdraw();
-    res.waiters.wakeAll();
+    res.wakeWaiters();
     osb.wakeLoop();
   });
   try {

@@ -95,7 +95,7 @@ export class DentryLocks {
     const d = this.#known.get(`${parent}/${ino}`);
     if (d === undefined) return;
     d.count = 0;
-    d.res.changed.wakeAll();
+    d.res.wakeChanged();
   }
 
   /**

@@ -55,7 +55,7 @@ export class Flock {
   interrupt(): void {
     this.#interrupted = true;
     this.#locks.withdraw();
-    this.#res?.waiters.wakeAll();
+    this.#res?.wakeWaiters();
   }
 
   *#release(): Task<void> {
