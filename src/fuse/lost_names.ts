@@ -62,7 +62,7 @@ export class LostNames {
       this.#look(suspects);
       return;
     }
-    this.#osb.exec(
+    this.#osb.execInBackground(
       (op) => linksOf(dinodeOf(op, inodeLock(op, inode))) === 0,
       (err, none) => {
         // ESTALE: deleted, and its block is another inode's by now.

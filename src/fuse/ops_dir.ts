@@ -69,21 +69,37 @@ export function readdir(s: Session): void {
   const { offset, size } = q;
   const inode = s.inode(s.nodeid);
   const room = Math.min(size, Session.body_bytes);
+  let inos: number[] = [];
   s.run(
     (op) => {
       const first = s.bodyOut(0);
       let at = first;
+      inos = [];
       readdirOf(op, inode, offset, (ino, type, name, len, next) => {
         const bytes = fuseDirentSize(len);
         if (at + bytes > first + room) return false;
         putDirent(s, at, ino, type, name, len, next);
+        if (s.ahead !== null && !isDots(s, name, len)) inos.push(ino);
         at += bytes;
         return true;
       });
       return at - first;
     },
-    (len, unique) => s.reply(unique, len),
+    (len, unique) => {
+      s.ahead?.listed(inode.ino, offset, inos);
+      s.reply(unique, len);
+    },
   );
+}
+
+const isDots = (s: Session, name: number, len: number): boolean =>
+  s.u8[name] === PERIOD && (len === 1 || (len === 2 && s.u8[name + 1] === PERIOD));
+
+/** A reply to READDIRPLUS: its bytes, the inodes that it tells of, and all that are in it. */
+interface Listed {
+  readonly len: number;
+  readonly told: readonly number[];
+  readonly inos: readonly number[];
 }
 
 /** One entry of a directory on its way into a reply. */
@@ -123,7 +139,7 @@ function entryAttr(op: Op, ino: number): Attr | undefined {
  * at the same time; in a cluster those whose locks we do not hold are left out (node id 0): a listing must not take a
  * lock on every file of a directory away from the nodes that work with them.
  */
-function collectPlus(s: Session, op: Op, inode: Inode, offset: number, room: number): { len: number; told: number[] } {
+function collectPlus(s: Session, op: Op, inode: Inode, offset: number, room: number): Listed {
   const { osb, dv } = s;
   const first = s.bodyOut(0);
   const entries: PlusEntry[] = [];
@@ -133,8 +149,7 @@ function collectPlus(s: Session, op: Op, inode: Inode, offset: number, room: num
     if (at + bytes > first + room || entries.length === MAX_PLUS) return false;
     s.u8.fill(0, at, at + FuseEntryOut.size);
     putDirent(s, at + FuseEntryOut.size, ino, type, name, len, next);
-    const dots = s.u8[name] === PERIOD && (len === 1 || (len === 2 && s.u8[name + 1] === PERIOD));
-    entries.push({ ino, at, dots, len });
+    entries.push({ ino, at, dots: isDots(s, name, len), len });
     at += bytes;
     return true;
   });
@@ -152,7 +167,8 @@ function collectPlus(s: Session, op: Op, inode: Inode, offset: number, room: num
     }
     told.push(e.ino);
   }
-  return { len: at - first, told };
+  const inos = s.ahead === null ? [] : entries.filter((e) => !e.dots).map((e) => e.ino);
+  return { len: at - first, told, inos };
 }
 
 export function readdirplus(s: Session): void {
@@ -162,7 +178,8 @@ export function readdirplus(s: Session): void {
   const room = Math.min(size, Session.body_bytes);
   s.run(
     (op) => collectPlus(s, op, inode, offset, room),
-    ({ len, told }, unique) => {
+    ({ len, told, inos }, unique) => {
+      s.ahead?.listed(inode.ino, offset, inos);
       s.replyTellingMany(unique, len, told);
     },
   );

@@ -66,7 +66,10 @@ export function lookup(s: Session): void {
     },
     (attr, unique) => {
       if (attr === undefined) replyNoEntry(s, unique, parent);
-      else replyEntry(s, unique, attr, parent);
+      else {
+        replyEntry(s, unique, attr, parent);
+        if (!self) s.ahead?.found(parent, attr.ino);
+      }
     },
   );
 }

@@ -14,10 +14,12 @@ import { FUSE_KERNEL_MINOR_VERSION, FUSE_OPCODE_NAMES, FuseInHeader, FuseOutHead
 import { Errno, errnoName } from "../lib/errno.ts";
 import { AssertionFailure, assert, Corruption, FsError } from "../lib/fs_error.ts";
 import { ML, mlog, mlogOn } from "../lib/masklog.ts";
-import type { Attr } from "../volume/dir/attr.ts";
+import { type Attr, linksOf } from "../volume/dir/attr.ts";
+import { iget } from "../volume/dir/iget.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import type { Osb } from "../volume/osb.ts";
+import { Ahead } from "./ahead.ts";
 import { CachedNames } from "./cached_names.ts";
 import { type FuseChannel, REPLY_FAILED, type Turns } from "./channel.ts";
 import { type CachePolicy, openFlags } from "./flags.ts";
@@ -117,6 +119,8 @@ export class Session {
   timeouts: Timeouts = HELD;
   /** On clustered mounts only. */
   readonly names: CachedNames;
+  /** Null on mounts without other nodes: there it is the disk alone that is waited for. */
+  readonly ahead: Ahead | null;
 
   constructor(osb: Osb, vfs: FileOps, loop: Turns, channel: FuseChannel, options: SessionOptions) {
     this.osb = osb;
@@ -126,6 +130,7 @@ export class Session {
     this.policy = options.policy;
     this.fuse_minor = options.fuse_minor ?? FUSE_KERNEL_MINOR_VERSION;
     this.names = new CachedNames(() => osb.clock.monotonic_ms(), options.policy.names_cool_ms);
+    this.ahead = options.policy.clustered ? new Ahead((ino, done) => this.#askAhead(ino, done)) : null;
     this.u8 = osb.arena.u8;
     this.dv = osb.arena.dv;
     this.slots = new Slots(osb.arena, options.large_slots ?? 48, options.small_slots ?? 192);
@@ -317,13 +322,37 @@ export class Session {
     return this.policy.clustered && this.timeouts.entry_s > 0 ? this.names.timeouts(parent) : this.timeouts;
   }
 
+  #askAhead(ino: number, done: () => void): void {
+    const { osb } = this;
+    if (osb.closing || this.#ended) {
+      done();
+      return;
+    }
+    osb.execInBackground(
+      (op) => {
+        const { inode, di } = iget(op, ino);
+        return linksOf(di) === 0 ? inode : undefined;
+      },
+      (_err, gone) => {
+        done();
+        // Whoever took its last name meanwhile left it to its last user, which we seemed to be. An error is for who asks for it.
+        if (gone === undefined) return;
+        gone.maybe_orphaned = true;
+        this.vfs.forget(osb, gone.ino, 0);
+      },
+    );
+  }
+
   /** The kernel has forgotten `n` lookups. */
   forget(ino: number, n: number): void {
     this.vfs.forget(this.osb, ino, n);
     const inode = this.osb.inodes.peek(ino);
     if (inode !== undefined && inode.nlookup > 0) return;
     if (inode !== undefined) this.osb.inodes.unused(inode);
-    if (this.types.delete(ino)) this.names.forgotten(ino);
+    if (this.types.delete(ino)) {
+      this.names.forgotten(ino);
+      this.ahead?.forgotten(ino);
+    }
     this.told_names?.forget(ino);
   }
 

@@ -70,7 +70,7 @@ export class InodeCache {
   }
 
   get needsTrim(): boolean {
-    return (this.#over || this.#inodes.size > this.#bound) && !this.#resting;
+    return (this.#over || this.#inodes.size > this.#bound) && !this.#resting && !this.#osb.closing;
   }
 
   /** The kernel has forgotten it. */

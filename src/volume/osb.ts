@@ -14,7 +14,7 @@ import type { Clock, Random } from "../lib/clock.ts";
 import { Errno } from "../lib/errno.ts";
 import { AssertionFailure, assert, Corruption, FsError } from "../lib/fs_error.ts";
 import { type Callback, runTaskSync, type Task, type Thunk } from "../lib/task.ts";
-import { WAIT } from "../lib/wait.ts";
+import { WAIT, WaitQueue } from "../lib/wait.ts";
 import type { Kernels } from "../wasm/kernels.ts";
 import type { Inode } from "./inode.ts";
 import type { InodeCache } from "./inode_cache.ts";
@@ -233,6 +233,18 @@ export class Osb {
 
   /** True while the code of an operation runs. */
   readonly operationRuns = (): boolean => this.#in_op;
+
+  /** Operations that nobody outside waits for; the volume is not closed before they have ended. */
+  background_ops = 0;
+  readonly background_idle = new WaitQueue();
+
+  execInBackground<T>(fn: (op: Op) => T, done: Callback<T>): void {
+    this.background_ops++;
+    this.exec(fn, (err, value) => {
+      if (--this.background_ops === 0) this.background_idle.wakeAll();
+      done(err, value);
+    });
+  }
 
   /** An operation as a step of a task: `const r = yield* wait(osb.step(op => …, locks))`. */
   step<T>(fn: (op: Op) => T, locks?: LockSet): Thunk<T> {

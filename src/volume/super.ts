@@ -310,6 +310,7 @@ export function* closeVolume(osb: Osb): Task<void> {
   const { clustered } = osb.glue.domain;
   if (clustered) yield* stopOrphanScan(osb);
   if (osb.journal.aborted === null) {
+    while (osb.background_ops > 0) yield* wait<void>((cb) => osb.background_idle.add(() => osb.ready(() => cb(null))));
     yield* wait(osb.data.flushAll());
     if (osb.readonly_reason === null) {
       yield* wipesIdle(osb);
