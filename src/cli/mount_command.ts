@@ -35,7 +35,9 @@ function checkDir(dir: string): string {
   let real: string;
   try {
     real = realpathSync(dir);
-  } catch {
+  } catch (err) {
+    if ((err as NodeJS.ErrnoException).code === "ENOTCONN")
+      throw mountFailed(`${dir} has the mount of a process that has ended: "ocfs2 umount ${dir}" first`);
     throw mountFailed(`${dir} does not exist: make the folder first`);
   }
   if (!statSync(real).isDirectory()) throw mountFailed(`${dir} is not a folder`);

@@ -188,6 +188,10 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     process.kill(pid, "SIGKILL");
     await until("the end of the daemon", () => !alive(pid));
     expect(isMounted(mnt)).toBe(true);
+    expect(await cli("mount", image, mnt)).toMatchObject({
+      status: 32,
+      stderr: `ocfs2 mount: ${mnt} has the mount of a process that has ended: "ocfs2 umount ${mnt}" first\n`,
+    });
     expect((await cli("umount", mnt)).status).toBe(0);
     expect(isMounted(mnt)).toBe(false);
     expect((await cli("mount", image, mnt)).status).toBe(0);
