@@ -1,9 +1,8 @@
 #!/usr/bin/env node
 /**
  * Simulated clusters (docs/SIMULATION.md): each seed is one history of 2 to 8 whole nodes over a simulated disk, network and clock, with faults.
- *   npm run sim -- --seeds 1000 [--seed FIRST] [--jobs 2] [--steps N] [--nodes N] [--faults N] [--sabotage RULE,…] [--json FILE]
+ *   npm run sim -- --seeds 1000 [--seed FIRST] [--jobs 2] [--steps N] [--nodes N] [--faults N] [--sabotage RULE,…] [--kernel] [--json FILE]
  *   npm run sim -- --seed N --trace      one seed again, with its history
- *   --memory: nodes without cluster stack over one lock manager in memory (test/sim/sim_run.ts); with --o2dlm our o2dlm on every node
  */
 import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
@@ -13,19 +12,17 @@ import { flag, loadTs, option, progress, report } from "../test/support/run_ts.m
 const SEED_S = 300;
 
 const more = {};
-for (const name of ["steps", "nodes", "faults", "kills"])
-  if (process.argv.includes(`--${name}`)) more[name] = option(name, 0);
+for (const name of ["steps", "nodes", "faults"]) if (process.argv.includes(`--${name}`)) more[name] = option(name, 0);
 const sabotage = option("sabotage", "");
 if (sabotage !== "") more.sabotage = sabotage.split(",");
-if (flag("o2dlm")) more.o2dlm = true;
+if (flag("kernel")) more.kernel = true;
 if (flag("trace")) more.trace = true;
 
 /** Runs the seeds that it is given, one after the other. */
 async function child() {
-  const memory = flag("memory");
-  const { simRun, wholeRun } = await loadTs(memory ? "test/sim/sim_run.ts" : "test/sim/whole/run.ts");
+  const { wholeRun } = await loadTs("test/sim/whole/run.ts");
   process.on("message", (seed) => {
-    const r = (memory ? simRun : wholeRun)({ seed, ...more });
+    const r = wholeRun({ seed, ...more });
     process.send({ ...r, trace: flag("trace") ? r.trace : [] });
   });
   process.on("disconnect", () => process.exit(0));
@@ -122,7 +119,7 @@ async function parent() {
 
 if (flag("help"))
   console.log(
-    "usage: npm run sim -- [--seeds N] [--seed FIRST] [--jobs N] [--steps N] [--nodes N] [--faults N] [--sabotage RULE,…] [--memory [--o2dlm] [--kills N]] [--trace] [--json FILE]",
+    "usage: npm run sim -- [--seeds N] [--seed FIRST] [--jobs N] [--steps N] [--nodes N] [--faults N] [--sabotage RULE,…] [--kernel] [--trace] [--json FILE]",
   );
 else if (flag("child")) await child();
 else await parent();

@@ -9,6 +9,7 @@ import type { Inode } from "../volume/inode.ts";
 import { HeldRanges } from "./held_ranges.ts";
 import { SessionCaches } from "./kernel_caches.ts";
 import type { Notifier } from "./notifier.ts";
+import { PendingWrites } from "./pending_writes.ts";
 import type { Session } from "./session.ts";
 
 const INO = 77;
@@ -23,8 +24,23 @@ function setUp() {
   const clock = new SimClock();
   const sent: Sent[] = [];
   const held = new HeldRanges();
-  const osb = { geo: { root_blkno: 1 }, closing: false, clock, ready: (cb: () => void) => cb(), wakeLoop() {} };
-  const session = { osb, held, types: new Map(), ended: false, told_names: null, nodeidOf: (ino: number) => ino };
+  const osb = {
+    geo: { root_blkno: 1 },
+    sabotage: new Set(),
+    closing: false,
+    clock,
+    ready: (cb: () => void) => cb(),
+    wakeLoop() {},
+  };
+  const session = {
+    osb,
+    held,
+    writes: new PendingWrites(),
+    types: new Map(),
+    ended: false,
+    told_names: null,
+    nodeidOf: (ino: number) => ino,
+  };
   const notifier = {
     invalInode: (_ino: number, off: number, len: number, answer: (res: number) => void) =>
       void sent.push({ off, len, answer }),

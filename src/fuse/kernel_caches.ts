@@ -29,6 +29,8 @@ import type { Session } from "./session.ts";
 const SUSPECT_MS = 2;
 /** The kernel has our LOOKUP's reply but not yet the inode: it is a matter of microseconds. */
 const RETRY_MS = 1;
+/** For tests: the kernel takes the folder's lock before it looks whether there is such a name. */
+const ANY_NAME = new Uint8Array([0x78]);
 
 export class SessionCaches implements KernelCaches {
   readonly #s: Session;
@@ -58,7 +60,7 @@ export class SessionCaches implements KernelCaches {
         else if (type !== undefined) this.#dropAttr(inode, to, type === S_IFDIR, cb);
         else if (to === NL || (held === EX && inode.writer_count > 0)) {
           // What the kernel waits for is let in, and what of it had to wait before this moment looks again.
-          res.serving = true;
+          res.serving = !inode.osb.sabotage.has("serve_held");
           res.wakeWaiters();
           inode.rw_lockres?.wakeWaiters();
           this.#dropPages(inode, held, (err) => {
@@ -108,7 +110,9 @@ export class SessionCaches implements KernelCaches {
     const one = (): void => {
       if (--left === 0) cb(null);
     };
-    if (names) this.#notifier.incEpoch(one);
+    if (names && inode.osb.sabotage.has("dentry_waits"))
+      this.#notifier.invalEntry(this.#s.nodeidOf(inode.ino), ANY_NAME, () => this.#notifier.incEpoch(one));
+    else if (names) this.#notifier.incEpoch(one);
     this.#invalidate(inode, -1, 0, one);
   }
 
@@ -167,7 +171,8 @@ export class SessionCaches implements KernelCaches {
     const nodeid = this.#s.nodeidOf(inode.ino);
     const send = (): void =>
       this.#notifier.invalInode(nodeid, off, len, (result) => {
-        if (result === -Errno.ENOENT && inode.nlookup > 0 && !this.#s.ended) this.#loop.after(RETRY_MS, send);
+        const retry = result === -Errno.ENOENT && inode.nlookup > 0 && !this.#s.ended;
+        if (retry && !inode.osb.sabotage.has("reply_order")) this.#loop.after(RETRY_MS, send);
         else done();
       });
     send();

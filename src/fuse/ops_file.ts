@@ -148,15 +148,23 @@ export function read(s: Session): void {
   const behind = (): WaitQueue | undefined =>
     past_cache ? undefined : s.writes.before(inode.ino, offset, offset + size);
   const release = fills_pages ? s.held.add(inode.ino, offset, size) : nothing;
-  const start = (slot: Slot): void => {
+  const direct = past_cache && isDirect(flags);
+  const go = (slot: Slot): void => {
     const addr = payloadOf(slot);
-    const direct = past_cache && isDirect(flags);
     readFile(s.osb, inode, { offset, len: size, addr, ex, direct, behind }, (err, n) => {
+      // The WRITE came while this was under way: what it found is old when it arrives.
+      if (!err && behind() !== undefined) {
+        go(slot);
+        return;
+      }
       release();
       if (err) s.error(unique, err);
       else s.replyPayload(unique, addr, n!);
       s.slots.give(slot);
     });
+  };
+  const start = (slot: Slot): void => {
+    go(slot);
     touchOnRead(s, handle);
   };
   const slot = s.slots.take(size);

@@ -64,7 +64,9 @@ export type Sabotage =
   | "open_lock"
   | "journal_lock"
   | "lvb"
-  | "dentry_waits";
+  | "dentry_waits"
+  | "serve_held"
+  | "reply_order";
 
 export class Osb {
   readonly arena: Arena;

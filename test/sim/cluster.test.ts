@@ -28,7 +28,7 @@ import { syncVolume } from "../../src/volume/super.ts";
 import { type ClusterOptions, SimCluster, type SimNode } from "../support/cluster.ts";
 import { fsckUnavailable } from "../support/judges.ts";
 import { bufferOf, CRED } from "./model.ts";
-import { judge, simImage } from "./sim_run.ts";
+import { judge, simImage } from "./volumes.ts";
 
 const no_fsck = fsckUnavailable();
 if (no_fsck !== undefined) console.warn(`SKIPPED: the volumes are not checked: ${no_fsck}`);

@@ -1,6 +1,6 @@
 /** FITRIM while files are written and removed: on a disk that turns what it is told to forget into rubbish, when it gets to it. */
 import { describe, expect, test } from "vitest";
-import { simImage } from "../../../test/sim/sim_run.ts";
+import { simImage } from "../../../test/sim/volumes.ts";
 import { SimCluster } from "../../../test/support/cluster.ts";
 import { DelayedDevice } from "../../../test/support/delayed_device.ts";
 import { Bench, pattern } from "../../../test/support/reflink_bench.ts";

@@ -7,17 +7,9 @@ import { type Arena, createArena } from "../../../src/wasm/arena.ts";
 import { tempDir } from "../../support/cleanup.ts";
 import { clusterImage } from "../../support/cluster.ts";
 import { fsck } from "../../support/judges.ts";
+import { SIM_VOLUMES } from "../volumes.ts";
 
 const PAGE = 4096;
-
-export const VOLUMES: readonly { readonly name: string; readonly options: RawOptions }[] = [
-  { name: "4K blocks, 4K clusters", options: { blockSize: "4K", clusterSize: "4K" } },
-  { name: "1K blocks, 8K clusters, metaecc", options: { blockSize: "1K", clusterSize: "8K", fsFeatures: "metaecc" } },
-  {
-    name: "2K blocks, 4K clusters, no inline data",
-    options: { blockSize: "2K", clusterSize: "4K", fsFeatures: "noinline-data" },
-  },
-];
 
 /** A volume that a world works on; afterwards it is made as it was. */
 export class SimVolume {
@@ -86,7 +78,7 @@ const volumes = new Map<string, SimVolume>();
 export function simVolume(kind: number, slots: number): SimVolume {
   const key = `${kind} ${slots}`;
   let v = volumes.get(key);
-  if (v === undefined) volumes.set(key, (v = new SimVolume(VOLUMES[kind]!.options, slots)));
+  if (v === undefined) volumes.set(key, (v = new SimVolume(SIM_VOLUMES[kind]!.options, slots)));
   return v;
 }
 

@@ -6,8 +6,9 @@ import type { Sabotage } from "../../../src/volume/osb.ts";
 import { syncVolume } from "../../../src/volume/super.ts";
 import { Model } from "../model.ts";
 import { Noise } from "../noise.ts";
+import { SIM_VOLUMES } from "../volumes.ts";
 import { type FaultKind, type FaultPlan, Faults } from "./faults.ts";
-import { giveArenas, simVolume, VOLUMES } from "./images.ts";
+import { giveArenas, simVolume } from "./images.ts";
 import { Programs } from "./kernel/programs.ts";
 import type { SimNode } from "./node.ts";
 import { World } from "./world.ts";
@@ -100,7 +101,7 @@ function shape(o: WholeOptions) {
     every_ms: pick(random, [1000, 4000, 10_000]),
     most: o.faults ?? 4,
   };
-  const volume = random.u32() % VOLUMES.length;
+  const volume = random.u32() % SIM_VOLUMES.length;
   const kernel = o.kernel ?? random.u32() % 3 === 0;
   if (!kernel) return { nodes, calm, timeouts, plan, ...speed, volume, kernel };
   return { nodes, calm: true, timeouts, plan: { ...plan, kinds: o.kinds ?? KERNEL }, ...speed, volume, kernel };

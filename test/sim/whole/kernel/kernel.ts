@@ -405,11 +405,11 @@ export class Kernel {
       if (!page.dirty) {
         // page_mkwrite.
         yield* wait(page.lock.take);
-        const there = !page.gone && page.uptodate;
-        if (there) yield* wait(file.inode.waits.until(() => !file.inode.writeback.has(index)));
-        if (there) page.dirty = true;
+        if (!page.gone) yield* wait(file.inode.waits.until(() => !file.inode.writeback.has(index)));
+        if (!page.gone) page.dirty = true;
         page.lock.release();
-        if (!there) continue;
+        // It may have been written and taken away since: then the store faults again.
+        continue;
       }
       page.data.set(bytes, off % PAGE);
       return;
