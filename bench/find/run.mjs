@@ -19,20 +19,22 @@ if (why !== undefined) {
   console.error(`find on two nodes cannot be measured here: ${why}`);
   process.exit(1);
 }
-const figures = await measureFind({
+await measureFind({
   files: option("files", 1_000_000),
   per_dir: option("per-dir", 1000),
   image: option("image", ""),
   base: option("base", tmpdir()),
   mount_options: option("mount-options", ""),
   onStep: (what) => (process.stderr.isTTY ? progress(what) : console.error(what)),
+  onFigures: async (figures) => {
+    progress("");
+    console.log(toMarkdown(figures));
+    await report(figures);
+    const out = option("out", "");
+    if (out === "") return;
+    writeFileSync(join(out, "find.md"), toMarkdown(figures));
+    writeFileSync(join(out, "find.svg"), toSvg(figures));
+  },
 });
 progress("");
-console.log(toMarkdown(figures));
-await report(figures);
-const out = option("out", "");
-if (out !== "") {
-  writeFileSync(join(out, "find.md"), toMarkdown(figures));
-  writeFileSync(join(out, "find.svg"), toSvg(figures));
-}
 process.exit(0);

@@ -398,7 +398,8 @@ export class DlmGlue {
   /** Every lock that the domain knows of is dropped, at the end of the mount (ocfs2_drop_osb_locks and all inodes'). */
   *dropAll(): Task<void> {
     while (this.#attached.size > 0) {
-      const some = [...this.#attached].slice(0, DROPS_AT_A_TIME);
+      const some: LockRes[] = [];
+      for (const res of this.#attached) if (some.push(res) === DROPS_AT_A_TIME) break;
       yield* all(some.map((res) => asThunk(() => this.#dropOrWait(res))));
     }
   }

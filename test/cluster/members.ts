@@ -102,8 +102,8 @@ export class OurMember implements Member {
     return text;
   }
 
-  async unmount(): Promise<void> {
-    const ran = await runAsync([ocfs2, "umount", this.dir], { timeout_ms: 120_000 });
+  async unmount(timeout_ms = 120_000): Promise<void> {
+    const ran = await runAsync([ocfs2, "umount", this.dir], { timeout_ms });
     if (ran.status !== 0) throw new Error(`umount of ${this.name}: ${ran.stderr}\n${this.log()}`);
     this.#pid = 0;
   }
