@@ -23,7 +23,8 @@ async function child() {
   const { wholeRun } = await loadTs("test/sim/whole/run.ts");
   process.on("message", (seed) => {
     const r = wholeRun({ seed, ...more });
-    process.send({ ...r, trace: flag("trace") ? r.trace : [] });
+    // Nobody may be left to hear it.
+    process.send({ ...r, trace: flag("trace") ? r.trace : [] }, () => {});
   });
   process.on("disconnect", () => process.exit(0));
   process.send("ready");
