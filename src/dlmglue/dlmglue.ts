@@ -14,7 +14,7 @@ import { assert } from "../lib/fs_error.ts";
 import { ML, mlog, mlogOn } from "../lib/masklog.ts";
 import { all, asThunk, spawn, type Task, wait } from "../lib/task.ts";
 import { WaitQueue, waitOn } from "../lib/wait.ts";
-import type { ConvertOptions, LockDomain } from "../stackglue/lock_domain.ts";
+import type { ConvertOptions, DomainLock, LockDomain } from "../stackglue/lock_domain.ts";
 import type { Inode } from "../volume/inode.ts";
 import {
   EX,
@@ -108,19 +108,52 @@ export class DlmGlue {
   }
 
   metaLock(inode: Inode): LockRes {
-    return (inode.meta_lockres ??= this.newLockRes(
-      lockName("M", inode.ino, this.#generation(inode)),
-      this.#ops.meta,
-      inode,
-    ));
+    return (inode.meta_lockres ??= this.#lockOf(inode, "M", this.#generation(inode), this.#ops.meta));
   }
 
   rwLock(inode: Inode): LockRes {
-    return (inode.rw_lockres ??= this.newLockRes(lockName("W", inode.ino, inode.generation), this.#ops.rw, inode));
+    return (inode.rw_lockres ??= this.#lockOf(inode, "W", inode.generation, this.#ops.rw));
   }
 
   openLock(inode: Inode): LockRes {
-    return (inode.open_lockres ??= this.newLockRes(lockName("O", inode.ino, 0), this.#ops.open, inode));
+    return (inode.open_lockres ??= this.#lockOf(inode, "O", 0, this.#ops.open));
+  }
+
+  #lockOf(inode: Inode, letter: string, generation: number, ops: LockResOps): LockRes {
+    const res = this.newLockRes(lockName(letter, inode.ino, generation), ops, inode);
+    if (inode.cover !== null) this.own(res);
+    return res;
+  }
+
+  // Unshared ----------------------------------------------------------------------------------------------------------
+  /** A new lock resource is ours as long as no other node can know its name. */
+  own(res: LockRes): void {
+    res.unshared = true;
+    res.level = EX;
+  }
+
+  /**
+   * Others are about to learn the name of an unshared lock: it is asked for, at the level that is in use or at `keep`, or not at all. Nobody here
+   * notices: what is held stays held.
+   */
+  *shareTask(res: LockRes | null, keep: LockLevel): Task<void> {
+    if (res === null || !res.unshared) return;
+    const held = DlmGlue.heldLevel(res);
+    const level = held > keep ? held : keep;
+    res.unshared = false;
+    res.level = level;
+    if (level !== NL) {
+      const dl = this.#attach(res);
+      res.requested = level;
+      yield* wait<void>((cb) => {
+        this.#settling.set(res, cb);
+        this.domain.convert(dl, level, options(res, false));
+      });
+    }
+    if (res.blocking !== NL) this.#startDownconvert(res);
+    else this.#request(res);
+    if (res.isFree) this.#idled(res);
+    res.changed.wakeAll();
   }
 
   // Taking ------------------------------------------------------------------------------------------------------------
@@ -203,14 +236,19 @@ export class DlmGlue {
       if (res.wants.length > 0) this.#request(res);
       return;
     }
-    if (res.dl === null) {
-      res.dl = this.domain.newLock(res.name, res);
-      this.#attached.add(res);
-      if (res.stats === NO_STATS) res.stats = this.stats.alloc();
-    }
+    const dl = this.#attach(res);
     res.requested = level;
     res.trying = trylock;
-    this.domain.convert(res.dl, level, options(res, trylock));
+    this.domain.convert(dl, level, options(res, trylock));
+  }
+
+  /** The domain knows of the lock from here on. */
+  #attach(res: LockRes): DomainLock {
+    if (res.dl !== null) return res.dl;
+    res.dl = this.domain.newLock(res.name, res);
+    this.#attached.add(res);
+    if (res.stats === NO_STATS) res.stats = this.stats.alloc();
+    return res.dl;
   }
 
   #ast(res: LockRes, status: number): void {
@@ -220,7 +258,7 @@ export class DlmGlue {
     res.cancelling = false;
     const settled = this.#settling.get(res);
     if (settled !== undefined) {
-      assert(status === 0, `${res.name}: AST with status ${status} for a downconvert`);
+      assert(status === 0, `${res.name}: AST with status ${status} for a lock that is given up or was ours`);
       this.#settling.delete(res);
       res.level = requested;
       settled(null);
@@ -349,7 +387,7 @@ export class DlmGlue {
       this.domain.convert(dl, to, hand_on ? { lvb: true } : {});
     });
   }
-  /** Downconverts whose AST is still to come. */
+  /** Downconverts, and unshared locks that are asked for, whose AST is still to come. */
   readonly #settling = new Map<LockRes, (err: unknown) => void>();
 
   // The end -------------------------------------------------------------------------------------------------------------
@@ -358,6 +396,11 @@ export class DlmGlue {
    * (ocfs2_mark_lockres_freeing, ocfs2_drop_lock). Nobody may hold it or ask for it any more.
    */
   *dropTask(res: LockRes | null): Task<void> {
+    if (res?.unshared === true) {
+      assert(res.isFree, `${res.name} is dropped while held or wanted`);
+      res.unshared = false;
+      res.level = NL;
+    }
     if (res === null || res.dl === null || res.freeing) return;
     res.freeing = true;
     while (res.requested !== null || res.downconverting) yield* wait<void>((cb) => res.changed.add(() => cb(null)));

@@ -62,6 +62,8 @@ export class LockRes implements LockCallbacks {
   level: LockLevel = NL;
   /** Level asked for and not yet answered. */
   requested: LockLevel | null = null;
+  /** No other node can know its name, and the domain has not heard of it: ours at EX until `shareTask`. */
+  unshared = false;
   /** The request in flight is a trylock. */
   trying = false;
   /** The conversion in flight was called off; its AST is still to come. */

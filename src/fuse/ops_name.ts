@@ -14,7 +14,8 @@ import { Corruption, estale, FsError } from "../lib/fs_error.ts";
 import * as ns from "../vfs/namespace.ts";
 import { type Attr, attrOf, linksOf } from "../volume/dir/attr.ts";
 import { lockInode } from "../volume/dir/iget.ts";
-import type { Inode } from "../volume/inode.ts";
+import { lookIntoAllocators } from "../volume/dir/seen.ts";
+import { type Inode, openLock } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import type { FileHandle } from "./handles.ts";
 import { changeAttr } from "./ops_attr.ts";
@@ -41,6 +42,8 @@ function lookupSelf(op: Op, inode: Inode): Attr {
   };
   if (ino < 2 || ino >= osb.clustersToBlocks(osb.geo.clusters)) stale();
   try {
+    if (!inode.inUse) lookIntoAllocators(op);
+    openLock(op, inode);
     const { di } = lockInode(op, inode);
     if ((di.i_flags & I_FLAGS.SYSTEM) !== 0 || (linksOf(di) === 0 && inode.nlookup === 0)) stale();
     if (inode.generation === 0) inode.generation = di.i_generation;

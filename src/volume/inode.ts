@@ -30,6 +30,8 @@ export class Inode implements CachingInfo, DataOwner {
   writer_count = 0;
   /** References by tasks at work on it; an inode with one stays in the cache. */
   task_count = 0;
+  /** Tasks that know it by its number alone: it must not be deleted and its block used again under them. */
+  pins = 0;
   /** Reads and writes of file data in flight straight between the disk and a request (direct I/O, page reads). */
   io_in_flight = 0;
   /** Of these, direct writes to clusters that were mapped for them: nobody reads the file meanwhile. */
@@ -49,6 +51,8 @@ export class Inode implements CachingInfo, DataOwner {
   maybe_orphaned = false;
   /** The meta lock's LVB says what the dinode says: nothing was changed here since it came. */
   lvb_fresh = false;
+  /** The directory that alone tells of it: its locks are ours without the cluster (unshared.ts). */
+  cover: Inode | null = null;
   meta_lockres: LockRes | null = null;
   rw_lockres: LockRes | null = null;
   open_lockres: LockRes | null = null;
@@ -97,6 +101,7 @@ export class Inode implements CachingInfo, DataOwner {
     return (
       !this.inUse &&
       this.task_count === 0 &&
+      this.pins === 0 &&
       this.pages === null &&
       this.io_in_flight === 0 &&
       !this.orphaned &&

@@ -138,6 +138,11 @@ export class InodeCache {
   #forgetIfIdle(inode: Inode): boolean {
     if (this.#stays(inode) || !inode.isIdle || inode.maybe_orphaned || !this.#isDurable(inode)) return false;
     if (this.#inodes.get(inode.ino) !== inode) return false;
+    if (this.#osb.unshared.has(inode)) {
+      // With its locks in the cluster it can be forgotten in order, the next time.
+      if (inode.cover !== null) this.#osb.unshared.shareLater([inode]);
+      return false;
+    }
     this.evicted++;
     this.#in_vain = 0;
     if (!this.#osb.glue.domain.clustered) {

@@ -36,6 +36,7 @@ function* ioIdle(osb: Osb, inode: Inode): Task<void> {
 
 function* metaDownconvert(o: Osb, res: LockRes, to: LockLevel): Task<void> {
   const inode = res.data as Inode;
+  if (res.level === EX && !o.sabotage.has("unshared")) yield* o.unshared.coverGoes(inode);
   yield* ioIdle(o, inode);
   if (o.kernel_caches !== null) {
     // Rule 4: what the notifications wait for is served until the last of them has returned.
@@ -79,7 +80,7 @@ export function glueOps(osb: () => Osb): GlueOps {
       ...LOCK_TYPES.open,
       // Kept for as long as the inode is in use: who wants to delete it only tries for EX. Who uses it as well waits for PR, so EX, which an attempt to
       // delete what had the block before has left, goes.
-      keeps: (res) => ((res.data as Inode).inUse ? PR : NL),
+      keeps: (res) => ((res.data as Inode).inUse || (res.data as Inode).pins > 0 ? PR : NL),
     },
   };
 }

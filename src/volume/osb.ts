@@ -23,6 +23,7 @@ import type { BlockKinds } from "./kinds.ts";
 import type { MountOptions } from "./mount_options.ts";
 import { Op } from "./op.ts";
 import type { Recovery } from "./recovery.ts";
+import { Unshared } from "./unshared.ts";
 
 /** Geometry and identity, from the superblock; constant while mounted. */
 export interface Geometry {
@@ -64,6 +65,7 @@ export type Sabotage =
   | "open_lock"
   | "journal_lock"
   | "lvb"
+  | "unshared"
   | "dentry_waits"
   | "serve_held"
   | "reply_order";
@@ -81,6 +83,7 @@ export class Osb {
   journal!: Journal;
   glue!: DlmGlue;
   inodes!: InodeCache;
+  readonly unshared = new Unshared(this);
   kinds!: BlockKinds;
   /** System inodes by name, filled at mount (sysfile.ts). */
   readonly system_inodes = new Map<string, Inode>();

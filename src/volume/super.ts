@@ -325,6 +325,7 @@ export function* closeVolume(osb: Osb): Task<void> {
       if (osb.readonly_reason === null) yield* allocStop(osb);
     }
     yield* osb.journal.shutdown();
+    osb.unshared.clear();
     if (clustered) yield* leaveVolume(osb);
     else {
       yield* journalToggleDirty(osb, osb.slot_num, false, false);

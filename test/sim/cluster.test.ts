@@ -5,6 +5,7 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { EX } from "../../src/dlmglue/lock_res.ts";
 import { LockSet } from "../../src/dlmglue/lock_set.ts";
+import { lockName } from "../../src/dlmglue/lock_types.ts";
 import { modeToFileType, SYSTEM_INODE } from "../../src/format/disk/index.ts";
 import { FsError } from "../../src/lib/fs_error.ts";
 import { spawn, wait } from "../../src/lib/task.ts";
@@ -16,6 +17,7 @@ import { lockDir } from "../../src/volume/dir/iget.ts";
 import { nameOf } from "../../src/volume/dir/name.ts";
 import { orphanName } from "../../src/volume/dir/orphan.ts";
 import { readAll } from "../../src/volume/dir/readdir.ts";
+import { lookIntoAllocators } from "../../src/volume/dir/seen.ts";
 import { recoverOrphans } from "../../src/volume/dir/wipe.ts";
 import { Flock } from "../../src/volume/file/flock.ts";
 import { dinodeOf, type Inode, inodeLock } from "../../src/volume/inode.ts";
@@ -124,8 +126,8 @@ describe("what one node does the other sees at once", () => {
     for (const n of [1, 2]) c.mount(n);
     const [a, b] = [c.nodes.get(first)!, c.nodes.get(second)!];
     const dir = c.op(a, (op) => ns.mkdir(op, root(a), nameOf("d"), 0o755, CRED)).ino;
-    const warm = (): string[] => names(b, dir);
     expect(lookup(b, "d")!.ino).toBe(dir);
+    const warm = (): string[] => names(b, dir);
     expect(warm()).toEqual([]);
     const f = create(a, "f", dir);
     expect(warm()).toEqual(["f"]);
@@ -158,6 +160,7 @@ describe("what one node does the other sees at once", () => {
     expect(warm()).toEqual(["g"]);
     expect(lookup(b, "moved")!.ino).toBe(f);
     const link = c.op(a, (op) => ns.symlink(op, dir, nameOf("s"), nameOf("target"), CRED)).ino;
+    expect(lookup(b, "s", dir)!.ino).toBe(link);
     expect(Buffer.from(c.op(b, (op) => ns.readlink(op, link))).toString()).toBe("target");
     write(a, f, "y".repeat(70_000));
     const src = a.osb.inodes.get(f);
@@ -341,6 +344,125 @@ describe("deleting", () => {
   });
 });
 
+describe("inodes that nobody else can know", () => {
+  /** Which of these the cluster knows by their meta locks. */
+  const known = (node: SimNode, ...inos: number[]): number[] => {
+    const names = new Set([...node.osb.glue.attached].map((res) => res.name));
+    return inos.filter((ino) => names.has(lockName("M", ino, 0)));
+  };
+  const mkdir = (node: SimNode, name: string, dir = root(node)): number =>
+    c.op(node, (op) => ns.mkdir(op, dir, nameOf(name), 0o755, CRED)).ino;
+
+  test("a tree that is made and deleted costs no lock", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    create(a, "warm");
+    c.op(a, (op) => ns.unlink(op, root(a), nameOf("warm")));
+    c.sleep(1000);
+    const before = [a, b].map((n) => n.osb.glue.attached.size);
+    const dir = mkdir(a, "d");
+    for (let i = 0; i < 20; i++) write(a, create(a, `f${i}`, dir), "text");
+    c.op(a, (op) => ns.rename(op, dir, nameOf("f0"), dir, nameOf("f1")));
+    expect(a.osb.unshared.size).toBeGreaterThanOrEqual(20);
+    for (let i = 1; i < 20; i++) c.op(a, (op) => ns.unlink(op, dir, nameOf(`f${i}`)));
+    c.op(a, (op) => ns.rmdir(op, root(a), nameOf("d")));
+    c.sleep(1000);
+    expect(a.osb.unshared.size).toBe(0);
+    expect([a, b].map((n) => n.osb.glue.attached.size)).toEqual(before);
+    sound();
+  });
+
+  test("who finds a directory finds the locks of what is in it, and no others", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const outer = mkdir(a, "outer");
+    const inner = mkdir(a, "inner", outer);
+    const f = create(a, "f", inner);
+    expect(known(a, outer, inner, f)).toEqual([]);
+    expect(names(b, root(b))).toEqual(["outer"]);
+    expect(known(a, outer, inner, f)).toEqual([outer]);
+    lookup(b, "outer");
+    expect(names(b, outer)).toEqual(["inner"]);
+    expect(known(a, inner, f)).toEqual([inner]);
+    lookup(b, "inner", outer);
+    expect(lookup(b, "f", inner)?.ino).toBe(f);
+    expect(known(a, f)).toEqual([f]);
+    write(b, f, "theirs");
+    expect(read(a, f)).toBe("theirs");
+    sound();
+  });
+
+  test("a second way to an inode asks for its locks", () => {
+    cluster();
+    const a = c.mount(1);
+    c.mount(2);
+    const [d1, d2] = [mkdir(a, "d1"), mkdir(a, "d2")];
+    const below = mkdir(a, "below", d2);
+    const [linked, moved, same] = ["linked", "moved", "same"].map((n) => create(a, n, d1)) as [number, number, number];
+    const dir = mkdir(a, "dir", d1);
+    const all = (): number[] => known(a, d1, d2, below, linked, moved, same, dir);
+    c.op(a, (op) => ns.link(op, same, d1, nameOf("again")));
+    c.op(a, (op) => ns.rename(op, d1, nameOf("again"), d1, nameOf("other")));
+    expect(all()).toEqual([]);
+    c.op(a, (op) => ns.link(op, linked, d2, nameOf("l")));
+    expect(all()).toEqual([linked]);
+    c.op(a, (op) => ns.rename(op, d1, nameOf("moved"), below, nameOf("m")));
+    expect(all()).toEqual([linked, moved]);
+    // Its ".." leads to all above.
+    c.op(a, (op) => ns.rename(op, d1, nameOf("dir"), below, nameOf("dir")));
+    expect(all()).toEqual([d2, below, linked, moved, dir]);
+    sound();
+  });
+
+  test("what was deleted and is open is found in the orphan directory, with its locks", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const d = mkdir(a, "d");
+    const f = create(a, "f", d);
+    const other = create(a, "other", d);
+    a.osb.inodes.get(f).open_count++;
+    write(a, f, "kept");
+    c.op(a, (op) => ns.unlink(op, d, nameOf("f")));
+    expect(known(a, f, other)).toEqual([]);
+    expect(c.task(b, recoverOrphans(b.osb, a.osb.slot_num))).toBe(0);
+    expect(known(a, f, other)).toEqual([f]);
+    expect(read(a, f)).toBe("kept");
+    a.osb.inodes.get(f).open_count--;
+    ns.reap(a.osb, a.osb.inodes.get(f));
+    c.sleep(3000);
+    expect(known(a, f)).toEqual([]);
+    expect(codeOf(() => c.op(a, (op) => ns.getattr(op, f)))).toBe("ESTALE");
+    sound();
+  });
+
+  test("who has a file handle finds it with its locks", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const f = create(a, "f", mkdir(a, "d"));
+    write(a, f, "text");
+    expect(known(a, f)).toEqual([]);
+    c.op(b, lookIntoAllocators);
+    expect(known(a, f)).toEqual([f]);
+    expect(read(b, f)).toBe("text");
+    sound();
+  });
+
+  test("a directory with very many: the oldest are asked for before anybody looks", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const dir = mkdir(a, "d");
+    const inos = Array.from({ length: 2200 }, (_, i) => create(a, `f${i}`, dir));
+    c.sleep(1000);
+    expect(a.osb.unshared.size).toBeLessThanOrEqual(2049);
+    expect(known(a, inos[0]!, inos.at(-1)!)).toEqual([inos[0]]);
+    lookup(b, "d");
+    expect(names(b, dir).length).toBe(2200);
+    expect(known(a, inos.at(-1)!)).toEqual([inos.at(-1)]);
+    expect(a.osb.unshared.size).toBe(0);
+    sound();
+  }, 60_000);
+});
+
 /** Both nodes have the names of a directory cached, and delete in it at the same time. */
 function twoRm(sabotage: Sabotage[]): void {
   cluster({ sabotage });
@@ -350,6 +472,7 @@ function twoRm(sabotage: Sabotage[]): void {
   for (let i = 0; i < 12; i++) create(nodes[0]!, `f${i}`, dir);
   for (const node of nodes) {
     const { osb } = node;
+    expect(lookup(node, "d")!.ino).toBe(dir);
     osb.kernel_caches = {
       invalidate: () => (cb) => cb(null),
       invalidateEntry: (parent, ino) => void forgotten.push(`${node.num}: ${parent}/${ino}`),
@@ -412,6 +535,7 @@ describe("locks", () => {
     cluster({ sabotage });
     const nodes = [c.mount(1), c.mount(2), c.mount(3)];
     const f = create(nodes[0]!, "f");
+    for (const n of nodes) expect(lookup(n, "f")!.ino).toBe(f);
     for (let i = 0; i < 5; i++) {
       for (const n of nodes) c.op(n, (op) => ns.getattr(op, f));
       let left = 3;

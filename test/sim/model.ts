@@ -8,7 +8,7 @@ import { type Task, wait } from "../../src/lib/task.ts";
 import { readFile, setattr, writeFile } from "../../src/vfs/file.ts";
 import * as ns from "../../src/vfs/namespace.ts";
 import { openDir } from "../../src/volume/dir/dir.ts";
-import { iget, lockDir } from "../../src/volume/dir/iget.ts";
+import { lockDir } from "../../src/volume/dir/iget.ts";
 import { nameOf, nameText } from "../../src/volume/dir/name.ts";
 import { readAll } from "../../src/volume/dir/readdir.ts";
 import type { Op } from "../../src/volume/op.ts";
@@ -109,6 +109,7 @@ export function bufferOf(osb: Osb): number {
 
 export class Model<N extends Node> {
   readonly c: Cluster<N>;
+  readonly #top: string;
   root: Item;
   dirs: Item[];
   files: Item[] = [];
@@ -119,6 +120,7 @@ export class Model<N extends Node> {
   /** `top`: the directory that is the model's alone. */
   constructor(c: Cluster<N>, node: N, name: string) {
     this.c = c;
+    this.#top = name;
     const { ino } = c.op(node, (op) => ns.mkdir(op, node.osb.geo.root_blkno, nameOf(name), 0o755, CRED));
     this.root = newItem(ino, true, null);
     this.dirs = [this.root];
@@ -138,14 +140,24 @@ export class Model<N extends Node> {
 
   readonly #known = new WeakMap<N, Set<Item>>();
 
-  /** A program that uses an inode has looked it up: the number alone may mean a file of former times. */
+  /**
+   * A program that uses an inode has looked its name up: the number alone may mean a file of former times, or one whose locks the node that
+   * made it has not asked for yet.
+   */
   #know(node: N, items: readonly Item[]): void {
     const known = this.#known.get(node) ?? new Set<Item>();
     this.#known.set(node, known);
     for (const item of items) {
       if (known.has(item)) continue;
-      this.c.op(node, (op) => void iget(op, item.ino));
       known.add(item);
+      const find = (dir: number, name: string): void => this.c.op(node, (op) => void ns.lookup(op, dir, nameOf(name)));
+      if (item === this.root) find(node.osb.geo.root_blkno, this.#top);
+      for (const dir of this.dirs)
+        for (const [name, named] of dir.entries) {
+          if (named !== item) continue;
+          this.#know(node, [dir]);
+          find(dir.ino, name);
+        }
     }
   }
 

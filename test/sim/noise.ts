@@ -23,6 +23,8 @@ interface NodeNoise {
   readonly free: number[];
   running: number;
   records: number;
+  /** It has looked the directories and the log up: a number alone says nothing. */
+  knows: boolean;
 }
 
 export class Noise<N extends Node> {
@@ -49,7 +51,13 @@ export class Noise<N extends Node> {
     let n = this.#of.get(node);
     if (n === undefined) {
       const buffer = node.osb.arena.alloc(SLOTS * SLOT_BYTES, PAGE);
-      n = { buffer, free: Array.from({ length: SLOTS }, (_, i) => buffer + i * SLOT_BYTES), running: 0, records: 0 };
+      n = {
+        buffer,
+        free: Array.from({ length: SLOTS }, (_, i) => buffer + i * SLOT_BYTES),
+        running: 0,
+        records: 0,
+        knows: false,
+      };
       this.#of.set(node, n);
     }
     return n;
@@ -74,7 +82,7 @@ export class Noise<N extends Node> {
     if (addr === undefined) return;
     noise.running++;
     const operation = this.#pick(node, noise, addr);
-    operation((err) => {
+    asThunk(() => this.#informed(node, noise, operation))((err) => {
       noise.running--;
       noise.free.push(addr);
       this.#c.note(`noise ${node.num} slot ${addr} ${err instanceof FsError ? err.code : err ? String(err) : "ok"}`);
@@ -83,6 +91,23 @@ export class Noise<N extends Node> {
       if (this.#c.excuses?.(node) === true) return this.#answer("excused");
       this.problem ??= `node ${node.num}: ${err instanceof Error ? (err.stack ?? err.message) : String(err)}`;
     });
+  }
+
+  *#informed(node: N, noise: NodeNoise, operation: Thunk<unknown>): Task<void> {
+    if (!noise.knows) yield* this.#lookUp(node);
+    noise.knows = true;
+    yield* wait(operation);
+  }
+
+  *#lookUp({ osb }: N): Task<void> {
+    const { root_blkno } = osb.geo;
+    for (const [dir, name] of [
+      [root_blkno, "noise0"],
+      [root_blkno, "noise1"],
+      [this.#dirs[0]!, "noise2"],
+      [root_blkno, "log"],
+    ] as const)
+      yield* wait(osb.step((op) => void ns.lookup(op, dir, nameOf(name))));
   }
 
   #answer(what: string): void {
@@ -212,6 +237,7 @@ export class Noise<N extends Node> {
   *checkLog(node: N, survived: (node: N) => boolean): Task<void> {
     const { osb } = node;
     const { buffer } = this.#noiseOf(node);
+    yield* this.#lookUp(node);
     const inode = osb.inodes.get(this.#log);
     const { size } = yield* wait(osb.step((op) => ns.getattr(op, this.#log)));
     let text = "";

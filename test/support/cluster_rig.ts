@@ -86,7 +86,8 @@ export class ClusterRig {
     this.#forget = atExit(() => trySh(["ip", "netns", "del", this.#name]));
     this.#ip("link", "set", "lo", "up");
     this.#ip("link", "add", "o2rig", "type", "bridge");
-    this.#ip("link", "set", "o2rig", "up");
+    // One packet at a time: the device of User Mode Linux drops those that are to be split on the way, and each is sent again after 200 ms.
+    this.#ip("link", "set", "o2rig", "gso_max_segs", "1", "up");
     this.#ip("addr", "add", "10.77.0.254/24", "dev", "o2rig");
     for (const n of numbers) if (!isKernel(n)) this.#ip("addr", "add", `${addressOf(n)}/24`, "dev", "o2rig");
   }

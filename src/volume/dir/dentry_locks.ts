@@ -43,13 +43,10 @@ export class DentryLocks {
     let d = this.#known.get(key);
     if (d === undefined) {
       const ops = { ...LOCK_TYPES.dentry, downconvert: (res: LockRes, to: LockLevel) => this.#downconvert(res, to) };
-      const made: Dentry = {
-        parent,
-        ino,
-        res: this.#osb.glue.newLockRes(dentryLockName(parent, ino), ops, key),
-        count: 0,
-        dropping: false,
-      };
+      const { glue, inodes } = this.#osb;
+      const res = glue.newLockRes(dentryLockName(parent, ino), ops, key);
+      if (inodes.peek(ino)?.cover?.ino === parent) glue.own(res);
+      const made: Dentry = { parent, ino, res, count: 0, dropping: false };
       this.#known.set(key, made);
       d = made;
     }
@@ -106,6 +103,12 @@ export class DentryLocks {
     const { glue } = this.#osb;
     if (!glue.domain.clustered) return;
     glue.lock(op.locks, this.#get(dir.ino, inode.ino).res, EX);
+  }
+
+  /** Other nodes are about to find the name: what is cached of it, or held, is asked for (unshared.ts). */
+  *shareTask(parent: number, ino: number): Task<void> {
+    const d = this.#known.get(`${parent}/${ino}`);
+    if (d !== undefined) yield* this.#osb.glue.shareTask(d.res, d.count > 0 ? PR : NL);
   }
 
   /** Another node is about to change the name (ocfs2_dentry_convert_worker). */

@@ -136,11 +136,17 @@ function newInodeObject(op: Op, blkno: number, generation: number): Inode {
 const new_locks = new WeakMap<Op, LockRes>();
 
 /**
- * The new inode's lock at EX. Nobody else wants it, but it may have to be asked for; and the next run may get another
+ * The new inode's locks. Whoever makes it may go on to use it: from the first moment nobody else may delete it (ocfs2_create_new_inode_locks). Its
+ * meta lock comes at EX. Nobody else wants it, but it may have to be asked for; and the next run may get another
  * block from the allocator. So it is not kept when the run is undone: two operations would wait for each other's blocks.
  */
 function lockNewInode(op: Op, inode: Inode): void {
   const { glue } = op.osb;
+  openLock(op, inode);
+  op.onUndo(() => {
+    const open = inode.open_lockres;
+    if (open !== null && op.locks.level(open) !== undefined) op.locks.release(open);
+  });
   const res = glue.metaLock(inode);
   const last = new_locks.get(op);
   if (last !== undefined && last !== res && op.locks.level(last) !== undefined) op.locks.release(last);
@@ -168,13 +174,7 @@ export function newInode(op: Op, dir: Locked, cred: Cred, spec: InodeSpec): Lock
   const got = claimInode(op, dir.inode);
   const generation = newGeneration(op);
   const inode = newInodeObject(op, got.blkno, generation);
-  // Whoever makes it may go on to use it: from the first moment nobody else may delete it (ocfs2_create_new_inode_locks).
-  openLock(op, inode);
-  op.onUndo(() => {
-    const open = inode.open_lockres;
-    if (open !== null && op.locks.level(open) !== undefined) op.locks.release(open);
-  });
-  lockNewInode(op, inode);
+  if (!osb.unshared.begin(op, inode, dir.inode, got.suballoc_slot)) lockNewInode(op, inode);
   const di_bh = op.create(inode, got.blkno, osb.kinds.dinode);
   const di = dinodeOf(op, di_bh);
   const setgid = (dir.di.i_mode & S_ISGID) !== 0;

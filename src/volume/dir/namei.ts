@@ -120,6 +120,8 @@ export function link(op: Op, inode: Inode, dir: Inode, name: Name): Locked {
   const { di } = child;
   if (isDir(di.i_mode)) throw nameError(Errno.EPERM, "link", dir, name);
   checkMayChange(di, true);
+  // Found through two directories.
+  if (inode.cover !== dir) op.osb.unshared.share(inode);
   if (linksOf(di) === 0) {
     if (!linkable.has(inode)) throw nameError(Errno.ENOENT, "link", dir, name);
     orphanDelete(op, child);

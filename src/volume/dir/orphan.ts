@@ -62,6 +62,7 @@ export function orphanAdd(op: Op, child: Locked): void {
 
 /** Names a file that a direct write is about to extend (ocfs2_add_inode_to_orphan). */
 export function dioOrphanAdd(op: Op, child: Locked): void {
+  op.osb.unshared.share(child.inode);
   addName(op, child, true);
   child.di.i_flags |= I_FLAGS.DIO_ORPHANED;
   child.di.i_dio_orphaned_slot = op.osb.slot_num;

@@ -175,6 +175,7 @@ export function rename(
   checkMayChange(moved.di, true);
   if (isDir(moved.di.i_mode) !== (from.entry.file_type === OCFS2_FT_DIR))
     throw new Corruption("namei.rename", { ino: moved.inode.ino, file_type: from.entry.file_type });
+  if (old_dir !== new_dir) shareMoved(op, [from.dir, moved], [to.dir, target]);
   inode_hooks.remoteDentryDelete(op, old_dir, moved.inode);
   if (target !== undefined) inode_hooks.remoteDentryDelete(op, new_dir, target.inode);
 
@@ -184,6 +185,16 @@ export function rename(
   }
   move(op, from, to, moved, target);
   return { moved: moved.inode, replaced: target?.inode };
+}
+
+/** What changes its directory is found through another one, and if it is a directory leads to that by its "..". */
+function shareMoved(op: Op, ...sides: (readonly [dir: Locked, child: Locked | undefined])[]): void {
+  const { unshared } = op.osb;
+  for (const [dir, child] of sides) {
+    if (child === undefined) continue;
+    unshared.share(child.inode);
+    for (const [other] of sides) if (isDir(child.di.i_mode) && other !== dir) unshared.shareUp(other.inode);
+  }
 }
 
 function move(op: Op, from: Side, to: Side, moved: Locked, target: Locked | undefined): void {

@@ -12,8 +12,9 @@
  */
 import { PR } from "../../dlmglue/lock_res.ts";
 import type { LockSet } from "../../dlmglue/lock_set.ts";
+import { SYSTEM_INODE } from "../../format/disk/index.ts";
 import { WaitQueue, waitOn } from "../../lib/wait.ts";
-import type { Inode } from "../inode.ts";
+import { type Inode, inodeLockOnly } from "../inode.ts";
 import type { Op } from "../op.ts";
 import { iget, type Locked } from "./iget.ts";
 import type { Name } from "./name.ts";
@@ -69,6 +70,23 @@ export function withPr<T>(op: Op, inode: Inode, fn: () => T): T {
   const res = op.osb.glue.metaLock(inode);
   if (op.locks.level(res) === PR) op.locks.release(res);
   return value;
+}
+
+/**
+ * An inode's number and nothing else is known, from a file handle. It may be one that another node has made and whose locks that node has not asked
+ * for yet; it does so before we see its inode allocator (unshared.ts, ocfs2_test_inode_bit).
+ */
+export function lookIntoAllocators(op: Op): void {
+  const { osb } = op;
+  if (!osb.glue.domain.clustered) return;
+  const { looks } = seenBy(op);
+  for (let slot = 0; slot < osb.geo.max_slots; slot++) {
+    const key = `inode_alloc:${slot}`;
+    if (looks.has(key)) continue;
+    const inode = osb.sysfile(SYSTEM_INODE.INODE_ALLOC, slot);
+    withPr(op, inode, () => inodeLockOnly(op, inode));
+    looks.set(key, true);
+  }
 }
 
 /** What `fn` finds out about a name under the directory's lock at PR, found once for all runs of the operation. */

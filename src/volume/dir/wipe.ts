@@ -21,12 +21,12 @@ import { type Inode, inodeChanged, inodeExclusive, inodeLock, inodeRelease } fro
 import type { Op } from "../op.ts";
 import type { Osb } from "../osb.ts";
 import { linksOf } from "./attr.ts";
-import { openDir } from "./dir.ts";
+import { findEntry, openDir } from "./dir.ts";
 import { dxLookupExtent, dxRootIsInline, dxRootOf, readDxRoot } from "./dx_dir.ts";
 import { iget, lockInode } from "./iget.ts";
 import { inode_hooks } from "./inode_hooks.ts";
 import { isDots } from "./name.ts";
-import { dioOrphanDelete, isDioOrphan, orphanDelete, orphanIsNamed } from "./orphan.ts";
+import { dioOrphanDelete, isDioOrphan, orphanDelete, orphanIsNamed, orphanName } from "./orphan.ts";
 import { readAll } from "./readdir.ts";
 
 /** Extents of an index that one operation takes out. */
@@ -136,6 +136,7 @@ function removeInode(op: Op, inode: Inode): void {
     osb.cache.forget(inode.ino, 1);
     inode.dropCaches();
     inode.orphaned = false;
+    osb.unshared.remove(inode);
     if (osb.inodes.peek(inode.ino) === inode) osb.inodes.delete(inode.ino);
   });
 }
@@ -277,6 +278,26 @@ function* recoverDioOrphan(osb: Osb, ino: number): Task<void> {
   }
 }
 
+/**
+ * Keeps what an entry of an orphan directory leads to from being deleted by others, under the directory's lock: its number alone might be another
+ * inode's the next moment, and one that nobody knows of (unshared.ts). False when it is gone, or is being deleted (ocfs2_read_locked_inode tries for the
+ * open lock in the same way).
+ */
+function pinOrphan(op: Op, slot: number, inode: Inode, dio: boolean): boolean {
+  const { glue } = op.osb;
+  const dir = op.osb.sysfile(SYSTEM_INODE.ORPHAN_DIR, slot);
+  if (findEntry(openDir(op, dir, inodeLock(op, dir)), orphanName(inode.ino, dio)) === undefined) return false;
+  if (glue.domain.clustered && !glue.tryLock(op.locks, glue.openLock(inode), PR)) return false;
+  op.onSuccess(() => {
+    inode.pins++;
+  });
+  return true;
+}
+
+function* unpin(osb: Osb, inode: Inode): Task<void> {
+  if (--inode.pins === 0 && !inode.inUse) yield* osb.glue.giveUpTask(inode.open_lockres);
+}
+
 /** What is in a slot's orphan directory: bounded by what was open when its node died. */
 function listOrphans(op: Op, slot: number): { ino: number; dio: boolean }[] {
   const inode = op.osb.sysfile(SYSTEM_INODE.ORPHAN_DIR, slot);
@@ -294,6 +315,8 @@ export function* recoverOrphans(osb: Osb, slot: number): Task<number> {
   const orphans = yield* wait(osb.step((op) => listOrphans(op, slot)));
   let gone = 0;
   for (const { ino, dio } of orphans) {
+    const known = osb.inodes.get(ino);
+    if (!(yield* wait(osb.step((op) => pinOrphan(op, slot, known, dio))))) continue;
     try {
       if (dio) yield* recoverDioOrphan(osb, ino);
       else {
@@ -304,6 +327,8 @@ export function* recoverOrphans(osb: Osb, slot: number): Task<number> {
       // Another node has just wiped it.
       if (err instanceof FsError && err.errno === Errno.ESTALE) continue;
       mlog(ML.ERROR, `orphan ${ino} of slot ${slot}:`, err instanceof Error ? err.message : String(err));
+    } finally {
+      yield* unpin(osb, known);
     }
   }
   return gone;

@@ -40,6 +40,7 @@ const PLANTED: readonly { readonly rule: Sabotage; readonly kernel: boolean; rea
   { rule: "journal_lock", kernel: false, first: 1 },
   { rule: "cancel_convert", kernel: false, first: 1 },
   { rule: "recovery_wait", kernel: false, first: 1 },
+  { rule: "unshared", kernel: false, first: 1 },
 ];
 
 describe.skipIf(no_fsck !== undefined)("a planted bug is found", () => {
