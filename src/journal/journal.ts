@@ -246,14 +246,12 @@ export class Journal {
   *#commit(tx: Transaction): Task<void> {
     const { log, data, dev, barrier } = this.#p;
     if (mlogOn(ML.JOURNAL)) mlog(ML.JOURNAL, `commit ${tx.tid}: ${tx.blocks.length} blocks, ${tx.ordered.size} files`);
-    // Data first: a committed size or extent must never show what the blocks held before.
-    if (tx.ordered.size > 0) yield* all([...tx.ordered].map((owner) => data.flushOwner(owner)));
-    if (tx.data_ios > 0) yield* wait<void>((cb) => tx.data_idle.add(() => cb(null)));
-    // A failed data write is the file's misfortune (fsync reports it), not the journal's.
-    for (const owner of tx.ordered)
-      if (owner.write_error !== 0)
-        mlog(ML.ERROR, `transaction ${tx.tid}: file data could not be written, errno ${owner.write_error}`);
+    // Before the commit block: a committed size or extent must never show what the blocks held before.
+    const data_written: Thunk<void>[] = [...tx.ordered].map((owner) => data.flushOwner(owner));
+    data_written.push((cb) => (tx.data_ios === 0 ? cb(null) : tx.data_idle.add(() => cb(null))));
     if (tx.blocks.length === 0) {
+      yield* all(data_written);
+      this.#reportDataErrors(tx);
       if (barrier) yield* deviceFlush(dev);
       return;
     }
@@ -262,7 +260,8 @@ export class Journal {
     const start = this.#head;
     const kept = this.#p.keep_tail === true && log.superblock.s_start !== 0;
     if (this.#logged.length === 0 && log.superblock.s_start !== start && !kept) yield* log.writeTail(start, tx.tid);
-    yield* log.writeAndWait(this.#staging, blocks - 1, start);
+    yield* all<unknown>([...data_written, ...log.write(this.#staging, blocks - 1, start)]);
+    this.#reportDataErrors(tx);
     yield* log.writeCommit(this.#staging + (blocks - 1) * log.blocksize, log.next(start, blocks - 1), barrier);
     this.commits++;
     this.#logged.push({ tid: tx.tid, start });
@@ -278,6 +277,13 @@ export class Journal {
       }
       this.#to_checkpoint.add(bh);
     }
+  }
+
+  /** A failed data write is the file's misfortune (fsync reports it), not the journal's. */
+  #reportDataErrors(tx: Transaction): void {
+    for (const owner of tx.ordered)
+      if (owner.write_error !== 0)
+        mlog(ML.ERROR, `transaction ${tx.tid}: file data could not be written, errno ${owner.write_error}`);
   }
 
   /** Log blocks that hold transactions which are not in place. */
