@@ -51,6 +51,36 @@ export function lvbIsTrustable(inode: Inode, res: LockRes): boolean {
   return lvb.lvb_version === OCFS2_LVB_VERSION && lvb.lvb_igeneration === inode.generation;
 }
 
+/** The LVB that came with the lock, while nobody here has used the lock at EX since; undefined when it says nothing. */
+function freshLvb(inode: Inode): MetaLvb | undefined {
+  const res = inode.meta_lockres;
+  if (res === null || !inode.lvb_fresh || res.level < PR || !lvbIsTrustable(inode, res)) return undefined;
+  return viewOf(res.lvb);
+}
+
+export type Times = Pick<Attr, "atime" | "atime_nsec" | "mtime" | "mtime_nsec" | "ctime" | "ctime_nsec">;
+
+/**
+ * The times as the LVB has them. They may be later than the block's: a direct write in place on a kernel node moves them in its memory only
+ * (file_update_time), from where they come in the LVB. Undefined when only the disk can tell.
+ */
+export function timesFromLvb(inode: Inode): Times | undefined {
+  const lvb = freshLvb(inode);
+  return lvb && timesOf(lvb);
+}
+
+function timesOf(lvb: MetaLvb): Times {
+  const [atime, mtime, ctime] = [lvb.lvb_iatime_packed, lvb.lvb_imtime_packed, lvb.lvb_ictime_packed].map(unpackTime);
+  return {
+    atime: atime!.sec,
+    atime_nsec: atime!.nsec,
+    mtime: mtime!.sec,
+    mtime_nsec: mtime!.nsec,
+    ctime: ctime!.sec,
+    ctime_nsec: ctime!.nsec,
+  };
+}
+
 /**
  * The attributes as the LVB has them; undefined when only the disk can tell. The meta lock is held. Device numbers are not in the
  * LVB, and of an indexed directory's links only the lower half.
@@ -66,15 +96,12 @@ export function attrFromLvb(
   }) => Pick<Attr, "blocks" | "blksize">,
   visible_flags: number,
 ): Attr | undefined {
-  const res = inode.meta_lockres;
-  if (res === null || !inode.lvb_fresh || res.level < PR || !lvbIsTrustable(inode, res)) return undefined;
-  if (osb.cache.peek(inode, inode.ino) !== undefined) return undefined;
-  const lvb = viewOf(res.lvb);
+  const lvb = freshLvb(inode);
+  if (lvb === undefined || osb.cache.peek(inode, inode.ino) !== undefined) return undefined;
   const mode = lvb.lvb_imode;
   const dyn_features = lvb.lvb_idynfeatures;
   if (isChr(mode) || isBlk(mode) || (dyn_features & DYN_FEATURES.INDEXED_DIR) !== 0) return undefined;
   const size = lvb.lvb_isize;
-  const [atime, mtime, ctime] = [lvb.lvb_iatime_packed, lvb.lvb_imtime_packed, lvb.lvb_ictime_packed].map(unpackTime);
   return {
     ino: inode.ino,
     generation: inode.generation,
@@ -85,12 +112,7 @@ export function attrFromLvb(
     rdev: 0,
     size,
     ...attrOf({ mode, size, clusters: lvb.lvb_iclusters, dyn_features }),
-    atime: atime!.sec,
-    atime_nsec: atime!.nsec,
-    mtime: mtime!.sec,
-    mtime_nsec: mtime!.nsec,
-    ctime: ctime!.sec,
-    ctime_nsec: ctime!.nsec,
+    ...timesOf(lvb),
     flags: lvb.lvb_iattr & visible_flags,
   };
 }

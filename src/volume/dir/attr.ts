@@ -18,7 +18,7 @@ import {
 import { Errno } from "../../lib/errno.ts";
 import { Corruption, FsError } from "../../lib/fs_error.ts";
 import { dinodeOf, type Inode, inodeLock, inodeLockOnly } from "../inode.ts";
-import { attrFromLvb } from "../meta_lvb.ts";
+import { attrFromLvb, timesFromLvb } from "../meta_lvb.ts";
 import type { Op } from "../op.ts";
 import type { Osb } from "../osb.ts";
 
@@ -61,6 +61,7 @@ function spaceOf(
 /** Reads the attributes out of a dinode whose lock is held. */
 export function attrOf(osb: Osb, di: Dinode): Attr {
   const { i_mode: mode, i_size: size, i_clusters: clusters, i_dyn_features: dyn_features } = di;
+  const inode = osb.glue.domain.clustered ? osb.inodes.peek(di.i_blkno) : undefined;
   return {
     ino: di.i_blkno,
     generation: di.i_generation,
@@ -77,6 +78,7 @@ export function attrOf(osb: Osb, di: Dinode): Attr {
     mtime_nsec: di.i_mtime_nsec,
     ctime: di.i_ctime,
     ctime_nsec: di.i_ctime_nsec,
+    ...(inode && timesFromLvb(inode)),
     flags: di.i_attr & OCFS2_FL_VISIBLE,
   };
 }
