@@ -1,6 +1,6 @@
 /**
  * Pages that the kernel keeps locked until we answer: those of a READ into its cache, and the last page of a buffered WRITE when
- * the WRITE does not cover it. They are not uptodate, so an invalidation may leave them out; and it must, while the
+ * the WRITE does not cover it and has not found it uptodate (kernel_pages.ts). They are not uptodate, so an invalidation may leave them out; and it must, while the
  * request waits for the very lock that is being given up (coherence, rule 4).
  */
 const PAGE = 4096;

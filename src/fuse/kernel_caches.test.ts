@@ -1,13 +1,14 @@
 /** How a file's pages are called back, against a kernel that answers when the test wants. On real mounts: test/cluster/rules.test.ts. */
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { SimClock } from "../../test/support/sim_cluster.ts";
 import { EX, LOCK_TYPES, LockRes, NL, PR } from "../dlmglue/lock_res.ts";
 import { Errno } from "../lib/errno.ts";
 import { WaitQueue } from "../lib/wait.ts";
 import type { Loop } from "../native/loop.ts";
 import type { Inode } from "../volume/inode.ts";
-import { HeldRanges } from "./held_ranges.ts";
+import { HeldRanges, pagesAround } from "./held_ranges.ts";
 import { SessionCaches } from "./kernel_caches.ts";
+import { KernelPages } from "./kernel_pages.ts";
 import type { Notifier } from "./notifier.ts";
 import { PendingWrites } from "./pending_writes.ts";
 import type { Session } from "./session.ts";
@@ -24,6 +25,7 @@ function setUp() {
   const clock = new SimClock();
   const sent: Sent[] = [];
   const held = new HeldRanges();
+  const pages = new KernelPages();
   const osb = {
     geo: { root_blkno: 1 },
     sabotage: new Set(),
@@ -36,14 +38,17 @@ function setUp() {
     osb,
     held,
     writes: new PendingWrites(),
+    pages,
     types: new Map(),
     ended: false,
     told_names: null,
     nodeidOf: (ino: number) => ino,
   };
   const notifier = {
-    invalInode: (_ino: number, off: number, len: number, answer: (res: number) => void) =>
-      void sent.push({ off, len, answer }),
+    invalInode: (_ino: number, off: number, len: number, answer: (res: number) => void, begun?: () => void) => {
+      sent.push({ off, len, answer });
+      begun?.();
+    },
   };
   const res = new LockRes("M", LOCK_TYPES.meta, null);
   res.level = EX;
@@ -68,7 +73,7 @@ function setUp() {
     });
   /** Time passes: one timer fires. */
   const step = (): boolean => clock.step();
-  return { sent, held, res, inode, give, step, done: () => done };
+  return { clock, sent, held, pages, res, inode, give, step, done: () => done };
 }
 
 const rangesOf = (sent: readonly Sent[]): number[][] => sent.map(({ off, len }) => [off, len]);
@@ -126,21 +131,71 @@ test("pages that a READ fills are left out: however many wait, no thread of the 
   expect(t.done()).toBe(1);
 });
 
-test("a page that a WRITE holds in part is left out, and nobody waits for it", () => {
+test("a page that a WRITE holds in part is left out when nothing has filled it", () => {
   const t = setUp();
+  t.pages.filled(INO, 0, 8192);
   t.held.addPartial(INO, 8192, 100);
   t.give(NL);
   expect(rangesOf(t.sent)).toEqual([
     [0, 8192],
     [12288, 0],
-    [8192, 4096],
   ]);
   t.sent[0]!.answer(0);
   t.sent[1]!.answer(0);
-  // The page that the request holds answers with the request, which waits for us.
-  expect(t.done()).toBe(0);
-  t.step();
   expect(t.done()).toBe(1);
+});
+
+describe("a page that a WRITE covers in part, and that was filled before", () => {
+  function doubtful() {
+    const t = setUp();
+    t.pages.filled(INO, 8192, 4096);
+    t.held.addPartial(INO, 8192, 100);
+    t.inode.writer_count = 1;
+    t.give(PR);
+    expect(rangesOf(t.sent)).toEqual([
+      [0, 8192],
+      [12288, 0],
+      [8192, 4096],
+    ]);
+    t.sent[0]!.answer(0);
+    t.sent[1]!.answer(0);
+    const wait = (ms: number): void => {
+      const end = t.clock.monotonic_ms() + ms;
+      while (t.clock.monotonic_ms() < end && t.step());
+    };
+    return { ...t, wait };
+  }
+
+  test("is waited for, as long as the kernel writes back, or waits for a size to be set", () => {
+    const t = doubtful();
+    t.wait(50);
+    const written = t.pages.serve(INO);
+    t.wait(2000);
+    expect(t.done()).toBe(0);
+    written();
+    t.wait(50);
+    t.pages.serve(INO)();
+    t.wait(80);
+    expect(t.done()).toBe(0);
+    t.sent[2]!.answer(0);
+    expect(t.done()).toBe(1);
+  });
+
+  test("is held by the WRITE, which waits for us, when nothing is heard of it: the lock is given up all the same", () => {
+    const t = doubtful();
+    t.wait(90);
+    expect(t.done()).toBe(0);
+    t.wait(30);
+    expect(t.done()).toBe(1);
+    // It was not called back: the next time it may still be there.
+    expect(t.pages.mayBeUptodate(INO, pagesAround(8192, 8292))).toBe(true);
+  });
+
+  test("is not there once it was called back", () => {
+    const t = doubtful();
+    t.sent[2]!.answer(0);
+    expect([t.done(), t.pages.mayBeUptodate(INO, pagesAround(8192, 8292))]).toEqual([1, false]);
+  });
 });
 
 test("a request that comes in between and holds pages: a second attempt goes around it", () => {

@@ -8,6 +8,11 @@
  * notification would wait for it: its pages are left out. They are not uptodate and will be filled under the lock's next
  * grant. A request may come between and lock pages in front of a notification that is under way; then a second
  * one goes around it from another thread, and the first is left waiting.
+ *
+ * A partial WRITE locks its last page only if that is not uptodate; if it is, the page may be dirty through a mapping, and the lock must not go before that is
+ * written. We cannot see which. What nothing has filled since pages were called back last is not uptodate (kernel_pages.ts): such a page holds nothing, and is
+ * not even told of. Another one is told of by itself and waited for, however long it is being written. Only if the kernel has dropped it since is it not
+ * uptodate and locked after all, and nothing comes of it: so it is not waited for any more after SILENT_MS in which nothing was written back.
  */
 import type { DlmGlue } from "../dlmglue/dlmglue.ts";
 import { EX, type LockLevel, NL } from "../dlmglue/lock_res.ts";
@@ -27,6 +32,11 @@ import type { Session } from "./session.ts";
 
 /** A notification that takes longer than this may be waiting for a request that waits for us. */
 const SUSPECT_MS = 2;
+/**
+ * One for a page that may be uptodate, and dirty, is waited for until nothing was heard for so long of what the kernel does meanwhile: it was told, and has
+ * written nothing back. Then the page was dropped before, for want of memory say, and is held by the WRITE.
+ */
+const SILENT_MS = 100;
 /** The kernel has our LOOKUP's reply but not yet the inode: it is a matter of microseconds. */
 const RETRY_MS = 1;
 /** For tests: the kernel takes the folder's lock before it looks whether there is such a name. */
@@ -126,21 +136,25 @@ export class SessionCaches implements KernelCaches {
   }
 
   #dropPages(inode: Inode, level: LockLevel, cb: Callback<void>): void {
+    const { pages } = this.#s;
+    const { ino } = inode;
     const seen = new Set<PageRange>();
     let answered = false;
+    pages.recall(ino);
     const attempt = (): void => {
       const ranges = this.#leftOut(inode, level);
       for (const r of ranges) seen.add(r);
       if (mlogOn(ML.BASTS)) mlog(ML.BASTS, `invalidate ${inode.ino} around ${ranges.length} held ranges`);
       const around = HeldRanges.around(ranges);
-      // Of those, what is not for certain empty: a page that a WRITE found uptodate is not locked, and goes.
-      const doubtful = ranges.filter((r) => r.fills !== true);
+      // Of those, what may be there: a page that a WRITE found uptodate is not locked, and goes.
+      const doubtful = new Set(ranges.filter((r) => r.fills !== true && pages.mayBeUptodate(ino, r)));
       let left = around.length;
-      let left_held = doubtful.length;
+      let unsent = doubtful.size;
       let suspected = false;
       const settle = (): void => {
-        if (left > 0 || (left_held > 0 && !suspected) || answered) return;
+        if (left > 0 || (doubtful.size > 0 && !suspected) || answered) return;
         answered = true;
+        pages.recalled(ino, [...doubtful]);
         cb(null);
       };
       for (const { off, len } of around)
@@ -148,14 +162,26 @@ export class SessionCaches implements KernelCaches {
           left--;
           settle();
         });
-      // One that stays is not uptodate; it is waited for by nobody but its thread.
-      for (const r of doubtful)
-        this.#invalidate(inode, r.from, r.to - r.from, () => {
-          left_held--;
-          settle();
-        });
+      // One that stays is locked and not uptodate; then its thread alone waits.
+      for (const r of [...doubtful])
+        this.#invalidate(
+          inode,
+          r.from,
+          r.to - r.from,
+          () => {
+            doubtful.delete(r);
+            settle();
+          },
+          () => unsent--,
+        );
+      let silent_ms = 0;
+      let { served } = pages;
       const suspect = (): void => {
-        suspected = true;
+        // What is dirty is written back and waited for. Without EX nothing can be, and what is in such a page is in the WRITE.
+        if (unsent > 0 || pages.serving(ino) || pages.served !== served) silent_ms = 0;
+        else silent_ms += SUSPECT_MS;
+        ({ served } = pages);
+        suspected = level !== EX || silent_ms >= SILENT_MS;
         settle();
         if (answered) return;
         // Requests that came in between and hold pages: the attempt may be waiting for them.
@@ -167,14 +193,21 @@ export class SessionCaches implements KernelCaches {
     attempt();
   }
 
-  #invalidate(inode: Inode, off: number, len: number, done: () => void): void {
+  /** `begun` when a thread has it. */
+  #invalidate(inode: Inode, off: number, len: number, done: () => void, begun?: () => void): void {
     const nodeid = this.#s.nodeidOf(inode.ino);
-    const send = (): void =>
-      this.#notifier.invalInode(nodeid, off, len, (result) => {
-        const retry = result === -Errno.ENOENT && inode.nlookup > 0 && !this.#s.ended;
-        if (retry && !inode.osb.sabotage.has("reply_order")) this.#loop.after(RETRY_MS, send);
-        else done();
-      });
-    send();
+    const send = (tell?: () => void): void =>
+      this.#notifier.invalInode(
+        nodeid,
+        off,
+        len,
+        (result) => {
+          const retry = result === -Errno.ENOENT && inode.nlookup > 0 && !this.#s.ended;
+          if (retry && !inode.osb.sabotage.has("reply_order")) this.#loop.after(RETRY_MS, send);
+          else done();
+        },
+        tell,
+      );
+    send(begun);
   }
 }

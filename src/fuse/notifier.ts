@@ -32,6 +32,8 @@ export type Notified = (res: number) => void;
 interface Job {
   readonly message: Uint8Array;
   readonly done: Notified;
+  /** A thread has it. */
+  readonly begun: (() => void) | undefined;
 }
 
 interface Sender {
@@ -71,6 +73,7 @@ export class Notifier {
       if (t.job !== null) continue;
       t.job = this.#queue.shift()!;
       t.thread.send(t.job.message);
+      t.job.begun?.();
     }
     if (this.#queue.length > 0 && this.#threads.length < MAX_THREADS && !this.#stopped) {
       this.#threads.push({ thread: this.#start(), job: null });
@@ -79,7 +82,13 @@ export class Notifier {
     return ended;
   }
 
-  #send(code: number, body: number, fill: (dv: DataView, at: number) => void, done: Notified): void {
+  #send(
+    code: number,
+    body: number,
+    fill: (dv: DataView, at: number) => void,
+    done: Notified,
+    begun?: () => void,
+  ): void {
     if (this.#stopped) {
       this.#loop.wake();
       done(-Errno.ENODEV);
@@ -91,13 +100,13 @@ export class Notifier {
     head.len = message.length;
     head.error = code;
     fill(dv, FuseOutHeader.size);
-    this.#queue.push({ message, done });
+    this.#queue.push({ message, done, begun });
     this.sent++;
     this.#loop.wake();
   }
 
   /** Attributes and ACLs; with off >= 0 also pages from `off`, `len` bytes or to the end (0). Dirty pages are written first. */
-  invalInode(nodeid: number, off: number, len: number, done: Notified): void {
+  invalInode(nodeid: number, off: number, len: number, done: Notified, begun?: () => void): void {
     this.#send(
       FUSE_NOTIFY_INVAL_INODE,
       FuseNotifyInvalInodeOut.size,
@@ -108,6 +117,7 @@ export class Notifier {
         out.len = len;
       },
       done,
+      begun,
     );
   }
 

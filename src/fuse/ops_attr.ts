@@ -56,8 +56,10 @@ export function changeAttr(
   failed: (err: unknown) => void,
 ): void {
   const { osb } = s;
+  const answered = changes.size === undefined ? (): void => {} : s.pages.serve(inode.ino);
   const go = (all: AttrChanges): void =>
     setattrOf(osb, inode, all, (err, attr) => {
+      answered();
       if (err) failed(err);
       else ok(attr!);
     });
@@ -72,6 +74,7 @@ export function changeAttr(
     (err, was) => {
       locks.releaseAll();
       if (err) {
+        answered();
         failed(err);
         return;
       }

@@ -159,7 +159,10 @@ export function read(s: Session): void {
       }
       release();
       if (err) s.error(unique, err);
-      else s.replyPayload(unique, addr, n!);
+      else {
+        if (fills_pages) s.pages.filled(inode.ino, offset, size);
+        s.replyPayload(unique, addr, n!);
+      }
       s.slots.give(slot);
     });
   };
@@ -217,11 +220,14 @@ export function write(s: Session): void {
       (op) => killCapabilities(op, inode),
       () => {},
     );
-  const release =
-    s.policy.clustered && !written_back && !isDirect(flags) ? s.held.addPartial(inode.ino, offset, size) : nothing;
+  const holds_pages = s.policy.clustered && !written_back && !isDirect(flags);
+  if (holds_pages) s.pages.covered(inode.ino, offset, size);
+  const release = holds_pages ? s.held.addPartial(inode.ino, offset, size) : nothing;
+  const served = written_back ? s.pages.serve(inode.ino) : nothing;
   const go = (addr: number, after: () => void): void =>
     writeFile(s.osb, inode, request(addr), (err, n) => {
       release();
+      served();
       if (pending !== null) s.writes.done(inode.ino, pending);
       else if (!err) s.writes.writtenBack(inode.ino, offset, offset + size);
       if (err) s.error(unique, err);

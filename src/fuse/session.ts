@@ -25,6 +25,7 @@ import { type FuseChannel, REPLY_FAILED, type Turns } from "./channel.ts";
 import { type CachePolicy, openFlags } from "./flags.ts";
 import { Handles } from "./handles.ts";
 import { HeldRanges } from "./held_ranges.ts";
+import { KernelPages } from "./kernel_pages.ts";
 import { opTable } from "./op_table.ts";
 import { PendingWrites } from "./pending_writes.ts";
 import { HELD, type Timeouts } from "./reply.ts";
@@ -114,6 +115,7 @@ export class Session {
   readonly interrupts = new Map<number, () => void>();
   /** Requests that hold pages in the kernel until they are answered; on clustered mounts only. */
   readonly held = new HeldRanges();
+  readonly pages = new KernelPages();
   readonly writes = new PendingWrites();
   /** How long the kernel may keep what it is told; of names, see `timeoutsIn`. */
   timeouts: Timeouts = HELD;
@@ -349,6 +351,7 @@ export class Session {
     const inode = this.osb.inodes.peek(ino);
     if (inode !== undefined && inode.nlookup > 0) return;
     if (inode !== undefined) this.osb.inodes.unused(inode);
+    this.pages.forget(ino);
     if (this.types.delete(ino)) {
       this.names.forgotten(ino);
       this.ahead?.forgotten(ino);

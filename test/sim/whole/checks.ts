@@ -207,12 +207,15 @@ export class Checks {
     if (name[0] !== "M") return;
     const ino = inoOf(name);
     const { osb } = before;
+    const inode = osb.inodes.peek(ino);
+    // Who used the file that was there before looks whether it is gone (unusedInode), and is told so; nobody has told it of the new one.
+    const former = node.osb.inodes.peek(ino)?.generation ?? 0;
+    if (inode !== undefined && osb.unshared.has(inode) && former !== 0 && former !== inode.generation) return;
     for (const bh of osb.cache.blocks())
       if (bh.ci?.ci_blkno === ino && (bh.in_running || bh.in_committing || bh.checkpoint_tid !== 0))
         this.#fault(
           `${text(name)} is granted to node ${node.num}, but block ${bh.blkno} of it is ${bh.checkpoint_tid === 0 ? "dirty" : "in the log"} on node ${before.num}`,
         );
-    const inode = osb.inodes.peek(ino);
     if (inode !== undefined && (inode.dirty_pages > 0 || inode.pages_in_flight > 0))
       this.#fault(`${text(name)} is granted to node ${node.num}, but node ${before.num} has dirty pages of it`);
   }
