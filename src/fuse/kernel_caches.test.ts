@@ -24,6 +24,7 @@ interface Sent {
 function setUp() {
   const clock = new SimClock();
   const sent: Sent[] = [];
+  const ready: (() => void)[] = [];
   const held = new HeldRanges();
   const pages = new KernelPages();
   const osb = {
@@ -31,7 +32,7 @@ function setUp() {
     sabotage: new Set(),
     closing: false,
     clock,
-    ready: (cb: () => void) => cb(),
+    ready: (cb: () => void) => void ready.push(cb),
     wakeLoop() {},
   };
   const session = {
@@ -63,7 +64,7 @@ function setUp() {
     { domain: { clustered: true } } as never,
   );
   let done = 0;
-  const give = (to: typeof NL | typeof PR): void =>
+  const begin = (to: typeof NL | typeof PR): void =>
     caches.invalidate(
       inode as unknown as Inode,
       to,
@@ -71,9 +72,16 @@ function setUp() {
       expect(err).toBeNull();
       done++;
     });
+  const turn = (): void => {
+    for (const cb of ready.splice(0)) cb();
+  };
+  const give = (to: typeof NL | typeof PR): void => {
+    begin(to);
+    turn();
+  };
   /** Time passes: one timer fires. */
   const step = (): boolean => clock.step();
-  return { clock, sent, held, pages, res, inode, give, step, done: () => done };
+  return { clock, sent, held, pages, res, inode, begin, turn, give, step, done: () => done };
 }
 
 const rangesOf = (sent: readonly Sent[]): number[][] => sent.map(({ off, len }) => [off, len]);
@@ -115,6 +123,17 @@ test("direct I/O that was planned under the lock ends first", () => {
   expect(t.sent).toEqual([]);
   t.inode.io_in_flight = 0;
   t.inode.io_idle.wakeAll();
+  t.turn();
+  expect(rangesOf(t.sent)).toEqual([[0, 0]]);
+});
+
+test("a READ whose end lets the lock go is answered behind that: what it fills is called back, too", () => {
+  const t = setUp();
+  const answered = t.held.add(INO, 8192, 4096);
+  t.begin(NL);
+  expect([t.res.gate_shut, t.sent]).toEqual([true, []]);
+  answered();
+  t.turn();
   expect(rangesOf(t.sent)).toEqual([[0, 0]]);
 });
 

@@ -95,14 +95,17 @@ export class SessionCaches implements KernelCaches {
     };
   }
 
-  /** Direct I/O, and reads that passed the gate, are answered first: what is outstanding afterwards waits at the gate. */
+  /**
+   * Direct I/O, and reads that passed the gate, are answered first: what is outstanding afterwards waits at the gate. Not looked at before the next
+   * turn: the operation whose end lets the lock go is answered right after it, and until then what it fills counts as held.
+   */
   #whenIoIdle(inode: Inode, go: () => void): void {
     const { osb } = inode;
     const look = (): void => {
       if (inode.io_in_flight > 0) inode.io_idle.add(() => osb.ready(look));
       else go();
     };
-    look();
+    osb.ready(look);
   }
 
   /**
