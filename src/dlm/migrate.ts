@@ -35,7 +35,7 @@ import {
 } from "./lockres.ts";
 import { lvbDrop } from "./lvb.ts";
 import { sendOneLockres } from "./mig_lockres.ts";
-import { detachMle, insertMle, Mle, putMle, unlinkMle, wakeMle } from "./mle.ts";
+import { detachMle, endBlock, insertMle, Mle, putMle, unlinkMle, wakeMle } from "./mle.ts";
 import { NodeMap } from "./node_map.ts";
 import { isNodeDead, waitForNodeDeath } from "./recovery_wait.ts";
 import { calcUsage, dirtyLockres } from "./thread.ts";
@@ -213,6 +213,7 @@ export function* finishMigration(dlm: Dlm, res: DlmLockRes, old_master: NodeNum)
   yield* assertMaster(dlm, res, NodeMap.of([old_master]), DLM_ASSERT_MASTER_FINISH_MIGRATION);
   res.owner = dlm.node_num;
   res.state &= ~RES_MIGRATING;
+  endBlock(dlm, res.name);
   dirtyLockres(dlm, res);
   calcUsage(dlm, res);
   dlm.wakeRes(res);

@@ -71,6 +71,20 @@ export function putOwed(dlm: Dlm, mle: Mle): void {
   putMle(dlm, mle);
 }
 
+/**
+ * The resource came to this node, by recovery or migration, while others' requests for its mastery stood here: nobody asserts to a master, so the wait
+ * for an assertion ends here. The kernel leaves the entry, and whoever needs the name once the resource has gone waits for ever.
+ */
+export function endBlock(dlm: Dlm, name: string): void {
+  const mle = dlm.mles.get(name);
+  if (mle?.type !== "block") return;
+  mle.master = dlm.node_num;
+  wakeMle(dlm, mle);
+  unlinkMle(dlm, mle);
+  detachMle(dlm, mle);
+  putOwed(dlm, mle);
+}
+
 export function wakeMle(dlm: Dlm, mle: Mle): void {
   mle.woken = true;
   dlm.wake(mle.wq);

@@ -100,6 +100,26 @@ test.each(["another node masters it", "nobody masters it any more"])(
   },
 );
 
+test("a request for a mastery that came before this node recovered the resource is waited for no longer", () => {
+  const world = new World({ seed: 2 });
+  const [one, two, three] = [world.add(1), world.add(2), world.add(3)];
+  world.joinAll();
+  const lock = (m: Member): (() => boolean) => {
+    let granted = false;
+    const l = m.domain!.newLock("lost", { ast: () => (granted = true), bast: () => {} });
+    m.domain!.convert(l, PR);
+    return () => granted;
+  };
+  world.runUntil("granted to the master", lock(three));
+  world.runUntil("granted beside the master", lock(two));
+  expect(say(one, DLM_MSG.MASTER_REQUEST, {}, "lost")).toBe(DLM_MASTER_RESP_NO);
+  expect(one.domain!.dlm.mles.size).toBe(1);
+  world.kill(three);
+  world.runUntil("node 1 masters it, and waits for nobody", () => one.domain!.dlm.mles.size === 0, 60_000);
+  expect(world.masters.get("lost")).toBe(1);
+  expect(world.referee.faults).toEqual([]);
+});
+
 test("each message is answered as docs/PROTOCOL.md has it", () => {
   const { one } = twoNodes();
   const cookie = { cookie_hi: 2 << 24, cookie_lo: 99 };

@@ -26,6 +26,7 @@ import { type Dlm, isHostDown, NO_NODE, RECO_ACTIVE, RECO_FINALIZE } from "./dlm
 import { dlmlock, isRecoveryLock, newLock, RECOVERY_LOCK_NAME } from "./lock.ts";
 import { type DlmLockRes, LOCK_CANCELLING, OWNER_UNKNOWN, RES_RECOVERING, RES_RECOVERY_WAITING } from "./lockres.ts";
 import { sendOneLockres } from "./mig_lockres.ts";
+import { endBlock } from "./mle.ts";
 import { isNodeDead, kickRecovery, waitForNodeDeath } from "./recovery_wait.ts";
 import { calcUsage, dirtyLockres } from "./thread.ts";
 import { dlmunlock } from "./unlock.ts";
@@ -314,6 +315,7 @@ function finishLocalRecovery(dlm: Dlm, dead: NodeNum, new_master: NodeNum): void
     if (res.state & RES_RECOVERING && recovered) {
       dlm.reco.resources.delete(res);
       if (new_master !== dlm.node_num) origin.set(res, dead);
+      else endBlock(dlm, res.name);
       res.owner = new_master;
       res.state &= ~RES_RECOVERING;
       changed = true;
