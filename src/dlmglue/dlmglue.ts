@@ -331,13 +331,15 @@ export class DlmGlue {
 
   /** Gives the lock up though nobody has asked for it, unless it is held or wanted here (ocfs2_open_unlock's fake BAST). */
   *giveUpTask(res: LockRes | null): Task<void> {
-    if (res === null || res.level === NL || res.dl === null || !res.isFree || res.freeing) return;
+    while (res?.freeing === true) yield* wait<void>((cb) => res.changed.add(() => cb(null)));
+    if (res === null || res.level === NL || res.dl === null || !res.isFree) return;
     res.blocking = EX;
     this.#startDownconvert(res);
     while (res.requested !== null || res.downconverting) yield* wait<void>((cb) => res.changed.add(() => cb(null)));
   }
 
   #idled(res: LockRes): void {
+    if (res.isFree) res.ops.idle?.(res);
     if (res.ops.nocache === true && res.level > NL && res.isFree && !res.freeing && res.dl !== null) res.blocking = EX;
     if (res.blocking !== NL) this.#startDownconvert(res);
   }
@@ -365,6 +367,7 @@ export class DlmGlue {
       res.wakeChanged();
       if (res.blocking !== NL) this.#startDownconvert(res);
       else this.#request(res);
+      if (res.isFree) res.ops.idle?.(res);
       if (this.active === 0) this.quiet.wakeAll();
     });
     return false;
@@ -438,11 +441,20 @@ export class DlmGlue {
     yield* this.dropTask(res);
   }
 
-  /** Every lock that the domain knows of is dropped, at the end of the mount (ocfs2_drop_osb_locks and all inodes'). */
+  /**
+   * Every lock that the domain knows of is dropped, at the end of the mount (ocfs2_drop_osb_locks and all inodes'). Open locks first: who deletes
+   * takes the meta lock before it tries for them, and would be refused by one who looks no more.
+   */
   *dropAll(): Task<void> {
-    while (this.#attached.size > 0) {
+    yield* this.#dropEach((res) => res.ops === this.#ops.open);
+    yield* this.#dropEach(() => true);
+  }
+
+  *#dropEach(which: (res: LockRes) => boolean): Task<void> {
+    for (;;) {
       const some: LockRes[] = [];
-      for (const res of this.#attached) if (some.push(res) === DROPS_AT_A_TIME) break;
+      for (const res of this.#attached) if (which(res) && some.push(res) === DROPS_AT_A_TIME) break;
+      if (some.length === 0) return;
       yield* all(some.map((res) => asThunk(() => this.#dropOrWait(res))));
     }
   }

@@ -24,6 +24,8 @@ export interface LockResOps extends LockType {
   downconvert?(res: LockRes, to: LockLevel): Task<void>;
   /** The lock came up from NL: what was known under it before is old (OCFS2_LOCK_NEEDS_REFRESH). */
   granted?(res: LockRes): void;
+  /** Nobody here holds it or asks for it any more. */
+  idle?(res: LockRes): void;
 }
 
 /** Somebody here who waits for a level. */
@@ -160,7 +162,7 @@ export class LockRes implements LockCallbacks {
     if (level === EX) this.ex_holders--;
     else this.pr_holders--;
     assert(this.ex_holders >= 0 && this.pr_holders >= 0, `${this.name} released too often`);
-    if (this.blocking !== NL || this.ops.nocache === true) this.#owner.idled(this);
+    if (this.blocking !== NL || this.ops.nocache === true || this.ops.idle !== undefined) this.#owner.idled(this);
     this.wakeChanged();
     if (this.#idle_waits.length > 0) {
       const run = this.#idle_waits.filter((w) => this.idleFor(w.to));
@@ -187,6 +189,7 @@ export class LockRes implements LockCallbacks {
     this.#refused?.delete(locks);
     if (!this.wants.some((w) => w.locks === locks)) return;
     this.keepWants((w) => w.locks !== locks);
+    if (this.ops.idle !== undefined) this.#owner.idled(this);
     this.wakeChanged();
   }
 

@@ -47,6 +47,7 @@ function lookupSelf(op: Op, inode: Inode): Attr {
     const { di } = lockInode(op, inode);
     if ((di.i_flags & I_FLAGS.SYSTEM) !== 0 || (linksOf(di) === 0 && inode.nlookup === 0)) stale();
     if (inode.generation === 0) inode.generation = di.i_generation;
+    if (linksOf(di) > 0) inode.maybe_orphaned = false;
     return attrOf(osb, di);
   } catch (err) {
     // What is no inode (any more) says nothing against the volume here.

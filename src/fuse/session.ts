@@ -14,7 +14,7 @@ import { FUSE_KERNEL_MINOR_VERSION, FUSE_OPCODE_NAMES, FuseInHeader, FuseOutHead
 import { Errno, errnoName } from "../lib/errno.ts";
 import { AssertionFailure, assert, Corruption, FsError } from "../lib/fs_error.ts";
 import { ML, mlog, mlogOn } from "../lib/masklog.ts";
-import { type Attr, linksOf } from "../volume/dir/attr.ts";
+import type { Attr } from "../volume/dir/attr.ts";
 import { iget } from "../volume/dir/iget.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
@@ -330,19 +330,8 @@ export class Session {
       done();
       return;
     }
-    osb.execInBackground(
-      (op) => {
-        const { inode, di } = iget(op, ino);
-        return linksOf(di) === 0 ? inode : undefined;
-      },
-      (_err, gone) => {
-        done();
-        // Whoever took its last name meanwhile left it to its last user, which we seemed to be. An error is for who asks for it.
-        if (gone === undefined) return;
-        gone.maybe_orphaned = true;
-        this.vfs.forget(osb, gone.ino, 0);
-      },
-    );
+    // An error is for who asks for it.
+    osb.execInBackground((op) => void iget(op, ino), done);
   }
 
   /** The kernel has forgotten `n` lookups. */

@@ -17,7 +17,7 @@ import * as namei from "../volume/dir/namei.ts";
 import * as reading from "../volume/dir/readdir.ts";
 import * as renaming from "../volume/dir/rename.ts";
 import * as links from "../volume/dir/symlink.ts";
-import { unusedInode, wipeInode } from "../volume/dir/wipe.ts";
+import { lookLater, wipeInode } from "../volume/dir/wipe.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import type { Osb } from "../volume/osb.ts";
@@ -118,25 +118,14 @@ export function peekAttr(op: Op, ino: number): Attr | undefined {
 export function reap(osb: Osb, inode: Inode): void {
   if (inode.inUse) return;
   if (osb.glue.domain.clustered && !inode.is_system) {
-    unused(osb, inode);
+    // While the meta lock is here nobody can have taken its last name, and who does so later takes the open lock with it.
+    if (inode.orphaned || inode.maybe_orphaned) lookLater(osb, inode);
     return;
   }
   if (!inode.orphaned || osb.readonly_reason !== null || osb.closing) return;
   osb.ready(() =>
     spawn(wipeInode(osb, inode), (err) => {
       if (err) mlog(ML.ERROR, `deleting inode ${inode.ino}:`, err instanceof Error ? err.message : String(err));
-    }),
-  );
-}
-
-/** The last user of an inode in a cluster is gone. */
-function unused(osb: Osb, inode: Inode): void {
-  // While the meta lock is here nobody can have taken its last name, and who does so later takes the open lock with it.
-  if (!inode.orphaned && !inode.maybe_orphaned) return;
-  if (osb.readonly_reason !== null || osb.closing) return;
-  osb.ready(() =>
-    spawn(unusedInode(osb, inode), (err) => {
-      if (err) mlog(ML.ERROR, `inode ${inode.ino}:`, err instanceof Error ? err.message : String(err));
     }),
   );
 }

@@ -5,6 +5,7 @@
 import type { GlueOps } from "../dlmglue/dlmglue.ts";
 import { EX, LOCK_TYPES, type LockLevel, type LockRes, NL, PR } from "../dlmglue/lock_res.ts";
 import { type Task, type Thunk, wait } from "../lib/task.ts";
+import { lookIfUnused } from "./dir/wipe.ts";
 import type { Inode } from "./inode.ts";
 import { lvbIsTrustable, stuffMetaLvb } from "./meta_lvb.ts";
 import type { Osb } from "./osb.ts";
@@ -53,9 +54,9 @@ function* metaDownconvert(o: Osb, res: LockRes, to: LockLevel): Task<void> {
   if (to >= PR) return;
   // Whoever uses it last, here or there, deletes it then.
   inode.orphaned = false;
-  if (inode.inUse || inode.task_count > 0) inode.maybe_orphaned = true;
   // Without a user nobody here keeps others from deleting it. Before the convert: who deletes tries the open lock next.
-  else if (!inode.is_system) yield* o.glue.giveUpTask(inode.open_lockres);
+  if (!inode.inUse && inode.task_count === 0) yield* o.glue.giveUpTask(inode.open_lockres);
+  if (inode.inUse || (inode.open_lockres !== null && inode.open_lockres.level > NL)) inode.maybe_orphaned = true;
   inode.lvb_fresh = false;
   if (o.sabotage.has("epoch")) return;
   inode.epoch++;
@@ -81,6 +82,11 @@ export function glueOps(osb: () => Osb): GlueOps {
       // Kept for as long as the inode is in use: who wants to delete it only tries for EX. Who uses it as well waits for PR, so EX, which an attempt to
       // delete what had the block before has left, goes.
       keeps: (res) => ((res.data as Inode).inUse || (res.data as Inode).pins > 0 ? PR : NL),
+      // Who tries for it before we have the meta lock, too, is refused and leaves the deletion to us.
+      granted(res) {
+        if (res.level === PR) (res.data as Inode).maybe_orphaned = true;
+      },
+      idle: (res) => lookIfUnused(osb(), res.data as Inode),
     },
   };
 }

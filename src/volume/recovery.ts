@@ -21,7 +21,7 @@ import { recoverOrphans } from "./dir/wipe.ts";
 import { dinodeOf, type Inode, readDinode } from "./inode.ts";
 import { replaySlot } from "./mount_journal.ts";
 import type { Osb } from "./osb.ts";
-import { nodeSlot, refreshSlotMap, slotNode, writeSlot } from "./slot_map.ts";
+import { freeSlots, nodeSlot, refreshSlotMap, slotNode, writeSlot } from "./slot_map.ts";
 import { writeBlockInPlace } from "./write_in_place.ts";
 
 /** A slot whose journal was replayed, with the lock on its journal: what is left to do before it is free. */
@@ -169,6 +169,10 @@ export function* finishSlot(osb: Osb, dead: ReplayedSlot): Task<void> {
   if (gone > 0) mlog(ML.NOTICE, `${gone} orphans of slot ${slot} deleted`);
 }
 
+function* recoverAllOrphans(osb: Osb, slots: readonly number[]): Task<void> {
+  for (const slot of slots) yield* recoverOrphans(osb, slot);
+}
+
 /** So long a mount calls for the lock of the slot that it wants before it looks at the slots again. */
 const CALL_MS = 2000;
 /** Between two tries for the journal's lock of a node that just died, and how many: two minutes. */
@@ -269,8 +273,9 @@ export class Recovery {
       yield* this.refreshGenerations();
       this.#lookAgain();
       recovery_done.wakeAll();
-      // What the dead had open, and we could not delete for that.
-      this.#background("orphans", () => recoverOrphans(osb, osb.slot_num));
+      // What the dead had open, and we, or somebody who has left since, could not delete for that.
+      const slots = [osb.slot_num, ...(yield* wait(osb.step(freeSlots)))];
+      this.#background("orphans", () => recoverAllOrphans(osb, slots));
     } finally {
       locks.releaseAll();
     }

@@ -43,6 +43,13 @@ export function nodeSlot(op: Op, node: number): number | undefined {
   return undefined;
 }
 
+/** Slots that nobody holds. */
+export function freeSlots(op: Op): number[] {
+  return Array.from({ length: op.osb.geo.max_slots }, (_, slot) => slot).filter(
+    (slot) => slotNode(op, slot) === undefined,
+  );
+}
+
 /** Others write the map under the super lock: once we have that, what we knew of it is void (ocfs2_refresh_slot_info). */
 export function refreshSlotMap(osb: Osb): void {
   osb.sysfile(SYSTEM_INODE.SLOT_MAP).epoch++;

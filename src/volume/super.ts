@@ -313,14 +313,15 @@ export function* closeVolume(osb: Osb): Task<void> {
     while (osb.background_ops > 0) yield* wait<void>((cb) => osb.background_idle.add(() => osb.ready(() => cb(null))));
     yield* wait(osb.data.flushAll());
     if (osb.readonly_reason === null) {
-      yield* wipesIdle(osb);
       // What another node still had open when we tried to delete it.
       if (clustered) yield* recoverOrphans(osb, osb.slot_num);
+      yield* wipesIdle(osb);
       yield* allocStop(osb);
     }
     if (clustered) {
       // Until here a death would have held up what takes locks; from here on the others see to it.
       yield* osb.recovery!.stop();
+      yield* wipesIdle(osb);
       // What the last recovery freed.
       if (osb.readonly_reason === null) yield* allocStop(osb);
     }

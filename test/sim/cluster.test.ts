@@ -6,7 +6,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { EX } from "../../src/dlmglue/lock_res.ts";
 import { LockSet } from "../../src/dlmglue/lock_set.ts";
 import { lockName } from "../../src/dlmglue/lock_types.ts";
-import { modeToFileType, SYSTEM_INODE } from "../../src/format/disk/index.ts";
+import { I_FLAGS, modeToFileType, SYSTEM_INODE } from "../../src/format/disk/index.ts";
 import { FsError } from "../../src/lib/fs_error.ts";
 import { spawn, wait } from "../../src/lib/task.ts";
 import { fallocate, fsync, readFile, setattr, statfs, writeFile } from "../../src/vfs/file.ts";
@@ -20,7 +20,7 @@ import { readAll } from "../../src/volume/dir/readdir.ts";
 import { lookIntoAllocators } from "../../src/volume/dir/seen.ts";
 import { recoverOrphans } from "../../src/volume/dir/wipe.ts";
 import { Flock } from "../../src/volume/file/flock.ts";
-import { dinodeOf, type Inode, inodeLock } from "../../src/volume/inode.ts";
+import { dinodeOf, type Inode, inodeLock, openLock } from "../../src/volume/inode.ts";
 import { ORPHAN_SCAN_MS, orphanScan, orphanScanOf } from "../../src/volume/orphan_scan.ts";
 import type { Sabotage } from "../../src/volume/osb.ts";
 import { dropJournalLock, superLock } from "../../src/volume/recovery.ts";
@@ -263,6 +263,28 @@ describe("deleting", () => {
     sound();
   });
 
+  test.each(["without its meta lock", "with its meta lock, which came later"])(
+    "who has asked for the open lock of a file and then does not use it deletes what was left to it: %s",
+    (how) => {
+      cluster();
+      const [a, b] = [c.mount(1), c.mount(2)];
+      const f = create(a, "f");
+      expect(names(b, root(b))).toEqual(["f"]);
+      const inode = b.osb.inodes.get(f);
+      const locks = new LockSet();
+      c.task(b, wait(b.osb.step((op) => openLock(op, inode), locks)));
+      c.op(a, (op) => ns.unlink(op, root(a), nameOf("f")));
+      c.sleep(1000);
+      // Refused, and left to us.
+      expect(c.op(a, (op) => dinodeOf(op, inodeLock(op, a.osb.inodes.get(f))).i_flags & I_FLAGS.ORPHANED)).not.toBe(0);
+      if (how.startsWith("with its")) c.task(b, wait(b.osb.step((op) => void inodeLock(op, inode), locks)));
+      locks.releaseAll();
+      c.sleep(1000);
+      expect(codeOf(() => c.op(a, (op) => ns.getattr(op, f)))).toBe("ESTALE");
+      sound();
+    },
+  );
+
   test("the node that has it open dies: whoever unlinked it deletes it", () => {
     cluster();
     const [a, b] = [c.mount(1), c.mount(2)];
@@ -273,6 +295,19 @@ describe("deleting", () => {
     c.kill(b);
     c.sleep(5000);
     expect(codeOf(() => c.op(a, (op) => ns.getattr(op, f)))).toBe("ESTALE");
+    sound();
+  });
+
+  test("the node that has it open dies, and whoever unlinked it has left: who recovers the dead deletes it", () => {
+    cluster();
+    const [a, b, d] = [c.mount(1), c.mount(2), c.mount(3)];
+    const f = create(a, "f");
+    open(b, "f");
+    c.op(a, (op) => ns.unlink(op, root(a), nameOf("f")));
+    c.umount(a);
+    c.kill(b);
+    c.sleep(5000);
+    expect(codeOf(() => c.op(d, (op) => ns.getattr(op, f)))).toBe("ESTALE");
     sound();
   });
 

@@ -63,6 +63,8 @@ export function iget(op: Op, ino: number, ex = false): Locked {
     inode.generation = di.i_generation;
   }
   if ((di.i_flags & I_FLAGS.SYSTEM) !== 0) throw new Corruption("iget", { ino, found: "an entry for a system file" });
+  // Who takes the last name takes the lock from us first.
+  if (linksOf(di) > 0) inode.maybe_orphaned = false;
   return { inode, di_bh, di };
 }
 
@@ -200,5 +202,6 @@ export function newInode(op: Op, dir: Locked, cred: Cred, spec: InodeSpec): Lock
     di.i_data.id_count = maxInlineDataWithXattr(osb.geo.blocksize, di);
   } else di.i_list.l_count = extentRecsPerInode(osb.geo.blocksize);
   inodeChanged(op, inode);
+  if (spec.nlink > 0) op.onSuccess(() => (inode.maybe_orphaned = false));
   return { inode, di_bh, di };
 }

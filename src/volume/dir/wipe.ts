@@ -107,6 +107,7 @@ function mayWipe(op: Op, inode: Inode): WipePlan | undefined {
       inode.epoch++;
       inode.dropCaches();
       inode.orphaned = false;
+      inode.maybe_orphaned = false;
     });
     return undefined;
   }
@@ -217,7 +218,7 @@ export function* unusedInode(osb: Osb, inode: Inode): Task<void> {
         return linksOf(di);
       }),
     );
-    if (links === 0 && !inode.inUse) yield* wipeInode(osb, inode);
+    if (links === 0 && !inode.inUse && osb.readonly_reason === null) yield* wipeInode(osb, inode);
   } catch (err) {
     // It is gone already.
     if (!(err instanceof FsError && err.errno === Errno.ESTALE)) throw err;
@@ -227,19 +228,37 @@ export function* unusedInode(osb: Osb, inode: Inode): Task<void> {
   }
 }
 
-/** A task has ended: if others took the inode's lock meanwhile and nobody here uses it, they may delete it, too. */
-function taskEnded(osb: Osb, inode: Inode): void {
-  if (--inode.task_count > 0 || inode.inUse || !osb.glue.domain.clustered) return;
-  const { meta_lockres, open_lockres } = inode;
-  if (open_lockres === null || (meta_lockres !== null && meta_lockres.level >= PR)) return;
+/** As unusedInode, in the background. */
+export function lookLater(osb: Osb, inode: Inode): void {
+  const running = wipesOf(osb);
+  running.count++;
+  inode.task_count++;
   osb.ready(() =>
-    spawn(osb.glue.giveUpTask(open_lockres), (err) => {
-      if (err) osb.journal.abort(err);
+    spawn(unusedInode(osb, inode), (err) => {
+      if (err) {
+        inode.task_count--;
+        mlog(ML.ERROR, `inode ${inode.ino}:`, err instanceof Error ? err.message : String(err));
+      } else taskEnded(osb, inode);
+      if (--running.count === 0) running.idle.wakeAll();
     }),
   );
 }
 
-/** Wipes under way, by volume. */
+/**
+ * To be called when something ended that kept the open lock without being a use: an operation, a task, a pin. Whoever tried to delete the inode
+ * meanwhile was refused and left it to us: `maybe_orphaned` since the open lock came or the meta lock went, until we see a link.
+ */
+export function lookIfUnused(osb: Osb, inode: Inode): void {
+  if (!inode.maybe_orphaned || inode.inUse || inode.task_count > 0 || inode.pins > 0) return;
+  if (osb.glue.domain.clustered) lookLater(osb, inode);
+}
+
+function taskEnded(osb: Osb, inode: Inode): void {
+  inode.task_count--;
+  lookIfUnused(osb, inode);
+}
+
+/** Wipes, and looks that may lead to one, under way, by volume. */
 const wipes = new WeakMap<Osb, { count: number; readonly idle: WaitQueue }>();
 
 function wipesOf(osb: Osb): { count: number; readonly idle: WaitQueue } {
@@ -294,8 +313,9 @@ function pinOrphan(op: Op, slot: number, inode: Inode, dio: boolean): boolean {
   return true;
 }
 
-function* unpin(osb: Osb, inode: Inode): Task<void> {
-  if (--inode.pins === 0 && !inode.inUse) yield* osb.glue.giveUpTask(inode.open_lockres);
+function unpin(osb: Osb, inode: Inode): void {
+  inode.pins--;
+  lookIfUnused(osb, inode);
 }
 
 /** What is in a slot's orphan directory: bounded by what was open when its node died. */
@@ -328,7 +348,7 @@ export function* recoverOrphans(osb: Osb, slot: number): Task<number> {
       if (err instanceof FsError && err.errno === Errno.ESTALE) continue;
       mlog(ML.ERROR, `orphan ${ino} of slot ${slot}:`, err instanceof Error ? err.message : String(err));
     } finally {
-      yield* unpin(osb, known);
+      unpin(osb, known);
     }
   }
   return gone;
