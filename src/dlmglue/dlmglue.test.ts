@@ -60,3 +60,12 @@ test("what is kept stays when all is asked for, and who has a use for it here do
   expect(tryLock(b, ofB, EX)).toBeUndefined();
   expect(lock(b, ofB, PR)).toBeDefined();
 });
+
+test("what is kept and was to be given up can be had at EX, to delete it: nobody else has asked", () => {
+  const { a, ofA, settle, lock, tryLock } = twoNodes();
+  lock(a, ofA, PR)!.releaseAll();
+  spawn(a.giveUpTask(ofA), () => {});
+  settle();
+  expect(ofA.level).toBe(PR);
+  expect(tryLock(a, ofA, EX)).toBeDefined();
+});

@@ -332,8 +332,12 @@ export class DlmGlue {
   /** Gives the lock up though nobody has asked for it, unless it is held or wanted here (ocfs2_open_unlock's fake BAST). */
   *giveUpTask(res: LockRes | null): Task<void> {
     while (res?.freeing === true) yield* wait<void>((cb) => res.changed.add(() => cb(null)));
-    if (res === null || res.level === NL || res.dl === null || !res.isFree) return;
-    res.blocking = EX;
+    if (res === null || res.dl === null || !res.isFree) return;
+    // What is kept stays. If it were called back all the same, whoever here tries for more, to delete it, would wait for that for ever.
+    const kept = res.keptLevel;
+    if (res.level <= kept) return;
+    const wanted = kept === NL ? EX : PR;
+    if (wanted > res.blocking) res.blocking = wanted;
     this.#startDownconvert(res);
     while (res.requested !== null || res.downconverting) yield* wait<void>((cb) => res.changed.add(() => cb(null)));
   }
