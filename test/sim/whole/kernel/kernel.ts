@@ -22,15 +22,16 @@ const FLUSH_MS = 1500;
 class Page {
   readonly index: number;
   readonly data = new Uint8Array(PAGE);
-  readonly lock = new Lock();
+  readonly lock: Lock;
   uptodate = false;
   /** A mapping may write to it without asking. */
   dirty = false;
   /** It was taken out of the mapping. */
   gone = false;
 
-  constructor(index: number) {
+  constructor(index: number, later: (go: () => void) => void) {
     this.index = index;
+    this.lock = new Lock(later);
   }
 }
 
@@ -126,6 +127,9 @@ export class Kernel {
     if (error !== 0) throw errnoError(F.FUSE_OPCODE_NAMES.get(opcode) ?? String(opcode), error);
     return reply;
   }
+
+  /** What a thread does that was woken. */
+  readonly #later = (go: () => void): void => void this.#clock.after(0, go);
 
   #pause(): Thunk<void> {
     return (cb) => void this.#clock.after(this.#below(100) / 1000, () => cb(null));
@@ -350,7 +354,7 @@ export class Kernel {
     for (;;) {
       let page = inode.pages.get(index);
       if (page === undefined) {
-        page = new Page(index);
+        page = new Page(index, this.#later);
         page.lock.takeNew();
         inode.pages.set(index, page);
         return page;

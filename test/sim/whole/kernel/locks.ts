@@ -41,10 +41,15 @@ export class RwSem {
   }
 }
 
-/** A page's lock. */
+/** A page's lock. Who unlocks goes on: whoever waited runs `later`. */
 export class Lock {
+  readonly #later: (go: () => void) => void;
   #held = false;
   readonly #waiting: (() => void)[] = [];
+
+  constructor(later: (go: () => void) => void) {
+    this.#later = later;
+  }
 
   readonly take: Thunk<void> = (cb) => {
     if (this.#held) this.#waiting.push(() => cb(null));
@@ -62,7 +67,7 @@ export class Lock {
   release(): void {
     const next = this.#waiting.shift();
     if (next === undefined) this.#held = false;
-    else next();
+    else this.#later(next);
   }
 }
 
