@@ -64,7 +64,9 @@ import { unlockLockHandler } from "./unlock.ts";
 export const DLM_PROTOCOL: ProtocolVersion = { major: 1, minor: 3 };
 const BACKOFF_MS = 200;
 /** Resources that are given away at a time. */
-const MIGRATIONS = 32;
+const MIGRATIONS = 256;
+/** So long without a purge: something else has to be done first. */
+const STUCK_MS = 500;
 const JOIN_TIMEOUT_MS = 90_000;
 /** Order among those that hear of nodes: o2dlm's. */
 const HB_PRI = 0x8000000;
@@ -311,6 +313,7 @@ function* leave(dlm: Dlm): Task<void> {
       mlog(ML.ERROR, `domain ${dlm.name} is left, but ${printableLockName(held)} is held: waiting`);
     told ||= held !== undefined;
     dlm.purge_due = true;
+    yield* purged(dlm);
     yield* dlm.sleep(20);
   }
   while (dlm.joining_node !== OWNER_UNKNOWN) yield* dlm.sleepOn(dlm.join_events);
@@ -324,6 +327,15 @@ function* leave(dlm: Dlm): Task<void> {
     }
   }
   mlog(ML.DLM_DOMAIN, `o2dlm: leaving domain ${dlm.name}`);
+}
+
+/** Until nothing is to be purged, or that gets no further: to look through a million resources again for each batch would cost more. */
+function* purged(dlm: Dlm): Task<void> {
+  while (dlm.purge_count + dlm.derefs_in_flight > 0) {
+    const before = dlm.lockres.size;
+    yield* dlm.sleepOn(dlm.purge_wq, STUCK_MS);
+    if (dlm.lockres.size === before) return;
+  }
 }
 
 function exitMessage(dlm: Dlm): Uint8Array {

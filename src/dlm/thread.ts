@@ -25,9 +25,11 @@ import {
 import { lvbDrop } from "./lvb.ts";
 
 const PURGE_INTERVAL_MS = 8000;
-/** How many masters may be told at a time that we need a resource no more. */
+/** How many masters may be told at a time that we need a resource no more: others wait behind them, unless the domain is left. */
 const DEREF_WINDOW = 64;
+const DEREF_WINDOW_LEAVING = 1024;
 const PURGE_BATCH = 2000;
+const PURGE_BATCH_LEAVING = 20_000;
 
 export function threadHasWork(dlm: Dlm): boolean {
   return (
@@ -168,16 +170,18 @@ function armPurge(dlm: Dlm, delay_ms?: number): void {
   });
 }
 
-const canPurge = (dlm: Dlm): boolean => dlm.purge_due && dlm.purge_head !== null && dlm.derefs_in_flight < DEREF_WINDOW;
+const derefWindowFull = (dlm: Dlm): boolean =>
+  dlm.derefs_in_flight >= (dlm.state === DLM_CTXT_IN_SHUTDOWN ? DEREF_WINDOW_LEAVING : DEREF_WINDOW);
+const canPurge = (dlm: Dlm): boolean => dlm.purge_due && dlm.purge_head !== null && !derefWindowFull(dlm);
 
 /** dlm_run_purge_list. A million inodes may have been dropped at once: a bounded number goes in one event. */
 function runPurgeList(dlm: Dlm): void {
   dlm.purge_due = false;
   const purge_now = dlm.state === DLM_CTXT_IN_SHUTDOWN;
   const limit = dlm.now() - PURGE_INTERVAL_MS / 100;
-  let left = Math.min(dlm.purge_count, PURGE_BATCH);
+  let left = Math.min(dlm.purge_count, purge_now ? PURGE_BATCH_LEAVING : PURGE_BATCH);
   for (; left > 0 && dlm.purge_head !== null; left--) {
-    if (dlm.derefs_in_flight >= DEREF_WINDOW) return;
+    if (derefWindowFull(dlm)) return;
     const res = dlm.purge_head;
     if (!purge_now && res.last_used > limit) break;
     purgeRemove(dlm, res);

@@ -12,7 +12,7 @@ import type { Clock } from "../lib/clock.ts";
 import { Errno } from "../lib/errno.ts";
 import { assert } from "../lib/fs_error.ts";
 import { ML, mlog, mlogOn } from "../lib/masklog.ts";
-import { all, asThunk, spawn, type Task, wait } from "../lib/task.ts";
+import { all, asThunk, spawn, type Task, type Thunk, wait } from "../lib/task.ts";
 import { WaitQueue, waitOn } from "../lib/wait.ts";
 import type { ConvertOptions, DomainLock, LockDomain } from "../stackglue/lock_domain.ts";
 import type { Inode } from "../volume/inode.ts";
@@ -455,11 +455,18 @@ export class DlmGlue {
   }
 
   *#dropEach(which: (res: LockRes) => boolean): Task<void> {
-    for (;;) {
-      const some: LockRes[] = [];
-      for (const res of this.#attached) if (which(res) && some.push(res) === DROPS_AT_A_TIME) break;
-      if (some.length === 0) return;
-      yield* all(some.map((res) => asThunk(() => this.#dropOrWait(res))));
+    for (let found = true; found; ) {
+      found = false;
+      // One walk: each new one would begin among all that the walks before have taken out.
+      let some: Thunk<void>[] = [];
+      for (const res of this.#attached) {
+        if (!which(res)) continue;
+        found = true;
+        if (some.push(asThunk(() => this.#dropOrWait(res))) < DROPS_AT_A_TIME) continue;
+        yield* all(some);
+        some = [];
+      }
+      yield* all(some);
     }
   }
 
