@@ -63,11 +63,11 @@ export const fsckAsync = async (image: string, allowed: readonly string[] = []):
 /**
  * An error of fsck.ocfs2's own, which the kernel's volumes get as well: it does not forget the depth of one attribute value's tree
  * before it looks at the next value in the block (xattr.c, check_xattr_value: one extent_info for all). A tree that is wrong looks the
- * same to it, so whoever lets this pass reads all values and data of the inode that it names (its first group) with a reader that
- * checks each block's depth against its parent's: ours does (volume/extents/path.ts, readChild).
+ * same to it, and what it names is not always the inode. So whoever lets this pass reads all attributes and all data of the volume with a
+ * reader that checks each block's depth against its parent's: ours does (volume/extents/path.ts, readChild).
  */
 export const DEPTH_OF_ANOTHER =
-  /^\[EXTENT_LIST_DEPTH\] Extent list in (?:inode|owner) (\d+) is recorded as being at depth 1 but we expect it to be at depth 0\./;
+  /^\[EXTENT_LIST_DEPTH\] Extent list in (?:inode|owner) \d+ is recorded as being at depth 1 but we expect it to be at depth 0\./;
 
 /** Throws, with what fsck.ocfs2 said, unless the volume is whole. */
 export async function fsckClean(image: string, allowed: readonly string[] = []): Promise<void> {
