@@ -34,7 +34,7 @@ const PLANTED: readonly { readonly rule: Sabotage; readonly kernel: boolean; rea
   { rule: "log_first", kernel: false, first: 1 },
   { rule: "serve_held", kernel: true, first: 1 },
   { rule: "dentry_waits", kernel: true, first: 1 },
-  { rule: "reply_order", kernel: true, first: 9 },
+  { rule: "reply_order", kernel: true, first: 33 },
   { rule: "epoch", kernel: false, first: 1 },
   { rule: "open_lock", kernel: false, first: 3 },
   { rule: "lvb", kernel: true, first: 2 },
@@ -47,7 +47,7 @@ const PLANTED: readonly { readonly rule: Sabotage; readonly kernel: boolean; rea
 describe.skipIf(no_fsck !== undefined)("a planted bug is found", () => {
   test.each(PLANTED)("$rule", ({ rule, kernel, first }) => {
     const tried: number[] = [];
-    for (let seed = first; seed < first + 16; seed++) {
+    for (let seed = first; seed < first + 40; seed++) {
       tried.push(seed);
       if (wholeRun({ seed, kernel, sabotage: [rule] }).problem !== undefined) return;
     }
