@@ -153,7 +153,7 @@ export class DlmGlue {
     if (res.blocking !== NL) this.#startDownconvert(res);
     else this.#request(res);
     if (res.isFree) this.#idled(res);
-    res.changed.wakeAll();
+    res.wakeChanged();
   }
 
   // Taking ------------------------------------------------------------------------------------------------------------
