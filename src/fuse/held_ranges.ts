@@ -19,6 +19,13 @@ export const pagesAround = (from: number, to: number): PageRange => ({
   to: Math.ceil(to / PAGE) * PAGE,
 });
 
+/** The page where a buffered WRITE ends, when it does not cover that one. */
+export function partialPage(offset: number, len: number): PageRange | undefined {
+  const end = offset + len;
+  const last = end - 1 - ((end - 1) % PAGE);
+  return len === 0 || (end % PAGE === 0 && offset <= last) ? undefined : pagesAround(last, end);
+}
+
 const NOTHING: readonly PageRange[] = [];
 
 export class HeldRanges {
@@ -44,10 +51,8 @@ export class HeldRanges {
    * the request, so there is no other.)
    */
   addPartial(ino: number, offset: number, len: number): () => void {
-    const end = offset + len;
-    const last = end - 1 - ((end - 1) % PAGE);
-    if (len === 0 || (end % PAGE === 0 && offset <= last)) return () => {};
-    return this.#add(ino, pagesAround(last, end));
+    const page = partialPage(offset, len);
+    return page === undefined ? () => {} : this.#add(ino, page);
   }
 
   of(ino: number): readonly PageRange[] {

@@ -5,7 +5,7 @@
  * dirty through a mapping, and no WRITE locks it. Uptodate are pages that a READ filled and those that a WRITE covered; we see both. The kernel
  * may have dropped some of them since (memory that is short, a truncation): so what we keep says "maybe", and what is not in it is not uptodate for certain.
  */
-import type { PageRange } from "./held_ranges.ts";
+import { type PageRange, pagesAround, partialPage } from "./held_ranges.ts";
 
 const PAGE = 4096;
 /** Pages of one chunk. */
@@ -48,7 +48,7 @@ export class KernelPages {
   /** Counts those requests. */
   served = 0;
 
-  #add(ino: number, from: number, to: number): void {
+  #add(ino: number, { from, to }: PageRange): void {
     if (to <= from) return;
     let file = this.#files.get(ino);
     if (file === undefined) this.#files.set(ino, (file = { filled: new PageSet(), before: [] }));
@@ -57,15 +57,14 @@ export class KernelPages {
 
   /** A READ is about to be answered. */
   filled(ino: number, offset: number, len: number): void {
-    this.#add(ino, offset - (offset % PAGE), Math.ceil((offset + len) / PAGE) * PAGE);
+    this.#add(ino, pagesAround(offset, offset + len));
   }
 
   /** A buffered WRITE came: of its pages all are uptodate but the last, unless that is covered. */
   covered(ino: number, offset: number, len: number): void {
-    const end = offset + len;
-    const last = end - 1 - ((end - 1) % PAGE);
-    const whole = end % PAGE === 0 && offset <= last;
-    this.#add(ino, offset - (offset % PAGE), whole ? end : last);
+    if (len === 0) return;
+    const { from, to } = pagesAround(offset, offset + len);
+    this.#add(ino, { from, to: partialPage(offset, len)?.from ?? to });
   }
 
   mayBeUptodate(ino: number, { from, to }: PageRange): boolean {
@@ -88,7 +87,7 @@ export class KernelPages {
     if (file === undefined) return;
     const kept = left.filter((r) => this.mayBeUptodate(ino, r));
     file.before = [];
-    for (const { from, to } of kept) this.#add(ino, from, to);
+    for (const range of kept) this.#add(ino, range);
   }
 
   /** The kernel has no pages of it. */
