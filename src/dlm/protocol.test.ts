@@ -61,17 +61,19 @@ function sayBytes(to: Member, msg: DlmMessage, payload: Uint8Array): number {
   return result.status;
 }
 
+/** Asks for the lock "lost" at PR; the result says whether it is granted. */
+function lock(m: Member): () => boolean {
+  let granted = false;
+  const l = m.domain!.newLock("lost", { ast: () => (granted = true), bast: () => {} });
+  m.domain!.convert(l, PR);
+  return () => granted;
+}
+
 const S = DLM_STATUS;
 
 test("an assertion of mastery that never came is asked for", () => {
   const { world, one } = twoNodes();
   const two = world.members.get(2)!;
-  const lock = (m: Member): (() => boolean) => {
-    let granted = false;
-    const l = m.domain!.newLock("lost", { ast: () => (granted = true), bast: () => {} });
-    m.domain!.convert(l, PR);
-    return () => granted;
-  };
   const theirs = lock(two);
   world.runUntil("granted to the master", theirs);
   // Node 2 has asked us, and its assertion is lost: it died with another master, say, which node 2 has recovered.
@@ -86,12 +88,6 @@ test.each(["another node masters it", "nobody masters it any more"])(
     const world = new World({ seed: 8 });
     const [one, , three] = [world.add(1), world.add(2), world.add(3)];
     world.joinAll();
-    const lock = (m: Member): (() => boolean) => {
-      let granted = false;
-      const l = m.domain!.newLock("lost", { ast: () => (granted = true), bast: () => {} });
-      m.domain!.convert(l, PR);
-      return () => granted;
-    };
     if (now === "another node masters it") world.runUntil("granted to the master", lock(three));
     expect(say(one, DLM_MSG.MASTER_REQUEST, {}, "lost")).toBe(DLM_MASTER_RESP_NO);
     world.runUntil("granted to who was blocked", lock(one), 10_000);
@@ -104,12 +100,6 @@ test("a request for a mastery that came before this node recovered the resource 
   const world = new World({ seed: 2 });
   const [one, two, three] = [world.add(1), world.add(2), world.add(3)];
   world.joinAll();
-  const lock = (m: Member): (() => boolean) => {
-    let granted = false;
-    const l = m.domain!.newLock("lost", { ast: () => (granted = true), bast: () => {} });
-    m.domain!.convert(l, PR);
-    return () => granted;
-  };
   world.runUntil("granted to the master", lock(three));
   world.runUntil("granted beside the master", lock(two));
   expect(say(one, DLM_MSG.MASTER_REQUEST, {}, "lost")).toBe(DLM_MASTER_RESP_NO);
