@@ -4,10 +4,8 @@
 //   node bench/cluster/run.mjs [--files N] [--rounds N] [--settings ours-local,ours-clustered,kernel-local,kernel-clustered]
 //     [--base DIR] [--json FILE|-] [--out DIR]
 // Prints a table and what our nodes did meanwhile; --out DIR writes it there with a plot (cluster_build.md, cluster_build.svg).
-import { mkdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { flag, loadTs, option, progress, report } from "../../test/support/run_ts.mjs";
+import { flag, keep, loadTs, option, progress, report, step } from "../../test/support/run_ts.mjs";
 
 if (flag("help")) {
   console.log(
@@ -28,15 +26,10 @@ const bench = await runClusterBench({
   rounds: option("rounds", 1),
   settings: option("settings", SETTINGS.join(",")).split(","),
   base: option("base", tmpdir()),
-  onStep: (what) => (process.stderr.isTTY ? progress(what) : console.error(what)),
+  onStep: step,
 });
 progress("");
 console.log(toMarkdown(bench));
 await report(bench);
-const out = option("out", "");
-if (out !== "") {
-  mkdirSync(out, { recursive: true });
-  writeFileSync(join(out, "cluster_build.md"), toMarkdown(bench));
-  writeFileSync(join(out, "cluster_build.svg"), toSvg(bench));
-}
+keep({ "cluster_build.md": toMarkdown(bench), "cluster_build.svg": toSvg(bench) });
 process.exit(0);

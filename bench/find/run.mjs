@@ -2,10 +2,8 @@
 // find over many files on a volume that two nodes have mounted: heap, bytes a lock resource, pauses, masteries, notifications.
 //   node bench/find/run.mjs [--files N] [--per-dir N] [--image FILE] [--base DIR] [--mount-options O] [--json FILE|-] [--out DIR]
 // --image FILE: the volume; made if it is not there, and kept. --out DIR writes table and plot there (find.md, find.svg).
-import { writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { flag, loadTs, option, progress, report } from "../../test/support/run_ts.mjs";
+import { flag, keep, loadTs, option, progress, report, step } from "../../test/support/run_ts.mjs";
 
 if (flag("help")) {
   console.log(
@@ -25,15 +23,12 @@ await measureFind({
   image: option("image", ""),
   base: option("base", tmpdir()),
   mount_options: option("mount-options", ""),
-  onStep: (what) => (process.stderr.isTTY ? progress(what) : console.error(what)),
+  onStep: step,
   onFigures: async (figures) => {
     progress("");
     console.log(toMarkdown(figures));
     await report(figures);
-    const out = option("out", "");
-    if (out === "") return;
-    writeFileSync(join(out, "find.md"), toMarkdown(figures));
-    writeFileSync(join(out, "find.svg"), toSvg(figures));
+    keep({ "find.md": toMarkdown(figures), "find.svg": toSvg(figures) });
   },
 });
 progress("");

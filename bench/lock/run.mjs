@@ -3,9 +3,7 @@
 //   node bench/lock/run.mjs [--turns N] [--rounds N] [--pairs P,…] [--parts P,…] [--base DIR] [--json FILE|-] [--out DIR]
 // Prints a table; --out DIR writes it there with a plot (lock_costs.md, lock_costs.svg). The volumes lie in memory: the kernel nodes' disk (User
 // Mode Linux, ubd) drops every flush that it is asked for, so on a disk whose flushes take time only ours would pay for them.
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { flag, loadTs, option, progress, report } from "../../test/support/run_ts.mjs";
+import { flag, keep, loadTs, option, progress, report, step } from "../../test/support/run_ts.mjs";
 
 const { clusterUnavailable, handOversText, PAIRS, PARTS, reportOf, startPair, toMarkdown, toSvg } =
   await loadTs("bench/lock/lock_bench.ts");
@@ -21,7 +19,6 @@ if (why !== undefined) {
   console.error(`locks between nodes cannot be measured here: ${why}`);
   process.exit(1);
 }
-const onStep = (what) => (process.stderr.isTTY ? progress(what) : console.error(what));
 const picked = (name, all) => {
   const given = option(name, "");
   return given === "" ? all : all.filter((one) => given.split(",").includes(one));
@@ -31,14 +28,14 @@ const options = { turns: option("turns", 100), base: option("base", "/dev/shm") 
 const pairs = [];
 for (const kinds of PAIRS) {
   if (picked("pairs", names).includes(kinds.join("-"))) {
-    onStep(`${kinds.join("-")}: starting`);
+    step(`${kinds.join("-")}: starting`);
     pairs.push(await startPair(kinds, options));
   }
 }
 const rounds = option("rounds", 5);
 for (let round = 0; round < rounds; round++)
   for (const part of picked("parts", PARTS)) {
-    onStep(`round ${round + 1} of ${rounds}: ${part}`);
+    step(`round ${round + 1} of ${rounds}: ${part}`);
     for (const changed of [false, true])
       for (const pair of pairs) await pair.measure(part, `${part}${round}${changed ? "b" : "a"}`, changed, figures);
   }
@@ -48,9 +45,5 @@ const rows = reportOf(figures.samples);
 const markdown = `${toMarkdown(rows)}${handOversText(figures.hand_overs)}`;
 console.log(markdown);
 await report({ rows, hand_overs: Object.fromEntries(figures.hand_overs) });
-const out = option("out", "");
-if (out !== "") {
-  writeFileSync(join(out, "lock_costs.md"), markdown);
-  writeFileSync(join(out, "lock_costs.svg"), toSvg(rows));
-}
+keep({ "lock_costs.md": markdown, "lock_costs.svg": toSvg(rows) });
 process.exit(0);

@@ -2,9 +2,7 @@
 // Real work on our mount beside ext4 and fuse2fs (mount_bench.ts). Prints a table; --out DIR keeps JSON, markdown and a plot.
 //   node bench/mount/run.mjs [--rounds N] [--targets ours,ext4,fuse2fs] [--no-build] [--fio SECONDS] [--only PART]
 //     [--base DIR] [--mount-options O] [--mkfs "ARGS"] [--out DIR]
-import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { flag, loadTs, option, progress } from "../../test/support/run_ts.mjs";
+import { flag, keep, loadTs, option, progress, step } from "../../test/support/run_ts.mjs";
 
 if (flag("help")) {
   console.log(
@@ -23,15 +21,13 @@ const bench = await runMountBench({
   ...given("base"),
   ...given("mount-options", "mountOptions"),
   ...(option("mkfs", "") === "" ? {} : { mkfs: option("mkfs", "").split(" ") }),
-  onStep: (what) => (process.stderr.isTTY ? progress(what) : console.error(what)),
+  onStep: step,
 });
 progress("");
 const markdown = toMarkdown(bench);
 console.log(markdown);
-const out = option("out", "");
-if (out !== "") {
-  mkdirSync(out, { recursive: true });
-  writeFileSync(join(out, "mount.json"), `${JSON.stringify(bench, null, 2)}\n`);
-  writeFileSync(join(out, "mount.md"), markdown);
-  writeFileSync(join(out, "mount.svg"), toSvg(bench));
-}
+keep({
+  "mount.json": `${JSON.stringify(bench, null, 2)}\n`,
+  "mount.md": markdown,
+  "mount.svg": toSvg(bench),
+});

@@ -2,9 +2,7 @@
 // Nodes of ours on one volume as they become more: time of a mount, of a lock, of a recovery (scale.ts).
 //   node bench/scale/run.mjs [--nodes 2,3,6,9,12] [--turns N] [--base DIR] [--json FILE|-] [--out DIR]
 // Prints a table; --out DIR writes it there with a plot (scale.md, scale.svg).
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { flag, loadTs, option, progress, report } from "../../test/support/run_ts.mjs";
+import { flag, keep, loadTs, option, progress, report, step } from "../../test/support/run_ts.mjs";
 
 if (flag("help")) {
   console.log(
@@ -22,14 +20,10 @@ const rows = await measureScale({
   counts: option("nodes", "2,3,6,9,12").split(",").map(Number),
   turns: option("turns", 100),
   image: scaleImage(option("base", "/dev/shm")),
-  onStep: (what) => (process.stderr.isTTY ? progress(what) : console.error(what)),
+  onStep: step,
 });
 progress("");
 console.log(toMarkdown(rows));
 await report(rows);
-const out = option("out", "");
-if (out !== "") {
-  writeFileSync(join(out, "scale.md"), toMarkdown(rows));
-  writeFileSync(join(out, "scale.svg"), toSvg(rows));
-}
+keep({ "scale.md": toMarkdown(rows), "scale.svg": toSvg(rows) });
 process.exit(0);

@@ -1,6 +1,6 @@
 // Bundles a TypeScript file of the tests and runs it in this process: Node 20 does not read TypeScript by itself. The bundle
 // lies in dist/, where the Wasm module and the addon are found from.
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { buildSync } from "esbuild";
@@ -41,6 +41,17 @@ export const flag = (name) => process.argv.includes(`--${name}`);
 /** A line that is written over on a terminal, and not at all elsewhere. */
 export function progress(text) {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
+}
+
+/** What a long run is at: a line that is written over on a terminal, a line each elsewhere. */
+export const step = (what) => (process.stderr.isTTY ? progress(what) : console.error(what));
+
+/** Writes text by file name into the folder that --out names, which is made if need be; nothing without --out. */
+export function keep(files) {
+  const out = option("out", "");
+  if (out === "") return;
+  mkdirSync(out, { recursive: true });
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(out, name), text);
 }
 
 /** Prints JSON to the file that --json names, or to standard output for "-". */
