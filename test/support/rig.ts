@@ -81,6 +81,10 @@ function xstateArgs(): string[] {
 const COMPLAINT =
   /\bBUG\b|WARNING:|Oops|Call Trace|kernel panic|\(\w+,\d+,\d+\):\w+:\d+ ERROR|OCFS2: ERROR|ocfs2.*(corrupt|error)/i;
 
+/** For a message: the first of many lines. */
+const someOf = (lines: readonly string[]): string =>
+  [...lines.slice(0, 20), ...(lines.length > 20 ? [`… ${lines.length} lines in all`] : [])].join("\n");
+
 /** The place of a kernel node in a cluster (test/support/cluster_rig.ts makes it). */
 export interface RigCluster {
   /** Path of the network namespace. */
@@ -237,10 +241,9 @@ export class KernelNode {
 
   /** The lines of the console that no healthy volume makes the kernel say. */
   complaints(): string[] {
-    const all = this.console()
+    return this.console()
       .split("\n")
       .filter((line) => COMPLAINT.test(line));
-    return all.length <= 20 ? all : [...all.slice(0, 20), `… ${all.length} lines in all`];
   }
 
   /** Powers the node off; throws when the kernel complained while it ran. */
@@ -255,7 +258,7 @@ export class KernelNode {
     clearTimeout(timer);
     const complaints = this.complaints();
     this.#forget();
-    if (complaints.length > 0) throw new Error(`the kernel complained:\n${complaints.join("\n")}`);
+    if (complaints.length > 0) throw new Error(`the kernel complained:\n${someOf(complaints)}`);
   }
 
   /** Ends the node as a crash does. */
@@ -286,7 +289,7 @@ export async function withKernelNode<T>(
     return result;
   } catch (err) {
     const complaints = node.complaints();
-    if (complaints.length > 0 && err instanceof Error) err.message += `\nthe kernel said:\n${complaints.join("\n")}`;
+    if (complaints.length > 0 && err instanceof Error) err.message += `\nthe kernel said:\n${someOf(complaints)}`;
     throw err;
   } finally {
     node.kill();
