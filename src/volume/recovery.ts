@@ -165,12 +165,14 @@ export function* finishSlot(osb: Osb, dead: ReplayedSlot): Task<void> {
     yield* dropJournalLock(osb, slot, locks);
   }
   yield* freeSlot(osb, slot, node);
-  const gone = yield* recoverOrphans(osb, slot);
-  if (gone > 0) mlog(ML.NOTICE, `${gone} orphans of slot ${slot} deleted`);
+  yield* deleteOrphans(osb, [slot]);
 }
 
-function* recoverAllOrphans(osb: Osb, slots: readonly number[]): Task<void> {
-  for (const slot of slots) yield* recoverOrphans(osb, slot);
+function* deleteOrphans(osb: Osb, slots: readonly number[]): Task<void> {
+  for (const slot of slots) {
+    const gone = yield* recoverOrphans(osb, slot);
+    if (gone > 0) mlog(ML.NOTICE, `${gone} orphans of slot ${slot} deleted`);
+  }
 }
 
 /** So long a mount calls for the lock of the slot that it wants before it looks at the slots again. */
@@ -273,9 +275,7 @@ export class Recovery {
       yield* this.refreshGenerations();
       this.#lookAgain();
       recovery_done.wakeAll();
-      // What the dead had open, and we, or somebody who has left since, could not delete for that.
-      const slots = [osb.slot_num, ...(yield* wait(osb.step(freeSlots)))];
-      this.#background("orphans", () => recoverAllOrphans(osb, slots));
+      this.deleteOrphans([osb.slot_num, ...(yield* wait(osb.step(freeSlots)))]);
     } finally {
       locks.releaseAll();
     }
@@ -322,6 +322,14 @@ export class Recovery {
   /** Starts the second part of a slot's recovery. */
   finish(dead: ReplayedSlot): void {
     this.#background(`recovery of slot ${dead.slot}`, () => finishSlot(this.#osb, dead));
+  }
+
+  /**
+   * At mount and after a death: our own slot and those that nobody holds. What a node had open and others, or somebody who has left since, could
+   * not delete for that, has no other to delete it (ocfs2_complete_mount_recovery, ocfs2_queue_replay_slots).
+   */
+  deleteOrphans(slots: readonly number[]): void {
+    this.#background("orphans", () => deleteOrphans(this.#osb, slots));
   }
 
   #background(what: string, make: () => Task<unknown>): void {

@@ -39,7 +39,7 @@ import {
   superLock,
   tryLockJournal,
 } from "./recovery.ts";
-import { findSlot, slotNode, writeSlot } from "./slot_map.ts";
+import { findSlot, freeSlots, slotNode, writeSlot } from "./slot_map.ts";
 import { gateFeatures, readSuperblock } from "./superblock.ts";
 import { loadSystemInodes } from "./sysfile.ts";
 
@@ -181,13 +181,12 @@ function forgetAll(osb: Osb): void {
 /** Beside other nodes (ocfs2_mount_volume). When it fails the slot is free again and no lock is held. */
 function* mountClustered(osb: Osb, parts: OpenParts, ro: string | null): Task<void> {
   try {
-    const dead = yield* joinVolume(osb, parts);
+    const { dead, free } = yield* joinVolume(osb, parts);
     osb.recovery!.enable();
     for (const slot of dead) osb.recovery!.finish(slot);
     yield* allocStart(osb);
-    const gone = yield* recoverOrphans(osb, osb.slot_num);
-    if (gone > 0) mlog(ML.NOTICE, `${gone} orphans of our slot deleted`);
     osb.readonly_reason = ro ?? osb.readonly_reason;
+    if (osb.readonly_reason === null) osb.recovery!.deleteOrphans([osb.slot_num, ...free]);
     startTimers(osb);
     startOrphanScan(osb);
   } catch (err) {
@@ -204,7 +203,7 @@ function* mountClustered(osb: Osb, parts: OpenParts, ro: string | null): Task<vo
 }
 
 /** Takes a slot and starts its journal; replays those of slots whose owners are dead. Under the super lock. */
-function* joinVolume(osb: Osb, parts: OpenParts): Task<ReplayedSlot[]> {
+function* joinVolume(osb: Osb, parts: OpenParts): Task<{ dead: ReplayedSlot[]; free: number[] }> {
   const { glue, geo, options } = osb;
   const progress = parts.onProgress ?? (() => {});
   for (;;) {
@@ -234,7 +233,7 @@ function* joinVolume(osb: Osb, parts: OpenParts): Task<ReplayedSlot[]> {
           if (replayed !== undefined) dead.push(replayed);
         }
         yield* osb.recovery!.refreshGenerations();
-        return dead;
+        return { dead, free: yield* wait(osb.step(freeSlots)) };
       }
       busy = slot;
     } finally {

@@ -311,6 +311,21 @@ describe("deleting", () => {
     sound();
   });
 
+  test("the node that has it open dies, and nobody is left: who mounts next looks into the slots of those who had left, too", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const f = create(a, "f");
+    open(b, "f");
+    c.op(a, (op) => ns.unlink(op, root(a), nameOf("f")));
+    c.umount(a);
+    c.kill(b);
+    const again = c.mount(2);
+    expect(again.osb.slot_num).toBe(1);
+    c.sleep(5000);
+    expect(codeOf(() => c.op(again, (op) => ns.getattr(op, f)))).toBe("ESTALE");
+    sound();
+  });
+
   test("without the open lock the data goes from under its reader: the test notices", () => {
     cluster({ sabotage: ["open_lock"] });
     const [a, b] = [c.mount(1), c.mount(2)];
