@@ -1,6 +1,7 @@
 /** Volumes and memory of the simulation. Both are large, so those of a seed that is over serve the next one. */
 import { closeSync, existsSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import { arenaDontFork, registerArena } from "../../../src/native/index.ts";
 import { findExisting, heartbeatOffset } from "../../../src/tools/mkfs/existing.ts";
 import type { RawOptions } from "../../../src/tools/mkfs/options.ts";
 import { type Arena, createArena } from "../../../src/wasm/arena.ts";
@@ -10,6 +11,17 @@ import { fsck } from "../../support/judges.ts";
 import { SIM_VOLUMES } from "../volumes.ts";
 
 const PAGE = 4096;
+const ZEROS = Buffer.alloc(PAGE);
+
+/** A copy that has memory only where there is something in it: most of a volume is never used, and each judge is forked with all that is. */
+function sparseCopy(bytes: Uint8Array): Uint8Array {
+  const copy = new Uint8Array(bytes.length);
+  for (let at = 0; at < bytes.length; at += PAGE) {
+    const page = bytes.subarray(at, at + PAGE);
+    if (ZEROS.compare(page) !== 0) copy.set(page, at);
+  }
+  return copy;
+}
 
 /** A volume that a world works on; afterwards it is made as it was. */
 export class SimVolume {
@@ -26,8 +38,8 @@ export class SimVolume {
   #file_made = false;
 
   constructor(options: RawOptions, slots: number) {
-    this.#pristine = clusterImage(options, 16 + 8 * slots, slots);
-    this.bytes = this.#pristine.slice();
+    this.#pristine = sparseCopy(clusterImage(options, 16 + 8 * slots, slots));
+    this.bytes = sparseCopy(this.#pristine);
     const readAt = (off: number, len: number): Uint8Array => this.#pristine.subarray(off, off + len);
     const found = findExisting(readAt)!;
     this.uuid = found.uuid;
@@ -44,10 +56,9 @@ export class SimVolume {
     try {
       if (!this.#file_made) {
         ftruncateSync(fd, this.bytes.length);
-        const zeros = Buffer.alloc(PAGE);
         for (let at = 0; at < this.bytes.length; at += PAGE) {
           const part = this.#pristine.subarray(at, at + PAGE);
-          if (zeros.compare(part) !== 0) writeSync(fd, part, 0, part.length, at);
+          if (ZEROS.compare(part) !== 0) writeSync(fd, part, 0, part.length, at);
         }
         this.#file_made = true;
       }
@@ -87,7 +98,12 @@ const spare: Arena[] = [];
 
 export function takeArena(): Arena {
   const arena = spare.pop();
-  if (arena === undefined) return createArena(ARENA_MIB);
+  if (arena === undefined) {
+    const made = createArena(ARENA_MIB);
+    // A judge that is forked needs nothing of it, and forking takes longer the more there is.
+    arenaDontFork(registerArena(made.u8));
+    return made;
+  }
   const used = arena as unknown as { next: number };
   arena.u8.fill(0, arena.heapBase, used.next);
   used.next = arena.heapBase;
