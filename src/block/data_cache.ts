@@ -282,11 +282,12 @@ export class DataCache {
     this.#dev.submit();
   }
 
-  #writeOwner(owner: DataOwner): void {
+  #writeOwner(owner: DataOwner, durable = false): void {
     if (owner.pages === null || owner.dirty_pages === 0) return;
     const batch: Page[] = [];
     for (const page of owner.pages) if (page.dirty && !page.writing) batch.push(page);
-    this.#write(batch);
+    if (durable && batch.length === 1) this.#writeRun(batch, true);
+    else this.#write(batch);
   }
 
   /** Writes pages in runs that are contiguous on the disk. A page written to meanwhile is dirty again afterwards. */
@@ -300,7 +301,7 @@ export class DataCache {
     }
   }
 
-  #writeRun(run: Page[]): void {
+  #writeRun(run: Page[], dsync = false): void {
     const iov: number[] = [];
     for (const page of run) {
       page.writing = true;
@@ -323,18 +324,18 @@ export class DataCache {
       if (errno !== 0) this.onWriteError(run[0]!.owner, errno, first);
       this.progress.wakeAll();
     };
-    if (iov.length === 2) this.#dev.write(iov[0]!, iov[1]!, first * PAGE_BYTES, done);
+    if (iov.length === 2) this.#dev.write(iov[0]!, iov[1]!, first * PAGE_BYTES, done, dsync);
     else this.#dev.writev(iov, first * PAGE_BYTES, done);
   }
 
   /**
-   * All pages of `owner` that are dirty now are written (not yet flushed on the device) when it answers.
-   * A failed write is kept in owner.write_error for fsync.
+   * All pages of `owner` that are dirty now are written (not yet flushed on the device, but for a single one with `durable`) when it
+   * answers. A failed write is kept in owner.write_error for fsync.
    */
-  flushOwner(owner: DataOwner): Thunk<void> {
+  flushOwner(owner: DataOwner, durable = false): Thunk<void> {
     return (cb) => {
       const round = (): void => {
-        if (owner.dirty_pages > 0) this.#writeOwner(owner);
+        if (owner.dirty_pages > 0) this.#writeOwner(owner, durable);
         this.#dev.submit();
         if (owner.pages_in_flight > 0) this.progress.add(settle);
         else cb(null);

@@ -10,11 +10,29 @@ import { type Task, type Thunk, wait } from "../lib/task.ts";
 
 export type IoDone = (res: number) => void;
 
+/** What of a device's writes a cut would keep: counts of writes that are done. Those with dsync do not count. */
+export class Durability {
+  written = 0;
+  /** As many of the first of them are durable. */
+  flushed = 0;
+
+  /** A write that is done may be lost. */
+  get unflushed(): boolean {
+    return this.flushed < this.written;
+  }
+
+  /** A flush has made durable what was written when it began. */
+  flush(written_then: number): void {
+    if (written_then > this.flushed) this.flushed = written_then;
+  }
+}
+
 export interface BlockDevice {
   readonly name: string;
   readonly size_bytes: number;
   readonly readonly: boolean;
   readonly alignment_bytes: number;
+  readonly durability: Durability;
   read(addr: number, len_bytes: number, offset: number, done: IoDone): void;
   /** Writes; with `dsync` the data (and nothing else) is durable when done is called. */
   write(addr: number, len_bytes: number, offset: number, done: IoDone, dsync?: boolean): void;

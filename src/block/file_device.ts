@@ -22,7 +22,7 @@ import {
   pwriteSync,
   registerArena,
 } from "../native/index.ts";
-import type { BlockDevice, IoDone } from "./device.ts";
+import { type BlockDevice, Durability, type IoDone } from "./device.ts";
 
 interface Opened {
   readonly fd: number;
@@ -51,6 +51,7 @@ export class FileDevice implements BlockDevice {
   readonly readonly: boolean;
   readonly alignment_bytes = 1;
   readonly size_bytes: number;
+  readonly durability = new Durability();
   readonly #arena: Arena;
   readonly #fd: number;
 
@@ -85,6 +86,7 @@ export class FileDevice implements BlockDevice {
       fs.write(this.#fd, this.#arena.u8, addr + put, len - put, offset + put, (err, n) => {
         if (err !== null) return err.code === "EINTR" ? go() : done(errnoOf(err));
         put += n;
+        this.durability.written++;
         if (put < len && n > 0) go();
         else if (dsync && put === len) this.flush((res) => done(res < 0 ? res : put));
         else done(put);
@@ -126,7 +128,11 @@ export class FileDevice implements BlockDevice {
   }
 
   flush(done: IoDone): void {
-    fs.fdatasync(this.#fd, (err) => done(err === null ? 0 : errnoOf(err)));
+    const { written } = this.durability;
+    fs.fdatasync(this.#fd, (err) => {
+      if (err === null) this.durability.flush(written);
+      done(err === null ? 0 : errnoOf(err));
+    });
   }
 
   discard(_offset: number, _len: number, done: IoDone): void {
@@ -150,6 +156,7 @@ export class SyncFileDevice implements BlockDevice {
   readonly readonly: boolean;
   readonly alignment_bytes = 1;
   readonly size_bytes: number;
+  readonly durability = new Durability();
   readonly #handle: ArenaHandle;
   readonly #fd: number;
 
@@ -171,8 +178,8 @@ export class SyncFileDevice implements BlockDevice {
       done(-Errno.EROFS);
       return;
     }
-    const res = pwriteSync(this.#handle, this.#fd, addr, len, offset);
-    const flushed = dsync && res >= 0 ? fdatasyncSync(this.#fd) : 0;
+    const res = this.#put(addr, len, offset);
+    const flushed = dsync && res >= 0 ? this.#flush() : 0;
     done(flushed < 0 ? flushed : res);
   }
 
@@ -185,7 +192,18 @@ export class SyncFileDevice implements BlockDevice {
       done(-Errno.EROFS);
       return;
     }
-    this.#each(iov, offset, done, (addr, len, at) => pwriteSync(this.#handle, this.#fd, addr, len, at));
+    this.#each(iov, offset, done, (addr, len, at) => this.#put(addr, len, at));
+  }
+
+  #put(addr: number, len: number, offset: number): number {
+    this.durability.written++;
+    return pwriteSync(this.#handle, this.#fd, addr, len, offset);
+  }
+
+  #flush(): number {
+    const res = fdatasyncSync(this.#fd);
+    if (res === 0) this.durability.flush(this.durability.written);
+    return res;
   }
 
   #each(
@@ -208,7 +226,7 @@ export class SyncFileDevice implements BlockDevice {
   }
 
   flush(done: IoDone): void {
-    done(fdatasyncSync(this.#fd));
+    done(this.#flush());
   }
 
   discard(offset: number, len: number, done: IoDone): void {

@@ -1,13 +1,14 @@
 /** A disk in memory: for tests, and as the base of the recording device. Answers every call before it returns. */
 import type { Arena } from "../lib/arena.ts";
 import { Errno } from "../lib/errno.ts";
-import type { BlockDevice, IoDone } from "./device.ts";
+import { type BlockDevice, Durability, type IoDone } from "./device.ts";
 
 export class MemoryDevice implements BlockDevice {
   readonly name: string;
   readonly readonly: boolean;
   readonly alignment_bytes = 512;
   readonly data: Uint8Array;
+  readonly durability = new Durability();
   readonly #arena: Arena;
 
   constructor(arena: Arena, data: Uint8Array, options: { readonly?: boolean; name?: string } = {}) {
@@ -27,10 +28,11 @@ export class MemoryDevice implements BlockDevice {
     done(len);
   }
 
-  write(addr: number, len: number, offset: number, done: IoDone, _dsync = false): void {
+  write(addr: number, len: number, offset: number, done: IoDone, dsync = false): void {
     if (this.readonly) return done(-Errno.EROFS);
     if (offset < 0 || offset + len > this.data.length) return done(-Errno.EIO);
     this.data.set(this.#arena.u8.subarray(addr, addr + len), offset);
+    if (!dsync) this.durability.written++;
     done(len);
   }
 
@@ -60,6 +62,7 @@ export class MemoryDevice implements BlockDevice {
   }
 
   flush(done: IoDone): void {
+    this.durability.flush(this.durability.written);
     done(0);
   }
 

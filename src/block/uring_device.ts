@@ -22,7 +22,7 @@ import {
   RWF_DSYNC,
 } from "../native/index.ts";
 import type { Loop } from "../native/loop.ts";
-import type { BlockDevice, IoDone } from "./device.ts";
+import { type BlockDevice, Durability, type IoDone } from "./device.ts";
 
 const S_IFMT = 0o170000;
 const S_IFREG = 0o100000;
@@ -101,6 +101,7 @@ export class UringDevice implements BlockDevice {
   readonly #fd: number;
   #in_flight = 0;
   #closed = false;
+  readonly durability = new Durability();
   /** What was asked of the disk; a durable write is a flush too. */
   readonly io = { reads: 0, writes: 0, flushes: 0 };
 
@@ -158,6 +159,7 @@ export class UringDevice implements BlockDevice {
           return;
         }
         got += res;
+        if (write && flags === 0) this.durability.written++;
         if (res === 0 || got >= len) done(got);
         else go();
       });
@@ -245,6 +247,7 @@ export class UringDevice implements BlockDevice {
           go();
           return;
         }
+        if (write && res > 0) this.durability.written++;
         if (res <= 0 || res === len) {
           done(failure(res));
           return;
@@ -264,10 +267,15 @@ export class UringDevice implements BlockDevice {
     this.io.flushes++;
     const go = (): void => {
       this.#in_flight++;
+      const { written } = this.durability;
       const id = this.#loop.expect((res) => {
         this.#in_flight--;
-        if (res === -Errno.EINTR || res === -Errno.EAGAIN) go();
-        else done(failure(res));
+        if (res === -Errno.EINTR || res === -Errno.EAGAIN) {
+          go();
+          return;
+        }
+        if (res >= 0) this.durability.flush(written);
+        done(failure(res));
       });
       this.#loop.ring.fsync(this.#fd, true, id);
     };

@@ -65,6 +65,8 @@ export interface JournalParts {
 
 const CHECKPOINT_BYTES = 1 << 20;
 const MAX_STAGED_BLOCKS = 2048;
+/** So many writes are made durable one by one, which saves a wait for the flush behind them. */
+const FEW_WRITES = 2;
 
 export class Journal {
   readonly #p: JournalParts;
@@ -247,7 +249,8 @@ export class Journal {
     const { log, data, dev, barrier } = this.#p;
     if (mlogOn(ML.JOURNAL)) mlog(ML.JOURNAL, `commit ${tx.tid}: ${tx.blocks.length} blocks, ${tx.ordered.size} files`);
     // Before the commit block: a committed size or extent must never show what the blocks held before.
-    const data_written: Thunk<void>[] = [...tx.ordered].map((owner) => data.flushOwner(owner));
+    const few = barrier && tx.ordered.size < FEW_WRITES;
+    const data_written: Thunk<void>[] = [...tx.ordered].map((owner) => data.flushOwner(owner, few));
     data_written.push((cb) => (tx.data_ios === 0 ? cb(null) : tx.data_idle.add(() => cb(null))));
     if (tx.blocks.length === 0) {
       yield* all(data_written);
@@ -260,7 +263,7 @@ export class Journal {
     const start = this.#head;
     const kept = this.#p.keep_tail === true && log.superblock.s_start !== 0;
     if (this.#logged.length === 0 && log.superblock.s_start !== start && !kept) yield* log.writeTail(start, tx.tid);
-    yield* all<unknown>([...data_written, ...log.write(this.#staging, blocks - 1, start)]);
+    yield* all<unknown>([...data_written, ...log.write(this.#staging, blocks - 1, start, few)]);
     this.#reportDataErrors(tx);
     yield* log.writeCommit(this.#staging + (blocks - 1) * log.blocksize, log.next(start, blocks - 1), barrier);
     this.commits++;
@@ -373,6 +376,7 @@ export class Journal {
     const bytes = cache.block_bytes;
     const list = [...this.#to_checkpoint].sort((a, b) => a.blkno - b.blkno);
     const room = Math.floor(CHECKPOINT_BYTES / bytes);
+    const few = barrier && list.length <= FEW_WRITES;
     for (let i = 0; i < list.length; i += room) {
       const part = list.slice(i, i + room);
       const tids: number[] = [];
@@ -390,7 +394,8 @@ export class Journal {
         tids.push(bh.checkpoint_tid);
         if (n + 1 === part.length || part[n + 1]!.blkno !== bh.blkno + 1) {
           const first = part[run]!.blkno;
-          writes.push(writeThunk(dev, this.#checkpoint_addr + run * bytes, (n + 1 - run) * bytes, first * bytes));
+          const len = (n + 1 - run) * bytes;
+          writes.push(writeThunk(dev, this.#checkpoint_addr + run * bytes, len, first * bytes, few));
           run = n + 1;
         }
       }
@@ -403,7 +408,7 @@ export class Journal {
         this.#committed_image.delete(bh);
       });
     }
-    if (barrier) yield* deviceFlush(dev);
+    if (barrier && !few) yield* deviceFlush(dev);
     // Until the tail on the disk has moved, what it points to is not free: a commit meanwhile that wrote over it would not be found.
     if (this.#p.keep_tail !== true) {
       const oldest = this.#logged.find((logged) => !tidGeq(upto.tid, logged.tid));

@@ -257,12 +257,12 @@ export class Log {
   }
 
   /** Writes `count` contiguous blocks of the arena to the ring from `at` on, in as few writes as the ring allows. */
-  write(addr: number, count: number, at: number): Thunk<number>[] {
+  write(addr: number, count: number, at: number, dsync = false): Thunk<number>[] {
     const thunks: Thunk<number>[] = [];
     while (count > 0) {
       const { blkno, blocks } = this.place(at);
       const n = Math.min(count, blocks, this.maxlen - at, Math.max(1, Math.floor((1 << 20) / this.blocksize)));
-      thunks.push(writeThunk(this.#dev, addr, n * this.blocksize, blkno * this.blocksize));
+      thunks.push(writeThunk(this.#dev, addr, n * this.blocksize, blkno * this.blocksize, dsync));
       addr += n * this.blocksize;
       count -= n;
       at = this.next(at, n);
@@ -276,7 +276,7 @@ export class Log {
 
   /** Writes the commit block so that it is durable, with all that was written before it. */
   *writeCommit(addr: number, at: number, barrier: boolean): Task<void> {
-    if (barrier) yield* deviceFlush(this.#dev);
+    if (barrier && this.#dev.durability.unflushed) yield* deviceFlush(this.#dev);
     yield* deviceWrite(this.#dev, addr, this.blocksize, this.place(at).blkno * this.blocksize, barrier);
   }
 

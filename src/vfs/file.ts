@@ -127,7 +127,7 @@ function* fsyncTask(osb: Osb, inode: Inode, datasync: boolean): Task<void> {
   if (osb.slot_num < 0) return;
   if (inode.dirty_pages > 0 || inode.pages_in_flight > 0) {
     inode.unflushed_data = true;
-    yield* wait(osb.data.flushOwner(inode));
+    yield* wait(osb.data.flushOwner(inode, osb.options.barrier));
   }
   const errno = inode.write_error;
   if (errno !== 0) {
@@ -139,10 +139,12 @@ function* fsyncTask(osb: Osb, inode: Inode, datasync: boolean): Task<void> {
   const tid = datasync ? inode.datasync_tid : inode.sync_tid;
   const unflushed = inode.unflushed_data;
   inode.unflushed_data = false;
+  const { durability } = osb.dev;
+  const { written } = durability;
   try {
-    // A commit flushes the device after the data was written; without one the flush is ours.
     if (tid !== 0 && !journal.isCommitted(tid)) yield* wait(journal.commitTid(tid));
-    else if (unflushed && osb.options.barrier) yield* wait(osb.sharedFlush);
+    // A commit flushes the device, but one that was under way may have done so before the data was written.
+    if (unflushed && osb.options.barrier && durability.flushed < written) yield* wait(osb.sharedFlush);
   } catch (err) {
     inode.unflushed_data ||= unflushed;
     throw err;

@@ -4,7 +4,7 @@
  */
 import type { GlueOps } from "../dlmglue/dlmglue.ts";
 import { EX, LOCK_TYPES, type LockLevel, type LockRes, NL, PR } from "../dlmglue/lock_res.ts";
-import { type Task, type Thunk, wait } from "../lib/task.ts";
+import { all, asThunk, type Task, type Thunk, wait } from "../lib/task.ts";
 import { lookIfUnused } from "./dir/wipe.ts";
 import type { Inode } from "./inode.ts";
 import { lvbIsTrustable, stuffMetaLvb } from "./meta_lvb.ts";
@@ -35,20 +35,29 @@ function* ioIdle(osb: Osb, inode: Inode): Task<void> {
   while (inode.io_in_flight > 0) yield* wait<void>((cb) => inode.io_idle.add(() => osb.ready(() => cb(null))));
 }
 
+/** The inode's data is on the device, and nothing of what was changed until now is left in the log. */
+function* writeBack(o: Osb, inode: Inode): Task<void> {
+  const works: Thunk<void>[] = [o.journal!.flush];
+  if (inode.dirty_pages > 0 || inode.pages_in_flight > 0) works.push(o.data.flushOwner(inode, o.options.barrier));
+  yield* all(works);
+}
+
 function* metaDownconvert(o: Osb, res: LockRes, to: LockLevel): Task<void> {
   const inode = res.data as Inode;
+  const dirty = res.level === EX && o.journal !== undefined;
   if (res.level === EX && !o.sabotage.has("unshared")) yield* o.unshared.coverGoes(inode);
   yield* ioIdle(o, inode);
   if (o.kernel_caches !== null) {
     // Rule 4: what the notifications wait for is served until the last of them has returned.
-    yield* wait(o.kernel_caches.invalidate(inode, to));
+    // What is dirty already is written meanwhile: most often nothing is left to write afterwards.
+    const meanwhile = dirty ? [asThunk(() => writeBack(o, inode))] : [];
+    yield* all<void>([o.kernel_caches.invalidate(inode, to), ...meanwhile]);
     yield* wait<void>((cb) => res.whenIdle(to, () => cb(null)));
     res.gate_shut = true;
     yield* ioIdle(o, inode);
   }
-  if (res.level === EX && o.journal !== undefined) {
-    if (inode.dirty_pages > 0 || inode.pages_in_flight > 0) yield* wait(o.data.flushOwner(inode));
-    yield* wait(o.journal.flush);
+  if (dirty) {
+    yield* writeBack(o, inode);
     stuffMetaLvb(o, inode, res);
   }
   if (to >= PR) return;

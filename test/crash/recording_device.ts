@@ -108,6 +108,7 @@ export class RecordingDevice extends MemoryDevice {
       const now = copy();
       this.#end(record, now);
       this.data.set(now, offset);
+      if (!dsync) this.durability.written++;
       done(now.length);
     });
   }
@@ -145,8 +146,10 @@ export class RecordingDevice extends MemoryDevice {
   override flush(done: IoDone): void {
     const record: FlushRecord = { kind: "flush", at: ++this.#clock, done_at: NEVER };
     this.diary.push(record);
+    const { written } = this.durability;
     this.#queue.push(() => {
       record.done_at = ++this.#clock;
+      this.durability.flush(written);
       done(0);
     });
   }

@@ -39,7 +39,11 @@ export class DelayedDevice extends MemoryDevice {
   }
 
   override flush(done: IoDone): void {
-    this.#later(() => done(0));
+    const { written } = this.durability;
+    this.#later(() => {
+      this.durability.flush(written);
+      done(0);
+    });
   }
 
   #vector(

@@ -7,7 +7,7 @@
  * what fencing by the end of a process stands on (docs/CLUSTER.md).
  */
 
-import type { BlockDevice, IoDone } from "../../../src/block/device.ts";
+import { type BlockDevice, Durability, type IoDone } from "../../../src/block/device.ts";
 import type { Clock, Random } from "../../../src/lib/clock.ts";
 import { Errno } from "../../../src/lib/errno.ts";
 import type { Arena } from "../../../src/wasm/arena.ts";
@@ -218,6 +218,7 @@ export class SimDevice implements BlockDevice {
   readonly #thread: SimThread;
   readonly #lease: Lease;
   #queued: (() => void)[] = [];
+  readonly durability = new Durability();
   /** Writes that the gate refused. */
   refused = 0;
 
@@ -242,9 +243,12 @@ export class SimDevice implements BlockDevice {
     this.#queued.push(() => this.#path.read(this.#thread.process, offset, len, into, this.#back(done)));
   }
 
-  write(addr: number, len: number, offset: number, done: IoDone): void {
+  write(addr: number, len: number, offset: number, done: IoDone, dsync = false): void {
     if (offset < 0 || offset + len > this.size_bytes) return done(-Errno.EIO);
-    const back = this.#back(done);
+    const back = this.#back((res) => {
+      if (res > 0 && !dsync) this.durability.written++;
+      done(res);
+    });
     const data = (): Uint8Array => this.#arena.u8.subarray(addr, addr + len);
     const go = (): void => {
       if (this.#lease.isShut(this.#thread.clock.monotonic_ms())) {
@@ -264,7 +268,12 @@ export class SimDevice implements BlockDevice {
   }
 
   flush(done: IoDone): void {
-    this.#queued.push(() => this.#path.flush(this.#thread.process, this.#back(done)));
+    const { written } = this.durability;
+    const back = this.#back((res) => {
+      if (res >= 0) this.durability.flush(written);
+      done(res);
+    });
+    this.#queued.push(() => this.#path.flush(this.#thread.process, back));
   }
 
   discard(_offset: number, _len: number, done: IoDone): void {

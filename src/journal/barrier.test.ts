@@ -1,0 +1,127 @@
+import { expect, test } from "vitest";
+import { haveTool, mkfsImage, openImage } from "../../test/support/volume.ts";
+import type { IoDone } from "../block/device.ts";
+import { MemoryDevice } from "../block/memory_device.ts";
+import { JBD2_COMMIT_BLOCK, JBD2_MAGIC_NUMBER } from "../format/jbd2/index.ts";
+import type { Arena } from "../lib/arena.ts";
+import { wait } from "../lib/task.ts";
+import { fsync, writeFile } from "../vfs/file.ts";
+import { create } from "../vfs/namespace.ts";
+
+/** Answers in the order in which it was asked, when somebody waits; keeps commit blocks back when told to. */
+class Queue extends MemoryDevice {
+  readonly #arena: Arena;
+  readonly #queue: (() => void)[] = [];
+  readonly held: (() => void)[] = [];
+  hold = false;
+  /** What was done, in order. */
+  readonly diary: ("data" | "dsync" | "flush begins" | "flush")[] = [];
+
+  constructor(arena: Arena, data: Uint8Array) {
+    super(arena, data);
+    this.#arena = arena;
+  }
+
+  override read(addr: number, len: number, offset: number, done: IoDone): void {
+    this.#queue.push(() => super.read(addr, len, offset, done));
+  }
+
+  override write(addr: number, len: number, offset: number, done: IoDone, dsync = false): void {
+    const go = (): void => {
+      this.diary.push(dsync ? "dsync" : "data");
+      super.write(addr, len, offset, done, dsync);
+    };
+    const { dv } = this.#arena;
+    const commit = dv.getUint32(addr) === JBD2_MAGIC_NUMBER && dv.getUint32(addr + 4) === JBD2_COMMIT_BLOCK;
+    (commit && this.hold ? this.held : this.#queue).push(go);
+  }
+
+  override flush(done: IoDone): void {
+    this.diary.push("flush begins");
+    const { written } = this.durability;
+    this.#queue.push(() => {
+      this.diary.push("flush");
+      this.durability.flush(written);
+      done(0);
+    });
+  }
+
+  override pump(): boolean {
+    const go = this.#queue.shift();
+    go?.();
+    return go !== undefined;
+  }
+
+  release(): void {
+    this.hold = false;
+    this.#queue.push(...this.held.splice(0));
+  }
+}
+
+function file(pages: number) {
+  let dev: Queue | undefined;
+  const v = openImage(mkfsImage(["-b", "4096", "-C", "4096", "-J", "size=4M", "-N", "1"], 64), {}, (arena, data) => {
+    dev = new Queue(arena, data);
+    return dev;
+  });
+  const { osb } = v;
+  const cred = { uid: 0, gid: 0, umask: 0o022 };
+  const { ino } = osb.runSync((op) => create(op, osb.geo.root_blkno, Buffer.from("file"), 0o644, cred));
+  const inode = osb.inodes.get(ino);
+  const addr = osb.arena.alloc(65536, 4096);
+  const put = (page: number, n: number): void => {
+    osb.arena.u8.fill(page + 1, addr, addr + n * 4096);
+    osb.runTaskSync(
+      wait<number>((cb) => writeFile(osb, inode, { offset: page * 4096, len: n * 4096, addr, direct: false }, cb)),
+    );
+  };
+  put(0, pages);
+  osb.runTaskSync(wait<void>((cb) => fsync(osb, inode, false, cb)));
+  osb.runTaskSync(wait(osb.journal.flush));
+  dev!.diary.length = 0;
+  return { v, osb, inode, put, dev: dev! };
+}
+
+const noMkfs = !haveTool("mkfs.ocfs2");
+
+test.skipIf(noMkfs)("what fdatasync has written behind the flush of a commit under way gets one of its own", () => {
+  const { v, osb, inode, put, dev } = file(4);
+  put(4, 4);
+  dev.hold = true;
+  osb.journal.startCommit();
+  while (dev.held.length === 0) osb.pump();
+  expect(dev.diary.slice(-2)).toEqual(["flush begins", "flush"]);
+  // The commit block is on its way; the same file is written to in place.
+  put(0, 4);
+  let answer: unknown;
+  fsync(osb, inode, true, (err) => {
+    answer = err;
+  });
+  while (osb.pump());
+  expect(answer).toBeUndefined();
+  expect(dev.diary.slice(-1)).toEqual(["data"]);
+  dev.release();
+  while (answer === undefined && osb.pump());
+  expect(answer).toBeNull();
+  expect(dev.diary.slice(-4)).toEqual(["data", "dsync", "flush begins", "flush"]);
+  v.close();
+});
+
+test.skipIf(noMkfs)("few writes are made durable each by itself, many by a flush", () => {
+  const { v, osb, inode, put, dev } = file(8);
+  const synced = (): string[] => {
+    dev.diary.length = 0;
+    osb.runTaskSync(wait<void>((cb) => fsync(osb, inode, false, cb)));
+    return [...dev.diary];
+  };
+  // Data, log, commit block.
+  put(3, 1);
+  expect(synced()).toEqual(["dsync", "dsync", "dsync"]);
+  put(0, 8);
+  expect(synced()).toEqual(["data", "dsync", "flush begins", "flush", "dsync"]);
+  // Block and tail.
+  dev.diary.length = 0;
+  osb.runTaskSync(wait(osb.journal.flush));
+  expect(dev.diary).toEqual(["dsync", "dsync"]);
+  v.close();
+});
