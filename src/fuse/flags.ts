@@ -74,8 +74,14 @@ export const INIT_FLAGS: readonly FlagRow[] = [
     "no",
     "every stat after a write would show a new mtime and throw the file's pages away",
   ),
-  row("DO_READDIRPLUS", F.FUSE_DO_READDIRPLUS, "yes", "yes", "`ls -l` needs no LOOKUP of each name"),
-  row("READDIRPLUS_AUTO", F.FUSE_READDIRPLUS_AUTO, "yes", "yes", "plain READDIR where nobody asks for attributes"),
+  row(
+    "DO_READDIRPLUS",
+    F.FUSE_DO_READDIRPLUS,
+    "yes",
+    "no",
+    "`ls -l` needs no LOOKUP of each name. Clustered, names and inodes of a reply could come into the kernel's caches behind their invalidation: it takes them over one by one, and waits for look-ups in between",
+  ),
+  row("READDIRPLUS_AUTO", F.FUSE_READDIRPLUS_AUTO, "yes", "no", "plain READDIR where nobody asks for attributes"),
   row(
     "ASYNC_DIO",
     F.FUSE_ASYNC_DIO,

@@ -1,6 +1,5 @@
 /** Directories: OPENDIR, READDIR, READDIRPLUS. */
 
-import { PR } from "../dlmglue/lock_res.ts";
 import {
   FUSE_NO_OPENDIR_SUPPORT,
   FuseDirent,
@@ -95,11 +94,10 @@ export function readdir(s: Session): void {
 const isDots = (s: Session, name: number, len: number): boolean =>
   s.u8[name] === PERIOD && (len === 1 || (len === 2 && s.u8[name + 1] === PERIOD));
 
-/** A reply to READDIRPLUS: its bytes, the inodes that it tells of, and all that are in it. */
+/** A reply to READDIRPLUS: its bytes, and the inodes that it tells of. */
 interface Listed {
   readonly len: number;
   readonly told: readonly number[];
-  readonly inos: readonly number[];
 }
 
 /** One entry of a directory on its way into a reply. */
@@ -107,21 +105,6 @@ interface PlusEntry {
   readonly ino: number;
   readonly at: number;
   readonly dots: boolean;
-  /** Bytes of the name. */
-  readonly len: number;
-}
-
-/**
- * True when the inode can be locked and read without asking another node or the disk, and without waiting: a listing that
- * waited for one would keep the locks of those before it from nodes that want them.
- */
-function isCached(op: Op, ino: number): boolean {
-  const { osb } = op;
-  const inode = osb.inodes.peek(ino);
-  const res = inode?.meta_lockres;
-  if (inode === undefined || res === undefined || res === null) return false;
-  if (inode.exclusive !== null || res.gate_shut || Math.min(res.level, res.compatibleLevel) < PR) return false;
-  return osb.cache.peek(inode, ino) !== undefined;
 }
 
 /** One bad inode must not hide its whole directory: its name is listed, and whoever looks at it gets the error. */
@@ -135,9 +118,8 @@ function entryAttr(op: Op, ino: number): Attr | undefined {
 }
 
 /**
- * The names with their attributes, as if each had been looked up. On one node the inodes that are missing are read, all
- * at the same time; in a cluster those whose locks we do not hold are left out (node id 0): a listing must not take a
- * lock on every file of a directory away from the nodes that work with them.
+ * The names with their attributes, as if each had been looked up; the inodes that are missing are read, all at the same time. Only where no other node
+ * exists (flags.ts): the kernel takes the names and inodes of a reply over one after the other, and may wait in between for a look-up of one of them.
  */
 function collectPlus(s: Session, op: Op, inode: Inode, offset: number, room: number): Listed {
   const { osb, dv } = s;
@@ -149,26 +131,21 @@ function collectPlus(s: Session, op: Op, inode: Inode, offset: number, room: num
     if (at + bytes > first + room || entries.length === MAX_PLUS) return false;
     s.u8.fill(0, at, at + FuseEntryOut.size);
     putDirent(s, at + FuseEntryOut.size, ino, type, name, len, next);
-    entries.push({ ino, at, dots: isDots(s, name, len), len });
+    entries.push({ ino, at, dots: isDots(s, name, len) });
     at += bytes;
     return true;
   });
-  const wanted = entries.filter((e) => !e.dots && (!s.policy.clustered || isCached(op, e.ino)));
+  const wanted = entries.filter((e) => !e.dots);
   for (const e of wanted) osb.cache.prefetch(osb.inodes.get(e.ino), e.ino);
   const told: number[] = [];
   for (const e of wanted) {
     const attr = entryAttr(op, e.ino);
     if (attr === undefined) continue;
-    putEntry(dv as DataView, e.at, attr, s.nodeidOf(e.ino), s.timeoutsIn(inode.ino));
-    if (s.told_names === null) s.tell(op, attr, inode.ino);
-    else {
-      const name = e.at + FuseEntryOut.size + NAME_OFF;
-      s.tell(op, attr, inode.ino, s.u8.slice(name, name + e.len));
-    }
+    putEntry(dv as DataView, e.at, attr, s.nodeidOf(e.ino), s.timeouts);
+    s.tell(op, attr);
     told.push(e.ino);
   }
-  const inos = s.ahead === null ? [] : entries.filter((e) => !e.dots).map((e) => e.ino);
-  return { len: at - first, told, inos };
+  return { len: at - first, told };
 }
 
 export function readdirplus(s: Session): void {
@@ -178,9 +155,6 @@ export function readdirplus(s: Session): void {
   const room = Math.min(size, Session.body_bytes);
   s.run(
     (op) => collectPlus(s, op, inode, offset, room),
-    ({ len, told, inos }, unique) => {
-      s.ahead?.listed(inode.ino, offset, inos);
-      s.replyTellingMany(unique, len, told);
-    },
+    ({ len, told }, unique) => s.replyTellingMany(unique, len, told),
   );
 }

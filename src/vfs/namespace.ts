@@ -104,13 +104,6 @@ export function readdir(op: Op, ino: number, offset: number, emit: reading.Emit)
   return reading.readdir(op, inodeOf(op, ino), offset, emit);
 }
 
-/** The attributes of an entry that readdir emitted, undefined when its inode is gone: for READDIRPLUS. */
-export function peekAttr(op: Op, ino: number): Attr | undefined {
-  const inode = op.osb.inodes.peek(ino);
-  if (inode === undefined || inode.meta_lockres === null) return undefined;
-  return attr.getattr(op, inode);
-}
-
 /**
  * Deletes an orphan that nobody uses any more, in the background. To be called when a use of an inode ends. Also lets other nodes
  * delete it, and looks whether one has left that to us (ocfs2_drop_inode).

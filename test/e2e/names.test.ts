@@ -33,3 +33,19 @@ test.skipIf(unavailable !== undefined)(
     expect(fsck(image).findings).toEqual([]);
   },
 );
+
+// A listing that gave the kernel inodes to make waited there for the look-up of one of its names, which waited for the lock of an inode that was still to be made.
+test.skipIf(unavailable !== undefined)(
+  "who lists a folder and who looks its names up do not wait for each other",
+  async () => {
+    const image = join(tempDir("ocfs2-listing"), "image");
+    mkfs(image, 128);
+    const race = async (at: string): Promise<string> => {
+      const dir = join(at, "a");
+      mkdirSync(dir);
+      return run([buildC("listing_race.c"), dir, "100", "5000"], { timeout_ms: 60_000 });
+    };
+    await withMount(image, race, { options: "lockdomain=random:1,namecool=0" });
+    expect(fsck(image).findings).toEqual([]);
+  },
+);
