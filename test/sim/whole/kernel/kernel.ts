@@ -24,6 +24,8 @@ class Page {
   readonly data = new Uint8Array(PAGE);
   readonly lock: Lock;
   uptodate = false;
+  /** Uptodate because a WRITE covers it that was not answered: the node may hold no lock for it. */
+  unasked = false;
   /** A mapping may write to it without asking. */
   dirty = false;
   /** It was taken out of the mapping. */
@@ -401,8 +403,11 @@ export class Kernel {
     return page.data.slice(off % PAGE, (off % PAGE) + len);
   }
 
-  /** A store to a shared mapping. */
-  *store(file: File, off: number, bytes: Uint8Array): Task<void> {
+  /**
+   * A store to a shared mapping. Gives what is to be waited for until it counts for other nodes: a page that a write(2) covers whole is uptodate before the
+   * WRITE is sent (fuse_fill_write_pages), so a store to it asks nobody, and gets to others with the WRITE.
+   */
+  *store(file: File, off: number, bytes: Uint8Array): Task<Thunk<void>> {
     const index = Math.floor(off / PAGE);
     for (;;) {
       const page = yield* this.#uptodate(file, index);
@@ -416,7 +421,7 @@ export class Kernel {
         continue;
       }
       page.data.set(bytes, off % PAGE);
-      return;
+      return file.inode.waits.until(() => !page.unasked);
     }
   }
 
@@ -438,6 +443,7 @@ export class Kernel {
   *#writeSome(file: File, off: number, bytes: Uint8Array): Task<number> {
     const { inode } = file;
     const parts: { page: Page; at: number; n: number }[] = [];
+    const unasked: Page[] = [];
     let locked: Page | null = null;
     let len = 0;
     while (len < bytes.length && locked === null) {
@@ -445,7 +451,11 @@ export class Kernel {
       const at = (off + len) % PAGE;
       const n = Math.min(PAGE - at, bytes.length - len);
       page.data.set(bytes.subarray(len, len + n), at);
-      if (n === PAGE) page.uptodate = true;
+      if (n === PAGE && !page.uptodate) {
+        page.uptodate = true;
+        page.unasked = true;
+        unasked.push(page);
+      }
       parts.push({ page, at, n });
       len += n;
       if (page.uptodate) page.lock.release();
@@ -463,6 +473,8 @@ export class Kernel {
       yield* this.#ask(F.FUSE_WRITE, inode.nodeid, body);
     } finally {
       locked?.lock.release();
+      for (const page of unasked) page.unasked = false;
+      inode.waits.changed();
     }
     return len;
   }

@@ -227,8 +227,8 @@ export class Programs {
       const cell = this.#below(CELLS);
       const value = ++this.#value;
       const done = this.#write(this.#cell(name, cell), node, value);
-      yield* k.store(file, cell * CELL, cellBytes(value, 1));
-      done();
+      const known = yield* k.store(file, cell * CELL, cellBytes(value, 1));
+      known(() => done());
     } else {
       const cell = this.#below(CELLS);
       const called = this.history.now();
