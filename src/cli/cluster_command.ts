@@ -12,7 +12,7 @@ import * as o2cb from "../tools/o2cb/index.ts";
 import { type NodeStatus, statusText } from "./cluster_report.ts";
 import { type Answer, Control } from "./control.ts";
 import { CliError, report } from "./errors.ts";
-import { ensureNode } from "./node_process.ts";
+import { ensureNode, silentNode, stay, stopNode } from "./node_process.ts";
 
 export function readConf(path: string): ClusterConf[] {
   return existsSync(path) ? parseClusterConf(readFileSync(path, "utf8"), path) : [];
@@ -155,12 +155,16 @@ interface NodeOptions {
   readonly json?: boolean;
 }
 
-/** What the node answers, undefined when none runs. Throws CliError when it refuses. */
-async function ask(node: string, message: Record<string, unknown>): Promise<Answer | undefined> {
+/** What takes as long as a region needs to become steady, or to end. */
+const SLOW = ["start-heartbeat", "stop-heartbeat"];
+
+/** What the node answers, undefined when none runs. Throws CliError when it refuses, or does not answer. */
+async function ask(node: string, message: { type: string; [key: string]: unknown }): Promise<Answer | undefined> {
   const control = await Control.openNode(node);
   if (control === undefined) return undefined;
-  const answer = await control.ask(message as { type: string });
+  const answer = await (SLOW.includes(message.type) ? control.ask(message) : control.askSoon(message));
   control.close();
+  if (answer?.type === "silent") throw new CliError(1, silentNode(node));
   if (answer === null) throw new CliError(1, `node ${node} went away`);
   if (answer.type === "error") throw new CliError(1, String(answer["message"]));
   return answer;
@@ -193,11 +197,9 @@ clusterCommand
       const node = o.node ?? hostname();
       o2cb.clusterOf(readConf(confPath()), cluster);
       const config = resolve(confPath());
-      if (await ensureNode(config, node, true)) {
-        await active(node, cluster);
-        return 0;
-      }
+      if (await ensureNode(config, node, true, { cluster })) return 0;
       await active(node, cluster);
+      await stay(node);
       return sayDone(await ask(node, { type: "reload", config }));
     }),
   );
@@ -211,7 +213,7 @@ clusterCommand
       const status = await active(node, cluster);
       if ((status["heartbeat"] as unknown[]).length > 0)
         throw new CliError(1, "at least one heartbeat region is still active: unmount, or stop-heartbeat, first");
-      await ask(node, { type: "stop" });
+      await stopNode(node);
       return 0;
     }),
   );

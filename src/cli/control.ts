@@ -7,6 +7,9 @@ export interface Answer {
   readonly [key: string]: unknown;
 }
 
+/** Longer than a node waits for its volume threads' part of an answer. */
+const SILENT_MS = 5000;
+
 export class Control {
   readonly #socket: Socket;
   #text = "";
@@ -63,6 +66,17 @@ export class Control {
   ask(command: { type: string; [key: string]: unknown }): Promise<Answer | null> {
     this.#socket.write(`${JSON.stringify(command)}\n`);
     return this.next();
+  }
+
+  /** For what is answered at once by a process that is well: "silent" from one that is stopped, or whose thread is stuck. */
+  async askSoon(command: { type: string; [key: string]: unknown }): Promise<Answer | null> {
+    let timer: NodeJS.Timeout | undefined;
+    const silent = new Promise<Answer>((ok) => {
+      timer = setTimeout(() => ok({ type: "silent" }), SILENT_MS);
+    });
+    const answer = await Promise.race([this.ask(command), silent]);
+    clearTimeout(timer);
+    return answer;
   }
 
   close(): void {

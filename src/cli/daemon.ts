@@ -25,6 +25,7 @@ import { abortAtEnd } from "./abort_at_end.ts";
 import type { ClusterNode } from "./cluster_node.ts";
 import { Control } from "./control.ts";
 import { mountFailed } from "./errors.ts";
+import { logMasks, logToStderr } from "./log.ts";
 import { MS, type ParsedOptions } from "./mount_opts.ts";
 import { mountAt } from "./mount_table.ts";
 import { removeRecord, socketPath, startTime, writeRecord } from "./run_dir.ts";
@@ -37,6 +38,8 @@ export interface DaemonOptions {
   /** For a clustered volume, whose heartbeat region must be steady. */
   readonly cluster?: { readonly node: ClusterNode; readonly volume: ExistingVolume };
 }
+
+logToStderr();
 
 const READ_AHEAD_KB = 1024;
 /** How long a mount that is told to go waits for the files that are open on it. */
@@ -110,6 +113,7 @@ export class Daemon {
       names_cool_ms: o.options.names_cool_ms,
       random_bast_seed: o.options.random_bast_seed,
       fuse_minor: o.options.fuse_minor,
+      log_masks: logMasks(),
       cluster: channel === null ? null : { of: o.cluster!.node.ofVolume(o.cluster!.volume), port: channel.port2 },
     };
     this.#worker = new Worker(new URL("./volume_worker.js", import.meta.url), {

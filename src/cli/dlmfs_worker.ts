@@ -3,22 +3,23 @@
  * which this node has costs no hop to another thread, and one that it has not costs none but to the other node. Entry point of
  * dist/dlmfs_worker.js.
  */
-import { writeSync } from "node:fs";
 import { type MessagePort, parentPort, workerData } from "node:worker_threads";
 import { domainSummary } from "../dlm/debug.ts";
 import { Dlmfs } from "../fuse/dlmfs.ts";
 import { serveTree } from "../fuse/tree_loop.ts";
 import { TreeServer } from "../fuse/tree_server.ts";
 import { plainArena } from "../lib/arena.ts";
-import { mlogSink } from "../lib/masklog.ts";
+import { mlogSet } from "../lib/masklog.ts";
 import { Loop } from "../native/loop.ts";
 import type { LockDomain } from "../stackglue/lock_domain.ts";
 import { O2cbDomain } from "../stackglue/o2cb.ts";
 import { attachDomain } from "./domain_thread.ts";
+import { type LogMasks, logToStderr, setLogMasks } from "./log.ts";
 import type { ClusterOfDomain } from "./worker_messages.ts";
 
 export interface DlmfsWorkerData {
   readonly fd: number;
+  readonly log_masks: LogMasks;
 }
 export type FromDlmfs =
   | { readonly t: "wakefd"; readonly wakefd: number }
@@ -32,13 +33,13 @@ export type ToDlmfs =
   | { readonly t: "domain"; readonly of: ClusterOfDomain; readonly port: MessagePort }
   /** What the domains are like: answered by the same of `FromDlmfs`. */
   | { readonly t: "domains"; readonly id: number }
+  | { readonly t: "log"; readonly mask: string; readonly state: "allow" | "off" }
   /** Leave all domains and end, whatever is still open. */
   | { readonly t: "close" };
 
-// A line goes out at once: through the main thread it would come after the end of this one.
-mlogSink((line) => void writeSync(2, `${line}\n`));
-
-const { fd } = workerData as DlmfsWorkerData;
+const { fd, log_masks } = workerData as DlmfsWorkerData;
+logToStderr();
+setLogMasks(log_masks);
 const arena = plainArena(2 << 20);
 const loop = new Loop(arena, 64);
 const say = (message: FromDlmfs): void => parentPort!.postMessage(message);
@@ -93,6 +94,7 @@ parentPort!.on("message", (m: ToDlmfs) => {
   if (m.t === "domain") join(m.of, m.port);
   else if (m.t === "domains")
     say({ t: "domains", id: m.id, domains: [...joined.values()].map((d) => domainSummary(d.dlm)) });
+  else if (m.t === "log") mlogSet(m.mask, m.state);
   else close();
 });
 say({ t: "wakefd", wakefd: loop.wakefd });

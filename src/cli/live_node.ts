@@ -22,7 +22,9 @@ function recordFor(device: string, node: string | undefined): MountRecord {
 }
 
 const gone = (r: MountRecord): DebugfsError =>
-  new DebugfsError(`the mount of ${r.device} on ${r.dir} (pid ${r.pid}) does not answer`);
+  new DebugfsError(
+    `the mount of ${r.device} on ${r.dir} (pid ${r.pid}) does not answer: it is stopped, stuck, or gone`,
+  );
 
 /** `node`: which one, where several nodes of this machine have a volume mounted. */
 export function liveNode(node: string | undefined): LiveNode {
@@ -32,9 +34,9 @@ export function liveNode(node: string | undefined): LiveNode {
       const control = await Control.open(record.dir);
       if (control === undefined) throw gone(record);
       try {
-        let answer = await control.ask({ type: "locks", what, names });
+        let answer = await control.askSoon({ type: "locks", what, names });
         for (;;) {
-          if (answer === null) throw gone(record);
+          if (answer === null || answer.type === "silent") throw gone(record);
           if (answer.type === "error") throw new DebugfsError(String(answer["message"]));
           const text = String(answer["text"]);
           if (text === "") return;
@@ -50,9 +52,9 @@ export function liveNode(node: string | undefined): LiveNode {
       if (record.cluster === null)
         throw new DebugfsError(`${device} is mounted on ${record.dir} without a cluster: there are no connections`);
       const control = await Control.openNode(record.node);
-      const answer = await control?.ask({ type: "net-stats" });
+      const answer = await control?.askSoon({ type: "net-stats" });
       control?.close();
-      if (!answer) throw gone(record);
+      if (!answer || answer.type === "silent") throw gone(record);
       return String(answer["text"]);
     },
   };

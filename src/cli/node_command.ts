@@ -6,18 +6,14 @@ import { DEFAULT_CONF } from "../cluster/cluster_conf.ts";
 import { type NodeStatus, statusText } from "./cluster_report.ts";
 import { Control } from "./control.ts";
 import { report } from "./errors.ts";
-import { ensureNode, NodeProcess, type Told, type Trees } from "./node_process.ts";
+import { ensureNode, NodeProcess, silentNode, stay, stopNode, type Told, type Trees } from "./node_process.ts";
 import { type MountRecord, mountRecords } from "./run_dir.ts";
 
 async function statusOf(r: MountRecord): Promise<Record<string, unknown>> {
   const control = await Control.open(r.dir);
-  if (control === undefined) return { ...r, answers: false };
-  const answer = await Promise.race([
-    control.ask({ type: "status" }),
-    new Promise<null>((ok) => setTimeout(() => ok(null), 2000)),
-  ]);
-  control.close();
-  if (answer === null) return { ...r, answers: false };
+  const answer = await control?.askSoon({ type: "status" });
+  control?.close();
+  if (answer?.type !== "status") return { ...r, answers: false };
   const { type: _, ...rest } = answer;
   return { ...rest, answers: true };
 }
@@ -25,9 +21,9 @@ async function statusOf(r: MountRecord): Promise<Record<string, unknown>> {
 async function status(o: { json?: boolean; node?: string }): Promise<number> {
   const name = o.node ?? hostname();
   const control = await Control.openNode(name);
-  const answer = await control?.ask({ type: "status" });
+  const answer = await control?.askSoon({ type: "status" });
   control?.close();
-  if (answer) {
+  if (answer?.type === "status") {
     const { type: _, ...clustered } = answer;
     if (o.json === true) process.stdout.write(`${JSON.stringify(clustered)}\n`);
     else process.stdout.write(statusText(clustered as unknown as NodeStatus));
@@ -35,28 +31,35 @@ async function status(o: { json?: boolean; node?: string }): Promise<number> {
   }
   const records = mountRecords().filter((r) => r.node === name);
   const mounts = await Promise.all(records.map(statusOf));
+  const [first] = records;
+  const is_silent = answer?.type === "silent";
   if (o.json === true) {
-    const pid = records[0]?.pid ?? null;
-    process.stdout.write(`${JSON.stringify({ node: name, number: 0, cluster: null, pid, mounts })}\n`);
-  } else if (mounts.length === 0) process.stdout.write(`node ${name}: nothing is mounted\n`);
-  else
+    const known = { number: first?.number ?? 0, cluster: first?.cluster ?? null, pid: first?.pid ?? null };
+    process.stdout.write(`${JSON.stringify({ node: name, ...known, answers: !is_silent, mounts })}\n`);
+  } else if (is_silent) process.stdout.write(`${silentNode(name, first?.pid)}\n`);
+  else if (mounts.length === 0) process.stdout.write(`node ${name}: nothing is mounted\n`);
+  if (o.json !== true)
     for (const m of mounts)
       process.stdout.write(
         `${m["device"]} on ${m["dir"]}, pid ${m["pid"]}, ${m["answers"] === true ? `slot ${m["slot"]}` : "does not answer"}\n`,
       );
-  return records.length > 0 ? 0 : 1;
+  return mounts.length > 0 && mounts.every((m) => m["answers"] === true) ? 0 : 1;
 }
 
 async function stop(o: { node?: string }): Promise<number> {
   const name = o.node ?? hostname();
-  const control = await Control.openNode(name);
-  if (control !== undefined) {
-    await control.ask({ type: "stop" });
-    // It closes the connection when it has left the cluster.
-    while ((await control.next()) !== null);
-  }
-  for (const r of mountRecords().filter((m) => m.node === name && m.cluster === null)) process.kill(r.pid, "SIGTERM");
+  const has_node = await stopNode(name);
+  const alone = mountRecords().filter((m) => m.node === name && m.cluster === null);
+  for (const r of alone) await stopMount(r);
+  if (!has_node && alone.length === 0) process.stdout.write(`node ${name} does not run\n`);
   return 0;
+}
+
+/** Ends a mount that has a process of its own. */
+async function stopMount(r: MountRecord): Promise<void> {
+  const control = await Control.open(r.dir);
+  process.kill(r.pid, "SIGTERM");
+  while (control !== undefined && (await control.next()) !== null);
 }
 
 async function start(o: { config: string; node?: string } & Trees): Promise<number> {
@@ -64,7 +67,9 @@ async function start(o: { config: string; node?: string } & Trees): Promise<numb
   const trees: Trees = {};
   if (o.configfs !== undefined) trees.configfs = realpathSync(o.configfs);
   if (o.dlmfs !== undefined) trees.dlmfs = realpathSync(o.dlmfs);
-  if (!(await ensureNode(o.config, name, true, trees))) process.stdout.write(`node ${name} runs already\n`);
+  if (await ensureNode(o.config, name, true, trees)) return 0;
+  await stay(name, trees);
+  process.stdout.write(`node ${name} runs already\n`);
   return 0;
 }
 

@@ -4,7 +4,9 @@
  */
 import { spawn } from "node:child_process";
 import { openSync, rmSync } from "node:fs";
-import { createServer, type Server, type Socket } from "node:net";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { resolve } from "node:path";
+import { settingsOf, unusedSettings } from "../cluster/cluster_conf.ts";
 import { OCFS2_CLUSTER_O2CB_GLOBAL_HEARTBEAT } from "../format/disk/index.ts";
 import { ML, mlog, mlogSet, mlogStates } from "../lib/masklog.ts";
 import type { ClusterDesc } from "../tools/mkfs/params.ts";
@@ -29,6 +31,8 @@ interface Command {
   readonly state?: string;
   readonly config?: string;
   readonly devices?: string[];
+  readonly trees?: Trees;
+  readonly settings?: Record<string, string>;
 }
 
 /** Folders where the node's trees are mounted. */
@@ -39,9 +43,11 @@ export interface Trees {
 
 export class NodeProcess {
   readonly node: ClusterNode;
-  readonly #stays: boolean;
+  #stays: boolean;
   readonly #config: string;
   readonly #trees: Trees;
+  /** Those that are mounted. */
+  readonly #grown: Trees = {};
   #dropTrees: (() => void | Promise<void>)[] = [];
   #dlmfs: DlmfsMount | null = null;
   readonly #mounts = new Map<string, Daemon>();
@@ -82,19 +88,25 @@ export class NodeProcess {
       server.once("error", no);
       server.listen(path, ok);
     });
-    this.#mountTrees();
+    this.#mountTrees(this.#trees);
     mlog(ML.NOTICE, `node ${this.node.name} (${this.node.number}) of cluster ${this.node.nodes.cluster} is up`);
   }
 
-  #mountTrees(): void {
-    const { configfs, dlmfs } = this.#trees;
-    if (configfs !== undefined) {
-      const tree = configTreeOf(this.node, (name, state) => this.#setLog(name, state));
-      this.#dropTrees.push(mountConfigfs((ask, done) => askConfigTree(tree, ask, done), configfs));
+  #mountTrees(trees: Trees): void {
+    for (const kind of ["configfs", "dlmfs"] as const) {
+      const [dir, there] = [trees[kind], this.#grown[kind]];
+      if (dir === undefined || dir === there) continue;
+      if (there !== undefined)
+        throw new CliError(1, `node ${this.node.name} has its ${kind} on ${there} already: use that folder`);
+      if (kind === "configfs") {
+        const tree = configTreeOf(this.node, (name, state) => this.#setLog(name, state));
+        this.#dropTrees.push(mountConfigfs((ask, done) => askConfigTree(tree, ask, done), dir));
+      } else {
+        this.#dlmfs = mountDlmfs(this.node, dir);
+        this.#dropTrees.push(this.#dlmfs.drop);
+      }
+      this.#grown[kind] = dir;
     }
-    if (dlmfs === undefined) return;
-    this.#dlmfs = mountDlmfs(this.node, dlmfs);
-    this.#dropTrees.push(this.#dlmfs.drop);
   }
 
   /** Joins the volume's heartbeat and lock domain, and mounts. What the user ought to know comes back. */
@@ -193,12 +205,14 @@ export class NodeProcess {
   async status(): Promise<Record<string, unknown>> {
     const node = this.node.status();
     const domains: unknown[] = [...((await this.#dlmfs?.domains()) ?? [])];
-    const mounts = [];
-    for (const [dir, daemon] of this.#mounts) {
-      const status = await daemon.status();
-      mounts.push({ dir, device: daemon.device, answers: status !== null, ...status });
-      if (status !== null && status.domain !== null) domains.push(status.domain);
-    }
+    // Those that are stuck take their time; all at once.
+    const mounts = await Promise.all(
+      [...this.#mounts].map(async ([dir, daemon]) => {
+        const status = await daemon.status();
+        return { dir, device: daemon.device, answers: status !== null, ...status };
+      }),
+    );
+    for (const { domain } of mounts) if (domain) domains.push(domain);
     return { pid: process.pid, ...node, domains, mounts };
   }
 
@@ -223,6 +237,7 @@ export class NodeProcess {
   /** False: there is no such mask. */
   #setLog(mask: string, state: "allow" | "off"): boolean {
     for (const daemon of this.#mounts.values()) daemon.log(mask, state);
+    this.#dlmfs?.log(mask, state);
     return mlogSet(mask, state);
   }
 
@@ -230,8 +245,14 @@ export class NodeProcess {
     try {
       const c = JSON.parse(line) as Command;
       switch (c.type) {
-        case "mount":
-          return { type: "mounted", notes: await this.mount(c.device!, c.dir!, c.options ?? []) };
+        case "mount": {
+          if (this.#stopping) return { type: "stopping" };
+          const notes = await this.mount(c.device!, c.dir!, c.options ?? []);
+          const unused = unusedSettings(c.settings ?? {}, this.node.nodes.timeouts).map(
+            (text) => `${text}: node ${this.node.name} has been running before (pid ${process.pid})`,
+          );
+          return { type: "mounted", notes: [...notes, ...unused] };
+        }
         case "status":
           return { type: "status", ...(await this.status()) };
         case "net-stats":
@@ -241,6 +262,10 @@ export class NodeProcess {
           const known = this.#setLog(c.mask, c.state === "allow" ? "allow" : "off");
           return known ? { type: "ok" } : { type: "error", message: `there is no log mask "${c.mask}"` };
         }
+        case "stay":
+          this.#mountTrees(c.trees ?? {});
+          this.#stays = true;
+          return { type: "ok" };
         case "reload":
           return { type: "ok", notes: reload(this.node, c.config ?? this.#config) };
         case "start-heartbeat":
@@ -266,6 +291,33 @@ export interface Told {
   readonly message?: string;
 }
 
+/**
+ * One starter at a time: the mounts of /etc/fstab come all at once, and a second process would find the node's address taken. The name goes with
+ * its process, whatever ends that. Undefined when somebody else had it: he has started the node, or could not.
+ */
+async function startLock(name: string): Promise<Server | undefined> {
+  const path = `\0ocfs2-start-${name}`;
+  const server = createServer();
+  const error = await new Promise<NodeJS.ErrnoException | undefined>((ok) => {
+    server.once("error", ok);
+    server.listen(path, () => ok(undefined));
+  });
+  if (error === undefined) return server;
+  if (error.code !== "EADDRINUSE") throw error;
+  await new Promise<void>((ok) =>
+    connect(path)
+      .once("error", () => {})
+      .once("close", () => ok()),
+  );
+  return undefined;
+}
+
+async function isRunning(name: string): Promise<boolean> {
+  const there = await Control.openNode(name);
+  there?.close();
+  return there !== undefined;
+}
+
 /** Makes sure that the node's process runs; true when it had to be started. */
 export async function ensureNode(
   config: string,
@@ -273,13 +325,28 @@ export async function ensureNode(
   stays: boolean,
   o: Trees & { cluster?: string } = {},
 ): Promise<boolean> {
-  const there = await Control.openNode(name);
-  if (there !== undefined) {
-    there.close();
-    return false;
+  for (;;) {
+    if (await isRunning(name)) return false;
+    const lock = await startLock(name);
+    if (lock === undefined) continue;
+    // Whoever waits is connected to it, and goes on when this ends.
+    const waiting = new Set<Socket>();
+    lock.on("connection", (socket) => waiting.add(socket.on("error", () => {})));
+    try {
+      if (await isRunning(name)) return false;
+      await startNode(config, name, stays, o);
+      return true;
+    } finally {
+      lock.close();
+      for (const socket of waiting) socket.destroy();
+    }
   }
+}
+
+async function startNode(config: string, name: string, stays: boolean, o: Trees & { cluster?: string }): Promise<void> {
   const log = openSync(nodeLogPath(name), "a");
-  const args = ["node-daemon", "--config", config, "--node", name, ...(stays ? ["--stay"] : [])];
+  // It runs in another folder.
+  const args = ["node-daemon", "--config", resolve(config), "--node", name, ...(stays ? ["--stay"] : [])];
   for (const [option, value] of Object.entries(o)) args.push(`--${option}`, value);
   const child = spawn(process.execPath, [...process.execArgv, cliPath(), ...args], {
     detached: true,
@@ -298,8 +365,23 @@ export async function ensureNode(
       no(new CliError(1, `the node's process ended with ${signal ?? code}; see ${nodeLogPath(name)}`)),
     );
   });
-  return true;
 }
+
+export const silentNode = (name: string, pid?: number): string =>
+  `the process of node ${name}${pid === undefined ? "" : `, pid ${pid},`} does not answer: it is stopped or stuck; see ${nodeLogPath(name)}`;
+
+/** A node that runs, perhaps for a mount, goes on without mounts; and mounts these trees. */
+export async function stay(name: string, trees: Trees = {}): Promise<void> {
+  const control = await Control.openNode(name);
+  const answer = await control?.askSoon({ type: "stay", trees });
+  control?.close();
+  if (answer?.type === "silent") throw new CliError(1, silentNode(name));
+  if (answer?.type !== "ok")
+    throw new CliError(1, String(answer?.["message"] ?? `node ${name} went away; see ${nodeLogPath(name)}`));
+}
+
+/** How often a mount meets a node that is on its way out before it gives up. */
+const MOUNT_TRIES = 5;
 
 /** Mounts through the process of the node in `cluster`, the volume's, where that names one. */
 export async function mountThroughNode(
@@ -308,13 +390,31 @@ export async function mountThroughNode(
   cluster: string | undefined,
   mount: { device: string; dir: string; options: readonly string[] },
 ): Promise<string[]> {
-  await ensureNode(config, name, false, cluster === undefined ? {} : { cluster });
+  const settings = settingsOf(process.env);
+  for (let i = 0; i < MOUNT_TRIES; i++) {
+    await ensureNode(config, name, false, cluster === undefined ? {} : { cluster });
+    const control = await Control.openNode(name);
+    // It has gone with its last mount meanwhile.
+    if (control === undefined) continue;
+    const answer = await control.ask({ type: "mount", ...mount, settings });
+    if (answer?.type === "stopping") {
+      while ((await control.next()) !== null);
+      continue;
+    }
+    control.close();
+    if (answer?.type === "mounted") return (answer["notes"] as string[]) ?? [];
+    if (answer !== null) throw new CliError(MOUNT_FAILURE, String(answer["message"]));
+    break;
+  }
+  throw new CliError(MOUNT_FAILURE, `the node's process went away; see ${nodeLogPath(name)}`);
+}
+
+/** Unmounts all that the process of a cluster's node has, and waits until it has left the cluster. False: there was none. */
+export async function stopNode(name: string): Promise<boolean> {
   const control = await Control.openNode(name);
-  const answer = await control?.ask({ type: "mount", ...mount });
-  control?.close();
-  if (answer?.type === "mounted") return (answer["notes"] as string[]) ?? [];
-  throw new CliError(
-    MOUNT_FAILURE,
-    (answer?.["message"] as string | undefined) ?? `the node's process went away; see ${nodeLogPath(name)}`,
-  );
+  if (control === undefined) return false;
+  await control.ask({ type: "stop" });
+  // It closes the connection when it is through.
+  while ((await control.next()) !== null);
+  return true;
 }

@@ -10,6 +10,7 @@ import { abortAtEnd } from "./abort_at_end.ts";
 import type { ClusterNode, DomainOfThread } from "./cluster_node.ts";
 import type { DlmfsWorkerData, FromDlmfs, ToDlmfs } from "./dlmfs_worker.ts";
 import { mountFailed } from "./errors.ts";
+import { logMasks } from "./log.ts";
 
 const modeOf = (entry: Entry): number => ("dir" in entry ? S_IFDIR | 0o755 : S_IFREG | entry.file.mode);
 
@@ -90,6 +91,8 @@ export function mountConfigfs(answerTo: AskTree, dir: string): () => void {
 export interface DlmfsMount {
   /** Takes it away again; settles when all domains are left. */
   drop(): Promise<void>;
+  /** Switches a set of debug messages of its thread. */
+  log(mask: string, state: "allow" | "off"): void;
   /** What its domains are like (domainSummary). */
   domains(): Promise<readonly Record<string, unknown>[]>;
 }
@@ -97,7 +100,7 @@ export interface DlmfsMount {
 /** Mounts the locks of the node's cluster. Throws CliError. */
 export function mountDlmfs(node: ClusterNode, dir: string): DlmfsMount {
   const { fd, forgetAbort } = mountFuse("dlmfs", dir);
-  const workerData: DlmfsWorkerData = { fd };
+  const workerData: DlmfsWorkerData = { fd, log_masks: logMasks() };
   const worker = new Worker(new URL("./dlmfs_worker.js", import.meta.url), { workerData });
   const domains = new Map<string, DomainOfThread>();
   const asked = new Map<number, (domains: readonly Record<string, unknown>[]) => void>();
@@ -140,6 +143,7 @@ export function mountDlmfs(node: ClusterNode, dir: string): DlmfsMount {
       tell({ t: "close" });
       return ended;
     },
+    log: (mask, state) => tell({ t: "log", mask, state }),
     domains: () =>
       new Promise((ok) => {
         if (domains.size === 0) return ok([]);

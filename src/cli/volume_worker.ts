@@ -19,7 +19,7 @@ import { fileOps } from "../fuse/vfs_face.ts";
 import { seededRandom, systemRandom } from "../lib/clock.ts";
 import { Errno, errnoName } from "../lib/errno.ts";
 import { AssertionFailure, FsError } from "../lib/fs_error.ts";
-import { mlogSet, mlogSink } from "../lib/masklog.ts";
+import { mlogSet } from "../lib/masklog.ts";
 import { spawn, type Task, wait } from "../lib/task.ts";
 import { arenaDontFork, closeFd, registerArena, setIoFlusher } from "../native/index.ts";
 import { Loop } from "../native/loop.ts";
@@ -33,11 +33,9 @@ import { closeVolume, openVolume } from "../volume/super.ts";
 import { createArena } from "../wasm/arena.ts";
 import { createKernels } from "../wasm/kernels.ts";
 import { attachDomain } from "./domain_thread.ts";
+import { logToStderr, setLogMasks } from "./log.ts";
 import { threadFigures, watchCollections } from "./thread_figures.ts";
 import type { FromVolume, ToVolume, VolumeInfo, VolumeStatus, VolumeWorkerData } from "./worker_messages.ts";
-
-// A line goes out at once: through the main thread it would come after the end of this one.
-mlogSink((line) => void writeSync(2, `${line}\n`));
 
 const LARGE_SLOTS = 48;
 const SMALL_SLOTS = 192;
@@ -47,6 +45,8 @@ const OVERHEAD_MIB = 112;
 const LOCKS_PIECE = 128 << 10;
 
 const data = workerData as VolumeWorkerData;
+logToStderr();
+setLogMasks(data.log_masks);
 
 /** Of the heap that a thread may have, and of the machine's memory. */
 const INODES_OF_HEAP = 1 / 2;

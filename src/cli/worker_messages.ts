@@ -2,6 +2,7 @@
 import type { MessagePort } from "node:worker_threads";
 import type { ClusterNode } from "../dlm/node.ts";
 import type { MountOptions } from "../volume/mount_options.ts";
+import type { LogMasks } from "./log.ts";
 import type { ThreadFigures } from "./thread_figures.ts";
 
 /** The cluster at the moment at which a thread joins a domain. */
@@ -30,6 +31,7 @@ export interface VolumeWorkerData {
   readonly names_cool_ms: number;
   readonly random_bast_seed: number | null;
   readonly fuse_minor: number;
+  readonly log_masks: LogMasks;
   /** Null for a volume that no other node uses. `port` speaks cluster/proxy.ts with the node thread. */
   readonly cluster: { readonly of: ClusterOfVolume; readonly port: MessagePort } | null;
 }

@@ -259,6 +259,19 @@ export function timeoutsFrom(
   return out;
 }
 
+/** The settings that an environment has. */
+export function settingsOf(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
+  return Object.fromEntries(Object.keys(SETTINGS).flatMap((name) => (env[name] ? [[name, env[name]]] : [])));
+}
+
+/** Settings that a node which runs with `timeouts` does not follow, a line each. */
+export function unusedSettings(settings: Readonly<Record<string, string>>, timeouts: Readonly<Timeouts>): string[] {
+  return Object.entries(settings).flatMap(([name, value]) => {
+    const used = timeouts[SETTINGS[name]!.key];
+    return String(used) === value ? [] : [`${name}=${value} is without effect, it is ${used} here`];
+  });
+}
+
 /** Which cluster and node a process is, of what the file and its options say. Throws ConfigError. */
 export function nodeManagerFrom(
   clusters: readonly ClusterConf[],

@@ -26,6 +26,10 @@ interface Handler {
 
 export type Answer = (sys_status: number, status: number) => void;
 
+/** A message as the log shows it (ML.MSG). */
+export const messageText = (msg_type: number, key: number, msg_num: number): string =>
+  `type ${msg_type} key ${(key >>> 0).toString(16)} number ${msg_num >>> 0}`;
+
 export class Handlers {
   /** By key, then by type. */
   readonly #by_key = new Map<number, Map<number, Handler>>();

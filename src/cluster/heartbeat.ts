@@ -204,6 +204,8 @@ export class HbRegion {
       });
     }
     const failed = beat.read_rc !== 0 ? beat.read_rc : beat.write_rc;
+    if (mlogOn(ML.HB_BIO))
+      mlog(ML.HB_BIO, `region ${this.name}: read ${beat.read_rc}, write ${beat.write_rc}, own block ${beat.own}`);
     this.#last_ok = failed === 0;
     if (failed !== 0)
       mlog(ML.ERROR, `o2hb: ${beat.read_rc !== 0 ? "read" : "write"} error ${failed} in region ${this.name}`);

@@ -8,8 +8,9 @@
 import { O2NET_MAX_PAYLOAD_BYTES, O2NET_MSG_MAGIC, O2NET_MSG_STATUS_MAGIC, O2netMsg } from "../format/wire/o2net.ts";
 import { Errno } from "../lib/errno.ts";
 import { assert } from "../lib/fs_error.ts";
+import { ML, mlog, mlogOn } from "../lib/masklog.ts";
 import { LANE_SHIFT, type LaneWire } from "../lib/transport.ts";
-import { Handlers, sysErrToErrno } from "./handlers.ts";
+import { Handlers, messageText, sysErrToErrno } from "./handlers.ts";
 import type { MsgHandler, NodeNum } from "./node.ts";
 import { OutBuffer } from "./tcp_stream.ts";
 
@@ -155,6 +156,7 @@ export class Lane {
     assert(num <= NUMBER_MASK, "more messages are in flight than have numbers");
     this.#in_flight[num] = { node, done, sent_ms: this.#wire.now_ms() };
     const number = this.#wire.number * 2 ** LANE_SHIFT + num;
+    if (mlogOn(ML.MSG)) mlog(ML.MSG, `to node ${node}: ${messageText(msg_type, key, number)}, ${payload.length} bytes`);
     peer.out.message(O2NET_MSG_MAGIC, msg_type, key, number, [payload], payload.length);
     this.#wake();
   }
@@ -194,14 +196,20 @@ export class Lane {
     }
     const head = O2netMsg.from(message);
     const { msg_type, key, msg_num } = head;
-    if (head.magic === O2NET_MSG_STATUS_MAGIC)
-      this.#complete(node, msg_num & NUMBER_MASK, sysErrToErrno(head.sys_status), head.status | 0);
+    const is_status = head.magic === O2NET_MSG_STATUS_MAGIC;
+    if (mlogOn(ML.MSG))
+      mlog(
+        ML.MSG,
+        `from node ${node}: ${is_status ? `status ${head.sys_status} ${head.status | 0} of ${msg_num}` : `${messageText(msg_type, key, msg_num)}, ${message.length - O2netMsg.size} bytes`}`,
+      );
+    if (is_status) this.#complete(node, msg_num & NUMBER_MASK, sysErrToErrno(head.sys_status), head.status | 0);
     else {
       const peer = this.#peer(node);
       const since_ms = this.#wire.now_ms();
       this.#handlers.dispatch(msg_type, key, message.subarray(O2netMsg.size), node, (sys, status) => {
         // Answered later, when the connection may be another.
         if (peer.conn !== conn) return;
+        if (mlogOn(ML.MSG)) mlog(ML.MSG, `to node ${node}: status ${sys} ${status} of ${msg_num}`);
         peer.out.status(O2NET_MSG_STATUS_MAGIC, msg_type, key, msg_num, sys, status);
         peer.stats.recvs++;
         peer.stats.process_ms += this.#wire.now_ms() - since_ms;

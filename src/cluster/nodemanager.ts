@@ -4,6 +4,7 @@
  */
 import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
+import { ML, mlog, mlogOn } from "../lib/masklog.ts";
 import { type NodeNum, O2NM_MAX_NODES } from "./node.ts";
 
 export const O2NM_MAX_NAME_LEN = 64;
@@ -138,6 +139,8 @@ export class NodeManager {
     if (this.#by_ip.has(node.ipv4_address))
       refuse(Errno.EEXIST, `address ${node.ipv4_address} is ${this.#by_ip.get(node.ipv4_address)!.name}'s`);
     if (this.nodeByName(node.name) !== undefined) refuse(Errno.EEXIST, `name "${node.name}" is taken`);
+    if (mlogOn(ML.CLUSTER))
+      mlog(ML.CLUSTER, `node ${node.name} (${node.num}) at ${node.ipv4_address}:${node.ipv4_port}`);
     this.#by_num.set(node.num, node);
     this.#by_ip.set(node.ipv4_address, node);
   }
@@ -146,6 +149,7 @@ export class NodeManager {
   removeNode(num: NodeNum): void {
     const node = this.#by_num.get(num) ?? refuse(Errno.ENOENT, `node ${num}`);
     if (num === this.#local) refuse(Errno.EBUSY, `node ${num} is this node`);
+    if (mlogOn(ML.CLUSTER)) mlog(ML.CLUSTER, `node ${node.name} (${node.num}) is taken out`);
     for (const listener of [...this.#listeners]) listener.removed(node);
     this.#by_num.delete(num);
     this.#by_ip.delete(node.ipv4_address);

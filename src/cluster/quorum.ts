@@ -7,7 +7,7 @@
  * that the node's heartbeat would have stopped; o2hb says who heartbeats.
  */
 import { assert } from "../lib/fs_error.ts";
-import { ML, mlog } from "../lib/masklog.ts";
+import { ML, mlog, mlogOn } from "../lib/masklog.ts";
 import type { NodeNum } from "./node.ts";
 
 export interface QuorumEvents {
@@ -70,6 +70,7 @@ export class Quorum implements QuorumEvents {
   hbUp(node: NodeNum): void {
     assert(!this.#hb.has(node), `quorum: heartbeat of node ${node} came up twice`);
     this.#hb.add(node);
+    this.#log(node, "heartbeats");
     if (this.#conn.has(node)) this.#clearHold(node);
     else this.#holds.add(node);
   }
@@ -78,6 +79,7 @@ export class Quorum implements QuorumEvents {
   hbDown(node: NodeNum): void {
     assert(this.#hb.has(node), `quorum: heartbeat of node ${node} went down, but was not up`);
     this.#hb.delete(node);
+    this.#log(node, "heartbeats no more");
     this.#clearHold(node);
   }
 
@@ -85,6 +87,7 @@ export class Quorum implements QuorumEvents {
   connUp(node: NodeNum): void {
     assert(!this.#conn.has(node), `quorum: connection to node ${node} came up twice`);
     this.#conn.add(node);
+    this.#log(node, "is connected");
     if (this.#hb.has(node)) this.#clearHold(node);
     else this.#holds.add(node);
   }
@@ -92,18 +95,25 @@ export class Quorum implements QuorumEvents {
   /** o2quo_conn_err */
   connErr(node: NodeNum): void {
     if (!this.#conn.delete(node)) return;
+    this.#log(node, "is connected no more");
     if (this.#hb.has(node)) this.#holds.add(node);
   }
 
   /** o2quo_hb_still_up: the connection is lost for good, and the node still heartbeats. */
   hbStillUp(node: NodeNum): void {
     this.#pending = true;
+    this.#log(node, "still heartbeats");
     this.#clearHold(node);
   }
 
   /** The connection to a node that heartbeats cannot be had again, and the other will not go: this node has to. */
   connLost(node: NodeNum): void {
     this.#end(`without a connection to node ${node}, which heartbeats, and messages between the two may be lost`);
+  }
+
+  #log(node: NodeNum, what: string): void {
+    if (mlogOn(ML.QUORUM))
+      mlog(ML.QUORUM, `node ${node} ${what}: ${this.#hb.size} heartbeat, ${this.#conn.size} connected`);
   }
 
   #end(why: string): void {

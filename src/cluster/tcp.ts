@@ -25,9 +25,9 @@ import {
 import type { Clock } from "../lib/clock.ts";
 import { Errno } from "../lib/errno.ts";
 import { assert } from "../lib/fs_error.ts";
-import { ML, mlog } from "../lib/masklog.ts";
+import { ML, mlog, mlogOn } from "../lib/masklog.ts";
 import type { Connection, Listener, Transport } from "../lib/transport.ts";
-import { Handlers, sysErrToErrno } from "./handlers.ts";
+import { Handlers, messageText, sysErrToErrno } from "./handlers.ts";
 import type { LaneStats } from "./lane.ts";
 import { type MsgHandler, type NodeNum, type O2hb, O2NM_MAX_NODES, type O2net } from "./node.ts";
 import { maxWriteTimeoutMs, type NodeConfig, type NodeManager, quorumDelayMs, type Timeouts } from "./nodemanager.ts";
@@ -296,7 +296,9 @@ export class O2netStack implements O2net {
   ): void {
     const sc = peer.sc!;
     const now_ms = this.#clock.monotonic_ms();
-    sc.out.message(O2NET_MSG_MAGIC, msg_type, key, peer.takeNumber(done, now_ms), payload, len);
+    const msg_num = peer.takeNumber(done, now_ms);
+    if (mlogOn(ML.MSG)) mlog(ML.MSG, `to node ${peer.num}: ${messageText(msg_type, key, msg_num)}, ${len} bytes`);
+    sc.out.message(O2NET_MSG_MAGIC, msg_type, key, msg_num, payload, len);
     peer.sent++;
     sc.gathered++;
     sc.gathered_ms += now_ms;
@@ -376,6 +378,8 @@ export class O2netStack implements O2net {
 
   #dispatch(sc: SockContainer, msg_type: number, key: number, msg_num: number, payload: Uint8Array): void {
     const since_ms = this.#clock.monotonic_ms();
+    if (mlogOn(ML.MSG))
+      mlog(ML.MSG, `from node ${sc.node.num}: ${messageText(msg_type, key, msg_num)}, ${payload.length} bytes`);
     this.#handlers.dispatch(msg_type, key, payload, sc.node.num, (sys, status) =>
       this.#answer(sc, msg_type, key, msg_num, sys, status, since_ms),
     );
@@ -394,12 +398,14 @@ export class O2netStack implements O2net {
     const { stats } = this.#peers[sc.node.num]!;
     stats.recvs++;
     stats.process_ms += this.#clock.monotonic_ms() - since_ms;
+    if (mlogOn(ML.MSG)) mlog(ML.MSG, `to node ${sc.node.num}: status ${sys} ${status} of ${msg_num}`);
     sc.out.status(O2NET_MSG_STATUS_MAGIC, msg_type, key, msg_num, sys, status);
     this.#flushLater(sc);
   }
 
   /** o2net_complete_nsw; a number that nobody waits for is dropped. */
   #completeNsw(peer: PeerNode, msg_num: number, err: number, status: number): void {
+    if (mlogOn(ML.MSG)) mlog(ML.MSG, `from node ${peer.num}: status ${err} ${status} of ${msg_num}`);
     const done = peer.in_flight[msg_num];
     if (done === undefined || done === null) return;
     peer.in_flight[msg_num] = null;
@@ -633,6 +639,7 @@ export class O2netStack implements O2net {
     const t: Readonly<Timeouts> = this.#nodes.timeouts;
     const since_ms = this.#clock.monotonic_ms() - peer.last_connect_attempt_ms;
     const delay_ms = since_ms >= t.reconnect_delay_ms ? 0 : t.reconnect_delay_ms - since_ms;
+    if (mlogOn(ML.CONN)) mlog(ML.CONN, `node ${peer.num}: an attempt to connect in ${Math.round(delay_ms)} ms`);
     peer.cancel_connect ??= this.#clock.after(delay_ms, () => {
       peer.cancel_connect = null;
       this.#startConnect(peer);
@@ -663,6 +670,7 @@ export class O2netStack implements O2net {
       overflow: (data_len) => mlog(ML.ERROR, `o2net: a message of ${data_len} bytes from ${nodeText(node)}`),
     });
     const sc = new SockContainer(conn, node, reader);
+    if (mlogOn(ML.SOCKET)) mlog(ML.SOCKET, `a socket for ${nodeText(node)}`);
     conn.events = {
       connected: () => this.#sendHandshake(sc),
       data: (bytes) => this.#received(sc, bytes),
@@ -700,6 +708,7 @@ export class O2netStack implements O2net {
   #shutdownSc(sc: SockContainer): void {
     if (sc.is_shut) return;
     sc.is_shut = true;
+    if (mlogOn(ML.SOCKET)) mlog(ML.SOCKET, `the socket of ${nodeText(sc.node)} is shut`);
     sc.cancel_idle();
     sc.cancel_keepalive();
     sc.conn.close();

@@ -10,7 +10,7 @@ import { DLM_STATUS } from "../format/wire/dlm_constants.ts";
 import { DLM_MSG, type DlmMessage } from "../format/wire/dlm_messages.ts";
 import { Errno } from "../lib/errno.ts";
 import { assert } from "../lib/fs_error.ts";
-import { ML, mlog } from "../lib/masklog.ts";
+import { ML, mlog, mlogOn } from "../lib/masklog.ts";
 import { spawn, type Task, type Thunk, wait } from "../lib/task.ts";
 import { type DlmLock, type DlmLockRes, LockresHash, OWNER_UNKNOWN, RES_BUSY, RES_REDIRTY } from "./lockres.ts";
 import type { Mle } from "./mle.ts";
@@ -276,6 +276,7 @@ export class Dlm {
 
   send(msg: DlmMessage, payload: Uint8Array, to: NodeNum, done: (err: number, status: number) => void): void {
     assert(to !== this.node_num && to < O2NM_MAX_NODES, `${msg.name} to node ${to}`);
+    if (mlogOn(ML.DLM)) mlog(ML.DLM, `${this.name}: ${msg.name} to node ${to}`);
     this.#sent.set(msg.type, (this.#sent.get(msg.type) ?? 0) + 1);
     this.node.net.send(msg.type, msg.mod ? this.node.mod_key : this.key, payload, to, (err, status) => {
       if (this.gone) return;
@@ -310,6 +311,7 @@ export class Dlm {
         this.#depth++;
         const status = handler(msg.struct.from(payload), payload, from);
         this.#depth--;
+        if (mlogOn(ML.DLM)) mlog(ML.DLM, `${this.name}: ${msg.name} from node ${from}: ${status}`);
         // ASTs and the like go behind the status.
         if (this.#depth === 0 && (this.#runq.length > 0 || threadHasWork(this)))
           return { status, after: this.#pumpAfter };

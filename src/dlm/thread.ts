@@ -4,6 +4,7 @@
  */
 import { DLM_DEREF_RESPONSE_INPROG, LKM_IVMODE } from "../format/wire/dlm_constants.ts";
 import { assert } from "../lib/fs_error.ts";
+import { ML, mlog, mlogOn } from "../lib/masklog.ts";
 import { flushAsts, queueAst, queueBast, reserveAst } from "./ast.ts";
 import { dropLockresRef } from "./deref.ts";
 import { DLM_CTXT_IN_SHUTDOWN, type Dlm, isHostDown } from "./dlm.ts";
@@ -195,6 +196,7 @@ function runPurgeList(dlm: Dlm): void {
 
 /** dlm_purge_lockres: forgets a resource of ours; of another master's, that is told first. */
 function purgeLockres(dlm: Dlm, res: DlmLockRes): void {
+  if (mlogOn(ML.DLM_THREAD)) mlog(ML.DLM_THREAD, `${dlm.name}: purging ${res.name}, master ${res.owner}`);
   if (res.owner === dlm.node_num) {
     doPurgeLockres(dlm, res);
     return;

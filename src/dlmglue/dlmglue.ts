@@ -253,6 +253,7 @@ export class DlmGlue {
 
   #ast(res: LockRes, status: number): void {
     const { requested } = res;
+    if (mlogOn(ML.DLM_GLUE)) mlog(ML.DLM_GLUE, `${res.name}: level ${res.level} to ${requested}, status ${status}`);
     assert(requested !== null, `${res.name}: AST with status ${status} for no request`);
     res.requested = null;
     res.cancelling = false;

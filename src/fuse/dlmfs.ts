@@ -5,6 +5,7 @@
  */
 import { S_IFDIR, S_IFREG } from "../format/disk/index.ts";
 import { Errno } from "../lib/errno.ts";
+import { ML, mlog, mlogOn } from "../lib/masklog.ts";
 import { EX, type LockDomain, PR } from "../stackglue/lock_domain.ts";
 import { type HeldLevel, LVB_LEN, UserLock } from "../stackglue/userdlm.ts";
 import type { TreeAnswer, TreeAsk } from "./tree_server.ts";
@@ -42,6 +43,7 @@ export class Dlmfs {
   }
 
   ask(a: TreeAsk, done: (answer: TreeAnswer) => void): void {
+    if (mlogOn(ML.DLMFS)) mlog(ML.DLMFS, `${a.what} ${a.path.join("/")}`);
     const err = this.#ask(a, done);
     if (err !== undefined) done(typeof err === "number" ? { err } : err);
   }

@@ -1,14 +1,14 @@
 /** `ocfs2 cluster`: a cluster is described, registered, gets global heartbeat, changes while it runs, and is taken down again. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { formatClusterConf } from "../../src/cluster/cluster_conf.ts";
 import { HeartbeatBlock } from "../../src/format/disk/index.ts";
 import { findHeartbeatArea } from "../../src/tools/heartbeat_area.ts";
 import { atExit, tempDir } from "../support/cleanup.ts";
 import { sparseFile } from "../support/images.ts";
 import { repoRoot } from "../support/rig.ts";
-import { missing, type Ran, sh, toolEnv, trySh } from "../support/sh.ts";
+import { missing, type Ran, runAsync, sh, toolEnv, trySh } from "../support/sh.ts";
 
 const why = process.getuid?.() !== 0 ? "a node needs root" : missing("mkfs.ocfs2").length > 0 ? "no mkfs.ocfs2" : "";
 if (why !== "") console.warn(`SKIPPED: ocfs2 cluster: ${why}`);
@@ -62,4 +62,142 @@ test.skipIf(why !== "")("a cluster with global heartbeat, from register-cluster 
   expect(said("start-heartbeat", "glob", ...on)).toContain(`heartbeat stopped on region ${one.uuid}`);
   expect(block().hb_generation).toBe(0n);
   said("unregister-cluster", "glob", ...on);
+});
+
+describe.skipIf(why !== "")("a node of its own", () => {
+  const bin = join(repoRoot, "bin/ocfs2");
+  let dir: string;
+  let node: string;
+  const env = (more: Record<string, string> = {}) => ({ ...toolEnv(), O2CB_HEARTBEAT_THRESHOLD: "7", ...more });
+  const ocfs2 = (...args: string[]): Ran => trySh([process.execPath, bin, ...args], { env: env(), cwd: dir });
+  const ok = (...args: string[]): string => {
+    const ran = ocfs2(...args);
+    expect([ran.status, ran.stderr]).toEqual([0, ""]);
+    return ran.stdout;
+  };
+  const status = (): Record<string, unknown> =>
+    JSON.parse(ocfs2("node", "status", "--json", "--node", node).stdout) as Record<string, unknown>;
+  const log = (): string => readFileSync(`/run/ocfs2/node-${node}.log`, "utf8");
+  const volume = (name: string): string => {
+    const path = join(dir, name);
+    sparseFile(path, 64);
+    sh(["mkfs.ocfs2", "-q", "-F", "-N", "2", "--cluster-stack=o2cb", "--cluster-name=own", path]);
+    mkdirSync(join(dir, `on-${name}`));
+    return path;
+  };
+
+  let next = 0;
+  beforeEach(() => {
+    dir = tempDir("ocfs2-own");
+    node = `own${process.pid}x${next++}`;
+    const self = { name: node, num: 1, ipv4_address: `127.200.${process.pid % 256}.${next}`, ipv4_port: 7777 };
+    const conf = ["other", "own"].map((name) => ({
+      name,
+      heartbeat_mode: "local" as const,
+      nodes: [self],
+      regions: [],
+    }));
+    writeFileSync(join(dir, "cluster.conf"), formatClusterConf(conf));
+    volume("a");
+  });
+  afterEach(() => {
+    for (const name of ["a", "b"]) trySh(["umount", "-l", join(dir, `on-${name}`)]);
+    ocfs2("node", "stop", "--node", node);
+  });
+  const mount = (name = "a", conf = join(dir, "cluster.conf")): string[] => [
+    ...["mount", "-o", `node=${node},config=${conf}`, name, `on-${name}`],
+  ];
+
+  test("is started once by mounts that come at the same time, as those of /etc/fstab do", async () => {
+    volume("b");
+    const both = ["a", "b"].map((name) =>
+      runAsync([process.execPath, bin, ...mount(name, "cluster.conf")], { env: env(), cwd: dir, timeout_ms: 60_000 }),
+    );
+    for (const ran of await Promise.all(both)) expect(ran).toMatchObject({ status: 0, stderr: "" });
+    expect((status()["mounts"] as unknown[]).length).toBe(2);
+    ok("umount", "on-a");
+    ok("umount", "on-b");
+  }, 120_000);
+
+  test("stays without its mount, and grows its trees, when it is told to while it runs", () => {
+    ok(...mount());
+    mkdirSync(join(dir, "tree"));
+    ok("node", "start", "--node", node, "--configfs", "tree");
+    expect(sh(["ls", join(dir, "tree/cluster")])).toBe("own\n");
+    mkdirSync(join(dir, "tree2"));
+    expect(ocfs2("node", "start", "--node", node, "--configfs", "tree2").stderr).toContain(
+      `has its configfs on ${dir}/tree already`,
+    );
+    ok("umount", "on-a");
+    expect(status()).toMatchObject({ node, number: 1, cluster: "own", mounts: [] });
+    ok("node", "stop", "--node", node);
+    expect(ok("node", "stop", "--node", node)).toBe(`node ${node} does not run\n`);
+  }, 60_000);
+
+  test("that stands still is said not to answer", async () => {
+    ok("node", "start", "--config", join(dir, "cluster.conf"), "--node", node);
+    const pid = status()["pid"] as number;
+    process.kill(pid, "SIGSTOP");
+    const commands = ["node status", "node status --json", "cluster cluster-status"].map((words) =>
+      runAsync([process.execPath, bin, ...words.split(" "), "--node", node], { timeout_ms: 30_000 }),
+    );
+    const [text, json, cluster] = await Promise.all(commands);
+    process.kill(pid, "SIGCONT");
+    const says = `the process of node ${node} does not answer`;
+    expect(text).toMatchObject({ status: 1, stdout: expect.stringContaining(says) });
+    expect(JSON.parse(json!.stdout)).toMatchObject({ node, answers: false, mounts: [] });
+    expect(cluster).toMatchObject({ status: 1, stderr: expect.stringContaining(says) });
+    ok("node", "stop", "--node", node);
+  }, 60_000);
+
+  test("is of the cluster that register-cluster names, and gone when unregister-cluster returns", () => {
+    const cluster = (...args: string[]): string => ok("cluster", "--config-file", "cluster.conf", ...args);
+    for (let i = 0; i < 2; i++) {
+      cluster("register-cluster", "own", "--node", node);
+      expect(status()).toMatchObject({ cluster: "own" });
+      cluster("unregister-cluster", "own", "--node", node);
+      expect(status()).toMatchObject({ cluster: null, pid: null });
+    }
+  }, 60_000);
+
+  test("has the time-outs of /etc/default/o2cb, and before them those of the environment; who comes later has none to say", () => {
+    const o2cb =
+      "O2CB_HEARTBEAT_THRESHOLD=11\\nO2CB_IDLE_TIMEOUT_MS=12000\\nO2CB_KEEPALIVE_DELAY_MS=1500\\nO2CB_RECONNECT_DELAY_MS=1600\\n";
+    const start = `mount -t tmpfs none /etc/default && printf '${o2cb}' >/etc/default/o2cb && exec "$@"`;
+    const argv = ["unshare", "-m", "sh", "-c", start, "sh", process.execPath, bin, "node", "start", "--config"];
+    const ran = trySh([...argv, join(dir, "cluster.conf"), "--node", node], { env: env(), cwd: dir });
+    expect([ran.status, ran.stderr]).toEqual([0, ""]);
+    expect(status()["timeouts"]).toEqual({
+      dead_threshold: 7,
+      idle_timeout_ms: 12000,
+      keepalive_delay_ms: 1500,
+      reconnect_delay_ms: 1600,
+    });
+    ok("node", "stop", "--node", node);
+
+    ok(...mount());
+    volume("b");
+    const late = trySh([process.execPath, bin, ...mount("b")], {
+      env: env({ O2CB_HEARTBEAT_THRESHOLD: "9" }),
+      cwd: dir,
+    });
+    expect(late.status).toBe(0);
+    expect(late.stderr).toMatch(
+      /^ocfs2 mount: O2CB_HEARTBEAT_THRESHOLD=9 is without effect, it is 7 here: node \S+ has been running before \(pid \d+\)\n$/,
+    );
+    ok("umount", "on-a");
+    ok("umount", "on-b");
+  }, 90_000);
+
+  test("logs with the time; a mask that is on is on for mounts that come later, too", () => {
+    ok("cluster", "--config-file", "cluster.conf", "register-cluster", "own", "--node", node);
+    ok("cluster", "log", "--node", node, "DLM_GLUE=allow", "FUSE=allow");
+    ok(...mount());
+    ok("umount", "on-a");
+    const time = String.raw`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z`;
+    for (const mask of ["NOTICE", "DLM_GLUE", "FUSE"])
+      expect(log()).toMatch(new RegExp(`^${time} ocfs2: ${mask}: `, "m"));
+    expect(ocfs2("cluster", "log", "--node", node, "NONE=allow").stderr).toContain('there is no log mask "NONE"');
+    ok("node", "stop", "--node", node);
+  }, 60_000);
 });
