@@ -58,6 +58,11 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
   return [head, ...rows].map((r) => `  ${r.map((cell, i) => cell.padEnd(width[i]!)).join("  ")}`.trimEnd());
 }
 
+function writable(m: NodeStatus["mounts"][number]): string {
+  if (!m.answers) return "does not answer: being mounted, or stuck";
+  return m.readonly_reason === null ? "yes" : `no: ${m.readonly_reason}`;
+}
+
 function section(lines: string[], head: readonly string[], rows: readonly (readonly string[])[]): void {
   if (rows.length > 0) lines.push("", ...table(head, rows));
 }
@@ -107,12 +112,7 @@ export function statusText(s: NodeStatus): string {
   section(
     lines,
     ["MOUNTED ON", "DEVICE", "SLOT", "WRITABLE"],
-    s.mounts.map((m) => [
-      m.dir,
-      m.device,
-      String(m.slot),
-      m.readonly_reason === null ? "yes" : `no: ${m.readonly_reason}`,
-    ]),
+    s.mounts.map((m) => [m.dir, m.device, String(m.slot ?? "?"), writable(m)]),
   );
   return `${lines.join("\n")}\n`;
 }
