@@ -200,7 +200,11 @@ clusterCommand
       if (await ensureNode(config, node, true, { cluster })) return 0;
       await active(node, cluster);
       await stay(node);
-      return sayDone(await ask(node, { type: "reload", config }));
+      const answer = await ask(node, { type: "reload", config });
+      sayDone(answer);
+      const refused = (answer?.["refused"] as string[] | undefined) ?? [];
+      if (refused.length > 0) throw new CliError(1, refused.join("; "));
+      return 0;
     }),
   );
 clusterCommand

@@ -14,9 +14,16 @@ function confOf(node: ClusterNode, config: string): ClusterConf {
   return conf;
 }
 
-/** Nodes that cluster.conf has got or lost join and leave; what was done, a line each. A connected node stays. */
-export function reload(node: ClusterNode, config: string): string[] {
-  const said: string[] = [];
+/** What a change of cluster.conf came to, a line each. */
+export interface Reloaded {
+  readonly done: string[];
+  readonly refused: string[];
+}
+
+/** Nodes that cluster.conf has got or lost join and leave. A connected node stays. */
+export function reload(node: ClusterNode, config: string): Reloaded {
+  const done: string[] = [];
+  const refused: string[] = [];
   const { nodes, stack } = node;
   const conf = confOf(node, config);
   for (const old of nodes.nodes()) {
@@ -24,23 +31,23 @@ export function reload(node: ClusterNode, config: string): string[] {
     const is_same = now?.name === old.name && now.ipv4_address === old.ipv4_address && now.ipv4_port === old.ipv4_port;
     if (is_same) continue;
     if (old.num === node.number || stack.net.connectedNodes().has(old.num)) {
-      said.push(`node ${old.name} (${old.num}) is in use and stays as it is`);
+      refused.push(`node ${old.name} (${old.num}) is in use and stays as it is`);
       continue;
     }
     nodes.removeNode(old.num);
-    said.push(`node ${old.name} (${old.num}) removed`);
+    done.push(`node ${old.name} (${old.num}) removed`);
   }
   for (const n of conf.nodes) {
     if (nodes.node(n.num) !== undefined) continue;
     try {
       nodes.addNode(n);
-      said.push(`node ${n.name} (${n.num}) added`);
+      done.push(`node ${n.name} (${n.num}) added`);
     } catch (err) {
       if (!(err instanceof FsError)) throw err;
-      said.push(`node ${n.name} (${n.num}): ${err.message}`);
+      refused.push(`node ${n.name} (${n.num}) is not added: ${err.message}`);
     }
   }
-  return said;
+  return { done, refused };
 }
 
 /** Block devices with a volume, by UUID; what cannot be read is none. */

@@ -26,11 +26,22 @@ const COMMANDS: readonly [name: string, description: string, bundle: string, exp
   ["node-daemon", "", "cli_node.js", "nodeDaemonCommand"],
 ];
 
+/** What is wrong with the words, in one line that names the command, as all that goes wrong. */
+function sayWhose(command: Command, name: string): void {
+  const outputError = (text: string, write: (line: string) => void): void => {
+    const what = text
+      .replace(/^error: /, "")
+      .trim()
+      .replaceAll("\n", " ");
+    write(`${name}: ${what}: see "${name} --help"\n`);
+  };
+  command.configureOutput({ outputError }).showHelpAfterError(false);
+  for (const sub of command.commands) sayWhose(sub, `${name} ${sub.name()}`);
+}
+
 const program = new Command("ocfs2")
   .description("a node of the OCFS2 shared-disk cluster file system in user space")
   .version(`ocfs2 ${pkg.version}`, "-V, --version", "print the version")
-  .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "ocfs2: ")) })
-  .showHelpAfterError(false)
   .enablePositionalOptions();
 
 async function load(bundle: string, exported: string): Promise<Command> {
@@ -45,6 +56,7 @@ for (const [name, description, bundle, exported] of COMMANDS) {
   else if (description !== "") program.addCommand(new Command(name).description(description));
 }
 
+sayWhose(program, "ocfs2");
 try {
   await program.parseAsync();
 } catch (err) {

@@ -3,7 +3,7 @@
  * started as the same program with a pipe to tell how it went, so that what goes wrong is said by the command itself.
  */
 import { spawn } from "node:child_process";
-import { openSync, realpathSync, statSync } from "node:fs";
+import { openSync, realpathSync, statfsSync, statSync } from "node:fs";
 import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { Command } from "commander";
@@ -35,6 +35,8 @@ function checkDir(dir: string): string {
   let real: string;
   try {
     real = realpathSync(dir);
+    // What a mount's process has said of the folder the kernel may still know when that is dead; this it has to ask for.
+    statfsSync(real);
   } catch (err) {
     if ((err as NodeJS.ErrnoException).code === "ENOTCONN")
       throw mountFailed(`${dir} has the mount of a process that has ended: "ocfs2 umount ${dir}" first`);

@@ -266,8 +266,10 @@ export class NodeProcess {
           this.#mountTrees(c.trees ?? {});
           this.#stays = true;
           return { type: "ok" };
-        case "reload":
-          return { type: "ok", notes: reload(this.node, c.config ?? this.#config) };
+        case "reload": {
+          const { done, refused } = reload(this.node, c.config ?? this.#config);
+          return { type: "ok", notes: done, refused };
+        }
         case "start-heartbeat":
           return { type: "ok", notes: await startHeartbeat(this.node, c.config ?? this.#config, c.devices ?? []) };
         case "stop-heartbeat":

@@ -41,6 +41,12 @@ test.skipIf(why !== "")("a cluster with global heartbeat, from register-cluster 
   expect(cluster("start-heartbeat", "glob", ...on).stderr).toContain("is not active");
   expect(cluster("cluster-status", "glob", ...on)).toMatchObject({ status: 1, stdout: "Cluster 'glob' is offline\n" });
 
+  for (const [words, wrong] of [
+    [["bogus"], /^ocfs2 cluster: unknown command 'bogus': see "ocfs2 cluster --help"\n$/],
+    [["add-node", "--nope"], /^ocfs2 cluster add-node: unknown option '--nope'[^\n]*\n$/],
+    [["add-node", "none", "x"], /^ocfs2 cluster add-node: Unknown cluster 'none' \(known: glob\)\n$/],
+  ] as const)
+    expect(cluster(...words)).toMatchObject({ status: 1, stdout: "", stderr: expect.stringMatching(wrong) });
   said("register-cluster", "glob", ...on);
   expect(cluster("start-heartbeat", "glob", ...on).stderr).toContain(`no device has the heartbeat region ${one.uuid}`);
   expect(said("start-heartbeat", "glob", ...on, "--device", one.image)).toContain(`heartbeat started on ${one.image}`);
@@ -56,6 +62,15 @@ test.skipIf(why !== "")("a cluster with global heartbeat, from register-cluster 
     ["other", false],
   ]);
   expect(cluster("unregister-cluster", "glob", ...on).stderr).toContain("still active");
+  said("remove-node", "glob", "other");
+  expect(said("register-cluster", "glob", ...on)).toBe("node other (2) removed\n");
+  const text = readFileSync(conf, "utf8");
+  writeFileSync(conf, text.replace(`${net}.1`, `${net}.9`));
+  expect(cluster("register-cluster", "glob", ...on)).toMatchObject({
+    status: 1,
+    stderr: `ocfs2 cluster register-cluster: node ${node} (1) is in use and stays as it is\n`,
+  });
+  writeFileSync(conf, text);
 
   // A region that is not in the file any more stops.
   said("remove-heartbeat", "glob", one.uuid);
