@@ -15,6 +15,8 @@ export class FileHandle {
   flock: { readonly lock: Flock; busy: boolean; readonly waiting: (() => void)[] } | null = null;
   /** The first read of a handle may move atime. */
   was_read = false;
+  /** Opened for writing while chattr +a held: writes without O_APPEND are refused. */
+  append_only = false;
 
   constructor(fh: number, inode: Inode, flags: number) {
     this.fh = fh;

@@ -27,14 +27,15 @@ import {
   fsync as fsyncOf,
   lseek as lseekOf,
   readFile,
+  setattr,
   type WriteRequest,
   writeFile,
 } from "../vfs/file.ts";
-import { atimeIsDue, touchAtime } from "../volume/dir/attr.ts";
+import { atimeIsDue, getattr, touchAtime } from "../volume/dir/attr.ts";
 import { dinodeOf, type Inode, inodeLock } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import { type FileHandle, isDirect } from "./handles.ts";
-import { changeAttr } from "./ops_attr.ts";
+import { changeAttr, withoutSuid } from "./ops_attr.ts";
 import { dropFlock } from "./ops_lock.ts";
 import { killCapabilities } from "./ops_xattr.ts";
 import { replyOpen } from "./reply.ts";
@@ -45,12 +46,16 @@ const O_ACCMODE = 3;
 const O_TRUNC = 0o1000;
 const O_APPEND = 0o2000;
 
-/** The kernel behind FUSE does not know immutable and append-only inodes, so opens are refused here (may_open). */
-function checkOpen(op: Op, inode: Inode, flags: number, ex: boolean): void {
+/**
+ * The kernel behind FUSE does not know immutable and append-only inodes, so opens are refused here (may_open). True for a file that may only be
+ * appended to.
+ */
+function checkOpen(op: Op, inode: Inode, flags: number, ex: boolean): boolean {
   const { i_attr } = dinodeOf(op, inodeLock(op, inode, ex));
-  if ((flags & (O_ACCMODE | O_TRUNC)) === 0 || (i_attr & (I_ATTR.IMMUTABLE | I_ATTR.APPEND)) === 0) return;
+  if ((flags & (O_ACCMODE | O_TRUNC)) === 0 || (i_attr & (I_ATTR.IMMUTABLE | I_ATTR.APPEND)) === 0) return false;
   const appends = (flags & O_TRUNC) === 0 && (flags & O_APPEND) !== 0;
   if ((i_attr & I_ATTR.IMMUTABLE) !== 0 || !appends) throw new FsError(Errno.EPERM, "open", { ino: inode.ino, i_attr });
+  return true;
 }
 
 const nothing = (): void => {};
@@ -83,9 +88,10 @@ export function open(s: Session): void {
   const ok = (): void => replyOpen(s, unique, handle.fh, s.openFlags(flags));
   s.run(
     (op) => {
-      checkOpen(op, inode, flags, ex);
+      const append_only = checkOpen(op, inode, flags, ex);
       op.onSuccess(() => {
         handle = openHandle(s, inode, flags);
+        handle.append_only = append_only;
       });
     },
     () => {
@@ -198,6 +204,11 @@ export function write(s: Session): void {
   const inode = s.inode(s.nodeid);
   // What the kernel writes back goes on while the lock is being given up: the notification waits for it.
   const written_back = (write_flags & FUSE_WRITE_CACHE) !== 0;
+  // fcntl(2) took O_APPEND away, which the kernel refuses where it knows of append-only files.
+  if (!written_back && (flags & O_APPEND) === 0 && s.handles.get(q.fh)?.append_only === true) {
+    s.fail(unique, Errno.EPERM);
+    return;
+  }
   const append = s.policy.clustered && (flags & O_APPEND) !== 0;
   // Where an append goes is known when it is there.
   const pending = written_back
@@ -215,11 +226,18 @@ export function write(s: Session): void {
     exempt: written_back,
     todo: (from, to) => pending?.todo(from, to) ?? { from, to },
   });
-  if (isDirect(flags))
-    s.osb.exec(
-      (op) => killCapabilities(op, inode),
-      () => {},
-    );
+  // The answer waits for both, the write and this.
+  let capabilities_gone = true;
+  let answer = nothing;
+  let failure: unknown = null;
+  if (isDirect(flags)) {
+    capabilities_gone = false;
+    killCapabilities(s.osb, inode, (err) => {
+      capabilities_gone = true;
+      failure = err;
+      answer();
+    });
+  }
   const holds_pages = s.policy.clustered && !written_back && !isDirect(flags);
   if (holds_pages) s.pages.covered(inode.ino, offset, size);
   const release = holds_pages ? s.held.addPartial(inode.ino, offset, size) : nothing;
@@ -230,8 +248,11 @@ export function write(s: Session): void {
       served();
       if (pending !== null) s.writes.done(inode.ino, pending);
       else if (!err) s.writes.writtenBack(inode.ino, offset, offset + size);
-      if (err) s.error(unique, err);
-      else replyWritten(s, unique, n!);
+      answer = () => {
+        if (err ?? failure) s.error(unique, err ?? failure);
+        else replyWritten(s, unique, n!);
+      };
+      if (capabilities_gone) answer();
       after();
     });
   if (s.slots.freeLarge > 0) {
@@ -281,24 +302,53 @@ export function lseek(s: Session): void {
   );
 }
 
+/**
+ * Before FALLOCATE and COPY_FILE_RANGE, which say nothing of it: they change contents, so setuid and setgid go (file_modified), but when root asks, as
+ * whoever has CAP_FSETID keeps them.
+ */
+function killSuid(s: Session, inode: Inode, go: () => void): void {
+  const { unique, osb } = s;
+  if (s.uid === 0) {
+    go();
+    return;
+  }
+  s.run(
+    (op) => getattr(op, inode).mode,
+    (mode) => {
+      const left = withoutSuid(mode);
+      if (left === mode) go();
+      else
+        setattr(osb, inode, { mode: left }, (err) => {
+          if (err) s.error(unique, err);
+          else go();
+        });
+    },
+  );
+}
+
 export function fallocate(s: Session): void {
-  const { unique } = s;
-  const q = FuseFallocateIn.at(s.dv as DataView, s.body);
-  fallocateOf(s.osb, s.inode(s.nodeid), q.mode, q.offset, q.length, (err) => {
-    if (err) s.error(unique, err);
-    else s.replyEmpty(unique);
-  });
+  const { unique, osb } = s;
+  const { mode, offset, length } = FuseFallocateIn.at(s.dv as DataView, s.body);
+  const inode = s.inode(s.nodeid);
+  killSuid(s, inode, () =>
+    fallocateOf(osb, inode, mode, offset, length, (err) => {
+      if (err) s.error(unique, err);
+      else s.replyEmpty(unique);
+    }),
+  );
 }
 
 /** COPY_FILE_RANGE and, since 7.45, COPY_FILE_RANGE_64: they differ in how much the answer can say. */
 function copying(s: Session, ok: (bytes: number, unique: number) => void): void {
-  const { unique } = s;
-  const q = FuseCopyFileRangeIn.at(s.dv as DataView, s.body);
-  const to = s.inode(q.nodeid_out);
-  copyFileRangeOf(s.osb, s.inode(s.nodeid), q.off_in, to, q.off_out, q.len, (err, n) => {
-    if (err) s.error(unique, err);
-    else ok(n!, unique);
-  });
+  const { unique, osb } = s;
+  const { nodeid_out, off_in, off_out, len } = FuseCopyFileRangeIn.at(s.dv as DataView, s.body);
+  const [from, to] = [s.inode(s.nodeid), s.inode(nodeid_out)];
+  killSuid(s, to, () =>
+    copyFileRangeOf(osb, from, off_in, to, off_out, len, (err, n) => {
+      if (err) s.error(unique, err);
+      else ok(n!, unique);
+    }),
+  );
 }
 
 export function copyFileRange(s: Session): void {

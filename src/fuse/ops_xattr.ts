@@ -9,8 +9,9 @@ import {
   FuseSetxattrIn,
 } from "../format/fuse/index.ts";
 import { Errno } from "../lib/errno.ts";
-import type { Inode } from "../volume/inode.ts";
-import type { Op } from "../volume/op.ts";
+import type { Callback } from "../lib/task.ts";
+import { type Inode, inodeLock } from "../volume/inode.ts";
+import type { Osb } from "../volume/osb.ts";
 import { getxattr as get, listxattrBytes, removexattr as remove, setxattr as set } from "../volume/xattr/index.ts";
 import type { Session } from "./session.ts";
 
@@ -84,9 +85,22 @@ export function removexattr(s: Session): void {
 
 /**
  * A direct write takes file capabilities away, whoever writes (security_inode_killpriv). Buffered writes need nothing: there
- * the kernel asks for the attribute and removes it itself.
+ * the kernel asks for the attribute and removes it itself. Most files have none, so the lock is not taken at EX to look.
  */
-export function killCapabilities(op: Op, inode: Inode): void {
-  if (op.osb.incompat(FEATURE_INCOMPAT.XATTR) && get(op, inode, CAPABILITY) !== undefined)
-    remove(op, inode, CAPABILITY);
+export function killCapabilities(osb: Osb, inode: Inode, done: Callback<void>): void {
+  if (!osb.incompat(FEATURE_INCOMPAT.XATTR)) {
+    done(null);
+    return;
+  }
+  osb.exec(
+    (op) => get(op, inode, CAPABILITY) !== undefined,
+    (err, has) => {
+      if (err || !has) done(err);
+      else
+        osb.exec((op) => {
+          inodeLock(op, inode, true);
+          if (get(op, inode, CAPABILITY) !== undefined) remove(op, inode, CAPABILITY);
+        }, done);
+    },
+  );
 }

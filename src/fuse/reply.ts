@@ -1,4 +1,5 @@
 /** The shapes of replies that several operations share: attributes, an entry, an open file. */
+import { isReg, S_ISGID, S_ISUID } from "../format/disk/index.ts";
 import {
   FuseAttr,
   FuseAttrOut,
@@ -28,6 +29,13 @@ export const HELD: Timeouts = { entry_s: FOR_EVER_S, attr_s: FOR_EVER_S, negativ
 
 /** Names are looked up each time. */
 export const ASK_AGAIN: Timeouts = { ...HELD, entry_s: 0, negative_s: 0 };
+
+/**
+ * Seconds for the attributes of `a`. A write takes setuid and setgid of a file away, and the kernel, which leaves that to us, does not look at the mode
+ * anew: the program would be started with what it had. So of such a file it asks each time.
+ */
+const attrSeconds = (a: Attr, t: Timeouts): number =>
+  isReg(a.mode) && (a.mode & (S_ISUID | S_ISGID)) !== 0 ? 0 : t.attr_s;
 
 const views = new WeakMap<
   DataView,
@@ -77,7 +85,7 @@ export function putEntry(dv: DataView, at: number, a: Attr, nodeid: number, t: T
   out.nodeid = nodeid;
   out.generation = a.generation;
   out.entry_valid = t.entry_s;
-  out.attr_valid = t.attr_s;
+  out.attr_valid = attrSeconds(a, t);
   putAttr(dv, at + ENTRY_ATTR, a);
 }
 
@@ -107,7 +115,7 @@ export function replyNoEntry(s: Session, unique: number, parent: number): void {
 export function replyAttr(s: Session, unique: number, a: Attr, changed = false): void {
   const at = s.bodyOut(FuseAttrOut.size);
   const t = changed ? afterChange(s, s.timeouts) : s.timeouts;
-  viewsOf(s.dv as DataView).attr_out.seek(at).attr_valid = t.attr_s;
+  viewsOf(s.dv as DataView).attr_out.seek(at).attr_valid = attrSeconds(a, t);
   putAttr(s.dv as DataView, at + FuseAttrOut.fields.attr.off, a);
   s.reply(unique, FuseAttrOut.size);
 }
@@ -149,7 +157,7 @@ const STATX_ATTR_MASK = FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL;
 export function replyStatx(s: Session, unique: number, a: Attr): void {
   const at = s.bodyOut(FuseStatxOut.size);
   const dv = s.dv as DataView;
-  FuseStatxOut.at(dv, at).attr_valid = s.timeouts.attr_s;
+  FuseStatxOut.at(dv, at).attr_valid = attrSeconds(a, s.timeouts);
   const out = FuseStatx.at(dv, at + FuseStatxOut.fields.stat.off);
   out.mask = STATX_BASIC_STATS & ~STATX_FLAGS.BTIME;
   out.blksize = a.blksize;

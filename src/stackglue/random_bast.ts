@@ -2,10 +2,22 @@
  * A LockDomain for tests: another node that wants every lock. Each granted lock is asked for at a random moment, at PR or EX,
  * and when it was given up the other node keeps it for a while before it is granted here again. Under it every cache is
  * dropped over and over, and every rule of docs/LOCKING.md that a lone node never needs is exercised.
+ *
+ * Locks of this node that have one name (flock's, one an open file) stand against each other as those of two nodes do.
  */
 import type { Clock, Random } from "../lib/clock.ts";
+import { Errno } from "../lib/errno.ts";
 import { assert } from "../lib/fs_error.ts";
-import { type DomainLock, EX, type LockCallbacks, type LockDomain, type LockLevel, NL, PR } from "./lock_domain.ts";
+import {
+  type ConvertOptions,
+  type DomainLock,
+  EX,
+  type LockCallbacks,
+  type LockDomain,
+  type LockLevel,
+  NL,
+  PR,
+} from "./lock_domain.ts";
 
 interface Held extends DomainLock {
   readonly callbacks: LockCallbacks;
@@ -31,6 +43,9 @@ export class RandomBastDomain implements LockDomain {
   onNodeDown = (): void => {};
   readonly #o: RandomBastOptions;
   readonly #locks = new Set<Held>();
+  readonly #named = new Map<string, Set<Held>>();
+  /** By name: who waits until another lock of this node gives way. */
+  readonly #behind = new Map<string, (() => void)[]>();
   /** Grants that wait for `poke` or the clock. */
   readonly #pending: (() => void)[] = [];
   basts = 0;
@@ -47,17 +62,39 @@ export class RandomBastDomain implements LockDomain {
   newLock(name: string, callbacks: LockCallbacks): DomainLock {
     const lock: Held = { name, lvb: new Uint8Array(64), lvb_valid: false, callbacks, level: NL, asked: NL };
     this.#locks.add(lock);
+    const named = this.#named.get(name);
+    if (named === undefined) this.#named.set(name, new Set([lock]));
+    else named.add(lock);
     return lock;
   }
 
-  convert(l: DomainLock, level: LockLevel): void {
+  #inTheWay(lock: Held, level: LockLevel): boolean {
+    const named = this.#named.get(lock.name)!;
+    if (named.size === 1) return false;
+    return [...named].some((o) => o !== lock && o.level !== NL && (o.level === EX || level === EX));
+  }
+
+  #gaveWay(name: string): void {
+    const waiting = this.#behind.get(name);
+    this.#behind.delete(name);
+    for (const again of waiting ?? []) again();
+  }
+
+  convert(l: DomainLock, level: LockLevel, options: ConvertOptions = {}): void {
     const lock = l as Held;
     assert(this.#locks.has(lock), `${lock.name} is converted after it was unlocked`);
     const grant = (): void => {
       const down = level < lock.level;
+      if (!down && this.#inTheWay(lock, level)) {
+        if (options.trylock === true) lock.callbacks.ast(-Errno.EAGAIN);
+        else this.#behind.set(lock.name, [...(this.#behind.get(lock.name) ?? []), grant]);
+        return;
+      }
       lock.level = level;
-      if (down) lock.asked = NL;
-      else {
+      if (down) {
+        lock.asked = NL;
+        this.#gaveWay(lock.name);
+      } else {
         this.grants++;
         if (this.#o.clock !== undefined) this.#askLater(lock);
       }
@@ -116,6 +153,10 @@ export class RandomBastDomain implements LockDomain {
   unlock(l: DomainLock, done: (status: number) => void): void {
     const lock = l as Held;
     assert(this.#locks.delete(lock), `${lock.name} is unlocked twice`);
+    const named = this.#named.get(lock.name)!;
+    named.delete(lock);
+    if (named.size === 0) this.#named.delete(lock.name);
+    this.#gaveWay(lock.name);
     done(0);
   }
 

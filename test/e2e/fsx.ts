@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { buildC } from "../support/build_c.ts";
 import { tempDir } from "../support/cleanup.ts";
 import { mkfs, type OptionSet } from "../support/images.ts";
-import { fsck } from "../support/judges.ts";
+import { fsck, KEPT_SPACE } from "../support/judges.ts";
 import { withMount } from "../support/mount.ts";
 import { runAsync, sh } from "../support/sh.ts";
 
@@ -68,9 +68,6 @@ class StallWatch {
     clearInterval(this.#timer);
   }
 }
-
-/** Space behind the end of a file, which fallocate with KEEP_SIZE leaves: fsck.ocfs2 reports it of a kernel's volumes too. */
-const KEPT_SPACE = /^\[INODE_SPARSE_SIZE\]/;
 
 export async function fsxRun(options: FsxOptions): Promise<FsxResult> {
   const { set, seed, ops } = options;

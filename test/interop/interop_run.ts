@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { buildC } from "../support/build_c.ts";
 import { tempDir } from "../support/cleanup.ts";
 import { mkfs, type OptionSet } from "../support/images.ts";
-import { DEPTH_OF_ANOTHER, diffLines, fsckAsync } from "../support/judges.ts";
+import { DEPTH_OF_ANOTHER, diffLines, fsckAsync, KEPT_SPACE } from "../support/judges.ts";
 import { withMount } from "../support/mount.ts";
 import { hostManifest, type KernelNode, kernelManifest, repoRoot, rigScripts, withKernelNode } from "../support/rig.ts";
 import { run, runAsync, sh } from "../support/sh.ts";
@@ -34,9 +34,6 @@ export interface InteropStep {
 
 /** Steps that a run without problems has. */
 export const STEPS = 8;
-
-/** Space behind the end of a file: fsck.ocfs2 reports what a kernel's fallocate leaves, too. */
-const KEPT_SPACE = /^\[INODE_SPARSE_SIZE\]/;
 
 /** The kernel miscounts these when it splits or changes buckets of xattrs, on volumes that we never touched too. */
 const KERNELS_OWN = /^\[XATTR_(VALUE_LEN|FREE_START)_INVALID\]/;

@@ -30,6 +30,9 @@ const HARMLESS = [
   /^All passes succeeded\.$/,
 ];
 
+/** Space behind the end of a file, which fallocate may leave: fsck.ocfs2 reports what a kernel's leaves, too. */
+export const KEPT_SPACE = /^\[INODE_SPARSE_SIZE\]/;
+
 /** An image of which fsck.ocfs2 can keep everything, twice. */
 const SMALL = 128 << 20;
 
