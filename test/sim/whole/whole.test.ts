@@ -17,8 +17,7 @@ describe.skipIf(no_fsck !== undefined)("the whole cluster, simulated", () => {
   for (let first = 1; first <= SEEDS; first += PER_TEST)
     test(`seeds ${first} to ${first + PER_TEST - 1}`, () => {
       for (let seed = first; seed < first + PER_TEST; seed++)
-        // Programs behind kernels find an open fault in about one of a hundred seeds (docs/SIMULATION.md): npm run sim plays them.
-        expect(wholeRun({ seed, kernel: false }).problem, `seed ${seed}, kernel false`).toBeUndefined();
+        expect(wholeRun({ seed }).problem, `seed ${seed}`).toBeUndefined();
     });
 
   test.each([true, false])("the same seed is the same history, programs behind kernels: %s", (kernel) => {

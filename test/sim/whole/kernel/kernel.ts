@@ -3,7 +3,7 @@
  * an answer, which is what notifications wait for. Written after fs/fuse/{dir,file,inode}.c and mm/{filemap,truncate}.c of Linux 6.1, with what is newer up to
  * 6.18: the epoch, pruning, and pages that are under writeback until the answer. One task a system call; between two waits it runs to completion.
  *
- * What it leaves out: readahead, direct I/O, several threads in one write (i_rwsem orders those), memory pressure, files that grow through mappings.
+ * What it leaves out: readahead, direct I/O, several threads in one write (i_rwsem orders those), files that grow through mappings.
  */
 import * as F from "../../../../src/format/fuse/index.ts";
 import type { Clock } from "../../../../src/lib/clock.ts";
@@ -17,6 +17,9 @@ export const PAGE = 4096;
 const O_ACCMODE = 3;
 /** Dirty pages are written at some moment of this time. */
 const FLUSH_MS = 1500;
+/** Memory is short at some moment of this time, and one of so many pages goes that can. */
+const SHORT_MS = 400;
+const GOES = 4;
 
 /** struct page in a file's mapping. */
 class Page {
@@ -28,6 +31,8 @@ class Page {
   unasked = false;
   /** A mapping may write to it without asking. */
   dirty = false;
+  /** WRITEs that send it: it stays in memory for them. */
+  sent = 0;
   /** It was taken out of the mapping. */
   gone = false;
 
@@ -121,6 +126,7 @@ export class Kernel {
     q.flags2 = 0xffffffff;
     yield* this.#ask(F.FUSE_INIT, 0, bytesOf(q));
     this.#flushLater();
+    this.#shrinkLater();
   }
 
   /** Asks, and throws what the node answers. */
@@ -456,6 +462,7 @@ export class Kernel {
         page.unasked = true;
         unasked.push(page);
       }
+      page.sent++;
       parts.push({ page, at, n });
       len += n;
       if (page.uptodate) page.lock.release();
@@ -473,6 +480,7 @@ export class Kernel {
       yield* this.#ask(F.FUSE_WRITE, inode.nodeid, body);
     } finally {
       locked?.lock.release();
+      for (const { page } of parts) page.sent--;
       for (const page of unasked) page.unasked = false;
       inode.waits.changed();
     }
@@ -532,6 +540,21 @@ export class Kernel {
         if (err) throw err;
         this.#flushLater();
       });
+    });
+  }
+
+  /** shrink_page_list: pages that nobody uses just now. */
+  #shrinkLater(): void {
+    this.#clock.after(1 + this.#below(SHORT_MS), () => {
+      if (this.#c.gone) return;
+      for (const inode of this.#inodes.values())
+        for (const page of [...inode.pages.values()]) {
+          const used = page.lock.held || page.dirty || page.sent > 0 || inode.writeback.has(page.index);
+          if (used || this.#below(GOES) > 0) continue;
+          page.gone = true;
+          inode.pages.delete(page.index);
+        }
+      this.#shrinkLater();
     });
   }
 

@@ -59,6 +59,10 @@ export class Lock {
     }
   };
 
+  get held(): boolean {
+    return this.#held;
+  }
+
   /** Of a page that nobody else knows yet. */
   takeNew(): void {
     this.#held = true;
