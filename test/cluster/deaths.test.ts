@@ -2,6 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
 import { fsck } from "../support/judges.ts";
+import { OF_A_DEATH } from "./complaints.ts";
 import { clusterImage } from "./image.ts";
 import { KernelMember, type Member, OurMember } from "./members.ts";
 
@@ -10,10 +11,6 @@ const SYNCED = "cd $D; mkdir -p w; for i in $(seq 1 20); do echo line-$i >w/f-$i
 const BUSY =
   "cd $D/w; i=0; while :; do i=$((i+1)); echo $i >>log; echo $i >x-$((i % 50)); rm -f x-$(((i + 25) % 50)); done";
 const CHECK = "cd $D; cat w/f-* | wc -l; touch after; ls w >/dev/null; echo more >>w/f-1; tail -1 w/f-1";
-
-/** What a kernel node says of any peer's death: it cannot be reached, and is no more. */
-const OF_A_DEATH =
-  /dlm_\w+:\d+ ERROR: (link to 11 went down!|node down! 11|status = -(11|107|112)\b|Error -(107|112) when sending message \d+ .* to node 11)/;
 
 /** The survivor's first commands after the death, and how long they took. */
 async function survives(survivor: Member): Promise<number> {

@@ -14,8 +14,9 @@ import { ClusterRig } from "../support/cluster_rig.ts";
 import { fsckAsync } from "../support/judges.ts";
 import { run } from "../support/sh.ts";
 import { StallDisk } from "../support/stall.ts";
+import { OF_A_DEATH, OF_A_RACE } from "./complaints.ts";
 import { clusterImage } from "./image.ts";
-import { Load, lost, OF_A_RACE, type Promised } from "./load.ts";
+import { Load, lost, type Promised } from "./load.ts";
 import { KernelMember, type Member, OurMember } from "./members.ts";
 
 export interface DeathsOptions {
@@ -57,13 +58,6 @@ const IDLE_MS = 10_000;
 /** For whoever does not go on within this there is no hope. */
 const GO_ON_LIMIT_MS = 120_000;
 const LOADS = 2;
-
-/**
- * What a kernel node says when another one dies, of messages to it and of locks that it asked it for: -11 EAGAIN, -22 EINVAL, -92 ENOPROTOOPT (it is
- * coming back), -107 ENOTCONN, -110 ETIMEDOUT, -112 EHOSTDOWN.
- */
-const OF_A_DEATH =
-  /\(.*\): ?(dlm_\w+|o2net_\w+|o2quo_\w+|o2cb_\w+):\d+ ERROR: (.*[:,] )?(link to \d+ went down!|node down! \d+|(status|ret|tmpret) = -(11|22|92|107|110|112)\b|Error -(92|107|110|112) (when sending message|send CREATE LOCK))/;
 
 const pause = (ms: number): Promise<void> => new Promise((ok) => setTimeout(ok, ms));
 

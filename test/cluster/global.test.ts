@@ -14,11 +14,9 @@ import { mountPoint, ocfs2 } from "../support/mount.ts";
 import { runAsync, sh } from "../support/sh.ts";
 import { StallDisk } from "../support/stall.ts";
 import { coherence } from "./coherence.ts";
+import { OF_A_DEATH } from "./complaints.ts";
 import { KernelMember, OurMember } from "./members.ts";
 
-/** What a kernel node says of another one's death. */
-const OF_A_DEATH =
-  /dlm_\w+:\d+ ERROR: (link to 11 went down!|node down! 11|status = -(11|107|112)\b|Error -(107|112) when)/;
 const long = process.env["OCFS2_LONG"] === "1";
 
 function globalVolume(mib: number): Region {

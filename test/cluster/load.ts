@@ -14,14 +14,6 @@ export interface Promised {
 /** A path of this machine, as the member sees it. */
 const seenBy = (m: Member, path: string): string => (m instanceof KernelMember ? `/host${path}` : path);
 
-/**
- * What a kernel node says when names changed between its lookup and its locks, of whatever kind the other node is: these log any status that they end
- * with (mlog_errno under leave, out and bail in namei.c, and in ocfs2_check_dir_for_entry, which is asked again under the locks), and in such a race that
- * is ENOENT, EACCES ("disagree"), EEXIST or ENOTEMPTY. Unlink and rmdir pass over theirs.
- */
-export const OF_A_RACE =
-  /:ocfs2_(rename|double_lock|link|mknod|mkdir|create|symlink|check_dir_for_entry):\d+ ERROR: status = -(2|13|17|39)\b/;
-
 export class Load {
   readonly name: string;
   readonly member: Member;

@@ -9,6 +9,7 @@ import { describe, expect, test } from "vitest";
 import { ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
 import { fsck } from "../support/judges.ts";
 import { StallDisk } from "../support/stall.ts";
+import { OF_A_DEATH } from "./complaints.ts";
 import { clusterImage } from "./image.ts";
 import { KernelMember, OurMember } from "./members.ts";
 
@@ -22,9 +23,6 @@ async function hashOf(path: string): Promise<string> {
 const BUSY =
   "cd $D/w; for n in 1 2 3; do (i=0; while :; do i=$((i+1)); echo $i >>log-$n; head -c 300000 /dev/zero >x-$n; rm -f x-$n; " +
   "echo $i >y-$n-$((i % 50)); sync -f .; done) & done; wait";
-
-/** What the kernel says about any node that dies while it is being asked something. */
-const OF_A_DEATH = /dlm_\w+:\d+ ERROR: (link to 11 went down!|node down! 11|status = -(11|107|112)\b)/;
 
 // A minute and a half: native/heartbeat.test.ts has the core of it in two seconds.
 const long = process.env["OCFS2_LONG"] === "1";

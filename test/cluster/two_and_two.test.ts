@@ -10,9 +10,10 @@ import { hostManifest, kernelManifest, repoRoot } from "../support/rig.ts";
 import { sh } from "../support/sh.ts";
 import { CASES, coherence } from "./coherence.ts";
 import { MORE_CASES } from "./coherence_more.ts";
+import { OF_A_RACE } from "./complaints.ts";
 import { clusterImage } from "./image.ts";
 import { life } from "./life.ts";
-import { countersOf, Load, lost, OF_A_RACE } from "./load.ts";
+import { countersOf, Load, lost } from "./load.ts";
 import { KernelMember, type Member, OurMember } from "./members.ts";
 import { together } from "./together.ts";
 

@@ -77,9 +77,13 @@ function xstateArgs(): string[] {
   return ["env", `LD_PRELOAD=${library}`];
 }
 
-// Debian's own complaints of a kernel without hardware are no findings; anything of these is.
+// Debian's own complaints of a kernel without hardware are no findings; anything of these is. Those of OCFS2 name who was running: programs, and
+// threads like "kworker/u2:0" and "dlm-47807839F77".
 const COMPLAINT =
-  /\bBUG\b|WARNING:|Oops|Call Trace|kernel panic|\(\w+,\d+,\d+\):\w+:\d+ ERROR|OCFS2: ERROR|ocfs2.*(corrupt|error)/i;
+  /\bBUG\b|WARNING:|Oops|Call Trace|kernel panic|\(.{1,15},\d+,\d+\):\w+:\d+ ERROR|OCFS2: ERROR|ocfs2.*(corrupt|error)/i;
+
+/** The lines of a console that no healthy volume makes the kernel say. */
+export const complaintsIn = (console: string): string[] => console.split("\n").filter((line) => COMPLAINT.test(line));
 
 /** For a message: the first of many lines. */
 const someOf = (lines: readonly string[]): string =>
@@ -241,9 +245,7 @@ export class KernelNode {
 
   /** The lines of the console that no healthy volume makes the kernel say. */
   complaints(): string[] {
-    return this.console()
-      .split("\n")
-      .filter((line) => COMPLAINT.test(line));
+    return complaintsIn(this.console());
   }
 
   /** Powers the node off; throws when the kernel complained while it ran. */

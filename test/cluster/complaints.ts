@@ -1,0 +1,16 @@
+/** Complaints of a kernel node (KernelNode.complaints) that it makes in a cluster of kernel nodes as well, by what brings them about. */
+
+/**
+ * Names changed between its lookup and its locks: these log any status that they end with (mlog_errno under leave, out and bail in namei.c, and in
+ * ocfs2_check_dir_for_entry, which is asked again under the locks), and in such a race that is ENOENT, EACCES ("disagree"), EEXIST or ENOTEMPTY.
+ * Unlink and rmdir pass over theirs.
+ */
+export const OF_A_RACE =
+  /:ocfs2_(rename|double_lock|link|mknod|mkdir|create|symlink|check_dir_for_entry):\d+ ERROR: status = -(2|13|17|39)\b/;
+
+/**
+ * Another node died: o2dlm logs what becomes of every message to it, AST, DEREF and lock request, and what it had asked it for. -11 EAGAIN, -22 EINVAL,
+ * -92 ENOPROTOOPT (it is coming back), -107 ENOTCONN, -110 ETIMEDOUT, -112 EHOSTDOWN.
+ */
+export const OF_A_DEATH =
+  /:(dlm|o2net|o2quo|o2cb)_\w+:\d+ ERROR: (.*[:,] )?(link to \d+ went down|node down! \d+|node \d+ went down|(status|ret|tmpret) = -(11|22|92|107|110|112)\b|error -(92|107|110|112) (when sending message|send [A-Z_ ]+\b) .*to node \d+)/i;
