@@ -6,7 +6,7 @@ import { OF_A_DEATH } from "./complaints.ts";
 import { clusterImage } from "./image.ts";
 import { KernelMember, type Member, OurMember } from "./members.ts";
 
-const SYNCED = "cd $D; mkdir -p w; for i in $(seq 1 20); do echo line-$i >w/f-$i; done; sync -f w";
+const SYNCED = "cd $D; mkdir -p w; for i in $(seq 1 20); do echo line-$i >w/f-$i; done; sync w/f-*";
 /** Writes until it is killed: open files, unlinks, appends, none of it fsynced. */
 const BUSY =
   "cd $D/w; i=0; while :; do i=$((i+1)); echo $i >>log; echo $i >x-$((i % 50)); rm -f x-$(((i + 25) % 50)); done";
@@ -60,7 +60,7 @@ describe.skipIf(clusterUnavailable() !== undefined)("a node that dies", () => {
       await busy;
       await o.mount();
       expect(await o.run("cat $D/w/other | wc -l; tail -1 $D/w/f-1")).toBe("10\nmore\n");
-      await k.run("cd $D; rm -rf w; mkdir w; for i in $(seq 1 20); do echo line-$i >w/f-$i; done; sync -f w");
+      await k.run("cd $D; rm -rf w; mkdir w; for i in $(seq 1 20); do echo line-$i >w/f-$i; done; sync w/f-*");
       const kernel_busy = k.run(BUSY).catch(() => {});
       await o.run("cd $D/w; for i in $(seq 1 10); do echo $i >>other; cat log >/dev/null 2>&1; done; true");
       const complaints = k.node.complaints().filter((line) => !OF_A_DEATH.test(line));

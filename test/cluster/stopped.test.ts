@@ -22,7 +22,7 @@ async function hashOf(path: string): Promise<string> {
 /** Keeps many writes of all kinds on their way. */
 const BUSY =
   "cd $D/w; for n in 1 2 3; do (i=0; while :; do i=$((i+1)); echo $i >>log-$n; head -c 300000 /dev/zero >x-$n; rm -f x-$n; " +
-  "echo $i >y-$n-$((i % 50)); sync -f .; done) & done; wait";
+  "echo $i >y-$n-$((i % 50)); sync log-$n; done) & done; wait";
 
 // A minute and a half: native/heartbeat.test.ts has the core of it in two seconds.
 const long = process.env["OCFS2_LONG"] === "1";
@@ -49,7 +49,7 @@ describe.skipIf(clusterUnavailable() !== undefined || !long)("a node that others
     await kernel.node.mount();
     await ours.mount();
     const { pid } = ours;
-    await ours.run("mkdir $D/w; echo fsynced >$D/kept; sync -f $D");
+    await ours.run("mkdir $D/w; echo fsynced >$D/kept; sync $D/kept");
     const busy = ours.run(BUSY).catch(() => {});
     await ours.run("until [ -s $D/w/y-3-5 ]; do sleep 0.1; done");
     ours.signal("SIGSTOP");
@@ -75,7 +75,7 @@ describe.skipIf(clusterUnavailable() !== undefined || !long)("a node that others
     await kernel.node.mount();
     await ours.mount("", disk.path);
     const { pid } = ours;
-    await ours.run("mkdir $D/w; echo fsynced >$D/kept; sync -f $D");
+    await ours.run("mkdir $D/w; echo fsynced >$D/kept; sync $D/kept");
     const busy = ours.run(BUSY).catch(() => {});
     await ours.run("until [ -s $D/w/y-3-5 ]; do sleep 0.1; done");
     await disk.stall();
