@@ -14,6 +14,7 @@ const DEATH = [
   `(dlm-47807839F77,748,0):dlm_send_proxy_ast_msg:455 ERROR: ${DOMAIN}: res S000000000000000000000200000000, error -112 send AST to node 12`,
   `(dlm-47807839F77,748,0):dlm_drop_lockres_ref:2234 ERROR: ${DOMAIN}: res N0000000000017a2f, error -107 send DEREF to node 11`,
   "(dlm-47807839F77,748,0):dlm_flush_asts:652 ERROR: status = -112",
+  "(dlm-47807839F77,750,0):dlm_purge_lockres:260 ERROR: Resource M0000000000000000000024a26ca783 not on the Tracking list",
   "(cluster_load,762,0):dlm_do_master_request:1346 ERROR: link to 11 went down!",
 ];
 const OTHER = [

@@ -10,7 +10,8 @@ export const OF_A_RACE =
 
 /**
  * Another node died: o2dlm logs what becomes of every message to it, AST, DEREF and lock request, and what it had asked it for. -11 EAGAIN, -22 EINVAL,
- * -92 ENOPROTOOPT (it is coming back), -107 ENOTCONN, -110 ETIMEDOUT, -112 EHOSTDOWN.
+ * -92 ENOPROTOOPT (it is coming back), -107 ENOTCONN, -110 ETIMEDOUT, -112 EHOSTDOWN. And a resource of the dead whose DEREF was under way is purged by
+ * the recovery first (dlm_do_local_recovery_cleanup), and once more by who sent that (dlm_purge_lockres).
  */
 export const OF_A_DEATH =
-  /:(dlm|o2net|o2quo|o2cb)_\w+:\d+ ERROR: (.*[:,] )?(link to \d+ went down|node down! \d+|node \d+ went down|(status|ret|tmpret) = -(11|22|92|107|110|112)\b|error -(92|107|110|112) (when sending message|send [A-Z_ ]+\b) .*to node \d+)/i;
+  /:(dlm|o2net|o2quo|o2cb)_\w+:\d+ ERROR: (.*[:,] )?(Resource \w+ not on the Tracking list|link to \d+ went down|node down! \d+|node \d+ went down|(status|ret|tmpret) = -(11|22|92|107|110|112)\b|error -(92|107|110|112) (when sending message|send [A-Z_ ]+\b) .*to node \d+)/i;
