@@ -251,7 +251,8 @@ port.on("message", (message: ToVolume) => {
 /** For the user: what was found, where the error says it in words. */
 function plainText(err: unknown): string {
   const found = err instanceof FsError ? err.details["found"] : undefined;
-  const in_words = err instanceof FsError && (err.errno === Errno.EINVAL || err.errno === Errno.EROFS);
+  const in_words =
+    err instanceof FsError && (err.errno === Errno.EINVAL || err.errno === Errno.EROFS || err.where === "o2dlm.join");
   return typeof found === "string" && in_words ? found : messageOf(err);
 }
 
@@ -326,18 +327,16 @@ function* joinCluster(cluster: NonNullable<VolumeWorkerData["cluster"]>): Task<L
   };
   progress(`joining the lock domain ${of.domain}`);
   const domain = yield* wait<O2cbDomain>((cb) =>
-    O2cbDomain.join(node, of.domain, (err, joined) => {
+    O2cbDomain.join(node, of.domain, (err, joined, why) => {
       if (joined !== null) cb(null, joined);
-      else cb(new FsError(-err, "o2dlm.join", { domain: of.domain, found: joinFailure(-err) }));
+      else cb(new FsError(-err, "o2dlm.join", { domain: of.domain, found: why || joinFailure(-err) }));
     }),
   );
   return domain;
 }
 
 const joinFailure = (errno: number): string =>
-  errno === Errno.EPROTO
-    ? "another node speaks another version of the lock protocol"
-    : `the lock domain cannot be joined (${errnoName(errno)}): the log says what another node objects to`;
+  `the lock domain cannot be joined (${errnoName(errno)}); see the log of this node`;
 
 function progress(text: string): void {
   say({ type: "progress", text });

@@ -125,6 +125,9 @@ export class Dlm {
   /** Hears of members that died, before anything of theirs is granted anew (dlm_fire_domain_eviction_callbacks). */
   onEviction: (node: NodeNum) => void = () => {};
 
+  /** Who did not let us join, and why. */
+  join_refusal = "";
+
   /** Messages that were sent, by type. */
   readonly #sent = new Map<number, number>();
   readonly #runq: (() => void)[] = [];

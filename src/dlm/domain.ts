@@ -147,6 +147,7 @@ function* join(dlm: Dlm): Task<number> {
     if (err !== -Errno.EAGAIN) return err;
     if (dlm.node.clock.monotonic_ms() > end) {
       mlog(ML.NOTICE, `timed out joining dlm domain ${dlm.name} after ${JOIN_TIMEOUT_MS} ms`);
+      dlm.join_refusal = `another node did not let us in for ${JOIN_TIMEOUT_MS / 1000} s: it recovers, or others join and leave`;
       return -ETIMEDOUT;
     }
     yield* dlm.sleep(((dlm.node.random.u32() >>> 7) & 3) * BACKOFF_MS || BACKOFF_MS / 4);
@@ -219,6 +220,7 @@ function* requestJoin(dlm: Dlm, node: NodeNum): Task<number> {
       return JOIN_OK;
     case JOIN_PROTOCOL_MISMATCH:
       mlog(ML.NOTICE, `domain ${dlm.name}: node ${node} speaks another version of the locking protocol`);
+      dlm.join_refusal = `node ${node} speaks another version of the lock protocol`;
       return -Errno.EPROTO;
     default:
       mlog(ML.ERROR, `node ${node} answers QUERY_JOIN with ${status}`);
@@ -270,6 +272,7 @@ function* sendToAll(dlm: Dlm, nodes: NodeMap, msg: DlmMessage, payload: Uint8Arr
     if (err < 0) return isHostDown(err) ? -Errno.EAGAIN : err;
     if (status !== 0) {
       mlog(ML.ERROR, `domain ${dlm.name}: ${msg.name} does not match, node ${node} answers ${status}`);
+      dlm.join_refusal = `node ${node} has ${msg === DLM_MSG.QUERY_REGION ? "other heartbeat regions" : "other nodes, addresses or ports in its cluster.conf"}: make them the same on all nodes, "ocfs2 cluster register-cluster" reads the file again; the log of node ${node} says what differs`;
       return status < 0 ? status : -Errno.EINVAL;
     }
   }

@@ -54,14 +54,17 @@ export class O2cbDomain implements LockDomain {
     dlm.onEviction = (node) => this.onNodeDown(node);
   }
 
-  /** Joins the domain: the volume's UUID in upper-case hexadecimal digits. `done` hears 0, or why not, as a negative errno. */
+  /**
+   * Joins the domain: the volume's UUID in upper-case hexadecimal digits. `done` hears 0, or why not, as a negative errno and in words ("" where
+   * there are none).
+   */
   static join(
     node: DlmNode,
     name: string,
-    done: (err: number, domain: O2cbDomain | null) => void,
+    done: (err: number, domain: O2cbDomain | null, why: string) => void,
     fs_proto: ProtocolVersion = OCFS2_LOCKING_PROTOCOL,
   ): void {
-    joinDomain(node, name, fs_proto, (err, dlm) => done(err, err === 0 ? new O2cbDomain(dlm) : null));
+    joinDomain(node, name, fs_proto, (err, dlm) => done(err, err === 0 ? new O2cbDomain(dlm) : null, dlm.join_refusal));
   }
 
   get name(): string {

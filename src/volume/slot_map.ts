@@ -59,12 +59,17 @@ export function refreshSlotMap(osb: Osb): void {
 export function findSlot(op: Op, node: number, preferred: number): number {
   const max = op.osb.geo.max_slots;
   let free = -1;
+  const holders: number[] = [];
   for (let slot = 0; slot < max; slot++) {
     const holder = slotNode(op, slot);
     if (holder === node) return slot;
+    if (holder !== undefined) holders.push(holder);
     if (holder === undefined && (free < 0 || slot === preferred)) free = slot;
   }
-  if (free < 0) throw new FsError(Errno.EINVAL, "slot_map.find", { found: "no free slot", slots: max });
+  if (free < 0) {
+    const found = `no free slot: all ${max} are taken, by node ${holders.join(", ")}: unmount one of them, or make more slots with tunefs.ocfs2 -N`;
+    throw new FsError(Errno.EINVAL, "slot_map.find", { found });
+  }
   return free;
 }
 

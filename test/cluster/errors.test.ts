@@ -190,6 +190,16 @@ describe.skipIf(unavailable !== undefined)("a mount that cannot be says why in o
         );
       }, 60_000);
 
+    test("a cluster.conf that is another than the other node's", async () => {
+      // Node 12's is the last.
+      const at = text.lastIndexOf("7777");
+      const conf = `${text.slice(0, at)}7778${text.slice(at + 4)}`;
+      expect(await mount({ node: b(), conf })).toBe(
+        'IMAGE: node 11 has other nodes, addresses or ports in its cluster.conf: make them the same on all nodes, "ocfs2 cluster register-cluster" reads the file again; the log of node 11 says what differs',
+      );
+      expect(a.log()).toMatch(/node 12 has another cluster\.conf: 12=10\.77\.0\.12:7778 12=10\.77\.0\.12:7777$/m);
+    }, 60_000);
+
     test("a node that cannot be reached", async () => {
       const conf = text.replace("10.77.0.11", "10.77.0.99");
       expect(await mount({ node: b(), conf, env: ["O2CB_IDLE_TIMEOUT_MS=4000"] })).toMatch(

@@ -721,6 +721,9 @@ describe("mounts and deaths", () => {
     const again = c.mount(9);
     expect([1, 2]).toContain(again.osb.slot_num);
     expect(codeOf(() => c.mount(12))).toBe("EINVAL");
+    expect(() => c.mount(12)).toThrow(
+      /no free slot: all 4 are taken, by node 7, (9, 11|11, 9), 5: unmount one of them/,
+    );
     c.umount(again);
     c.mount(12);
     sound();
