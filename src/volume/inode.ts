@@ -10,6 +10,7 @@ import type { LockSet } from "../dlmglue/lock_set.ts";
 import { Dinode, I_FLAGS } from "../format/disk/index.ts";
 import { estale } from "../lib/fs_error.ts";
 import { WaitQueue, waitOn } from "../lib/wait.ts";
+import { settleLvb } from "./meta_lvb.ts";
 import type { Op } from "./op.ts";
 import type { Osb } from "./osb.ts";
 
@@ -139,11 +140,11 @@ export function dinodeOf(op: Op, bh: Bh): Dinode {
  */
 export function inodeLock(op: Op, inode: Inode, ex = false): Bh {
   inodeLockOnly(op, inode, ex);
-  if (ex) inode.lvb_fresh = false;
   const bh = readDinode(op, inode);
   const di = dinodeOf(op, bh);
   if ((di.i_flags & I_FLAGS.VALID) === 0 || (inode.generation !== 0 && di.i_generation !== inode.generation))
     throw estale("inode.lock", { ino: inode.ino, generation: di.i_generation });
+  if (ex) settleLvb(op, inode, bh);
   return bh;
 }
 

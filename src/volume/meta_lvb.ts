@@ -3,11 +3,13 @@
  * __ocfs2_stuff_meta_lvb, ocfs2_refresh_inode_from_lvb). With it a stat of a file that another node writes needs no disk read. Only
  * attributes come this way; blocks and the extent map are read anew whatever the LVB says.
  */
+import type { Bh } from "../block/buffer_cache.ts";
 import { type LockRes, PR } from "../dlmglue/lock_res.ts";
 import { Dinode, DYN_FEATURES, I_FLAGS, isBlk, isChr } from "../format/disk/index.ts";
 import { MetaLvb, OCFS2_LVB_VERSION, packTime, unpackTime } from "../format/wire/lvb.ts";
 import type { Attr } from "./dir/attr.ts";
-import type { Inode } from "./inode.ts";
+import { type Inode, inodeChanged } from "./inode.ts";
+import type { Op } from "./op.ts";
 import type { Osb } from "./osb.ts";
 
 const viewOf = (lvb: Uint8Array): MetaLvb => MetaLvb.at(new DataView(lvb.buffer, lvb.byteOffset, lvb.byteLength), 0);
@@ -68,6 +70,39 @@ export function timesFromLvb(inode: Inode): Times | undefined {
   const lvb = freshLvb(inode);
   return lvb && timesOf(lvb);
 }
+
+/**
+ * The lock is about to be used at EX, from when on the LVB counts for nothing: later times, which it alone has, go into the block with the operation
+ * (ocfs2_refresh_inode_from_lvb; there whatever changes the inode next writes all of it).
+ */
+export function settleLvb(op: Op, inode: Inode, bh: Bh): void {
+  if (!inode.lvb_fresh) return;
+  inode.lvb_fresh = false;
+  op.onUndo(() => {
+    inode.lvb_fresh = true;
+  });
+  const { osb } = op;
+  const res = inode.meta_lockres!;
+  if (res.dl?.lvb_valid !== true || inode.is_system || osb.readonly_reason !== null) return;
+  const lvb = viewOf(res.lvb);
+  const di = Dinode.at(osb.cache.dv, bh.addr);
+  // The inode itself may not know its generation yet.
+  if (lvb.lvb_version !== OCFS2_LVB_VERSION || lvb.lvb_igeneration !== di.i_generation) return;
+  const t = timesOf(lvb);
+  const mtime = isLater(t.mtime, t.mtime_nsec, di.i_mtime, di.i_mtime_nsec);
+  const ctime = isLater(t.ctime, t.ctime_nsec, di.i_ctime, di.i_ctime_nsec);
+  const atime = isLater(t.atime, t.atime_nsec, di.i_atime, di.i_atime_nsec);
+  if (!mtime && !ctime && !atime) return;
+  op.modify(bh);
+  inodeChanged(op, inode, false);
+  if (mtime) [di.i_mtime, di.i_mtime_nsec] = [t.mtime, t.mtime_nsec];
+  if (ctime) [di.i_ctime, di.i_ctime_nsec] = [t.ctime, t.ctime_nsec];
+  if (atime) [di.i_atime, di.i_atime_nsec] = [t.atime, t.atime_nsec];
+}
+
+/** The LVB has no times before 1970: of such it tells nothing. */
+const isLater = (sec: number, nsec: number, than_sec: number, than_nsec: number): boolean =>
+  than_sec >= 0 && (sec > than_sec || (sec === than_sec && nsec > than_nsec));
 
 function timesOf(lvb: MetaLvb): Times {
   const [atime, mtime, ctime] = [lvb.lvb_iatime_packed, lvb.lvb_imtime_packed, lvb.lvb_ictime_packed].map(unpackTime);

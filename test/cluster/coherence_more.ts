@@ -92,6 +92,14 @@ export const MORE_CASES: readonly Case[] = [
     see: "same\n",
   },
   {
+    name: "times of a direct write in place, on a node that changes the file first",
+    before: "head -c 8192 /dev/zero >$D/t/a",
+    warm: "cat $D/t/a | wc -c; stat $D/t/a",
+    act: "dd if=/dev/zero of=$D/t/a bs=8192 count=1 oflag=direct conv=notrunc status=none; stat -c %.9Y $D/t/a >$D/t/m",
+    look: "chmod 600 $D/t/a; stat -c %.9Y $D/t/a | diff $D/t/m - && echo same",
+    see: "same\n",
+  },
+  {
     name: "a directory that becomes indexed and grows",
     warm: "ls $D/t | wc -l",
     act: names(0, 2500, CREATE),

@@ -7,6 +7,7 @@ import { EX } from "../../src/dlmglue/lock_res.ts";
 import { LockSet } from "../../src/dlmglue/lock_set.ts";
 import { lockName } from "../../src/dlmglue/lock_types.ts";
 import { I_FLAGS, modeToFileType, SYSTEM_INODE } from "../../src/format/disk/index.ts";
+import { Errno } from "../../src/lib/errno.ts";
 import { FsError } from "../../src/lib/fs_error.ts";
 import { spawn, wait } from "../../src/lib/task.ts";
 import { fallocate, fsync, readFile, setattr, statfs, writeFile } from "../../src/vfs/file.ts";
@@ -195,6 +196,38 @@ describe("what one node does the other sees at once", () => {
     c.op(a, (op) => ns.unlink(op, root(a), nameOf("f")));
     c.sleep(1000);
     expect(codeOf(() => c.op(b, (op) => ns.getattr(op, f)))).toBe("ESTALE");
+    sound();
+  });
+
+  test("times that only the lock's value block has stay when the file is changed next", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const f = create(a, "f");
+    write(a, f, "x");
+    lookup(b, "f");
+    // As a direct write in place on a kernel node: the time moves in its memory only.
+    c.task(a, wait(a.osb.journal.flush));
+    const moved_s = c.op(a, (op) => ns.getattr(op, f)).mtime + 1000;
+    c.op(a, (op) => {
+      dinodeOf(op, inodeLock(op, a.osb.inodes.get(f), true)).i_mtime = moved_s;
+    });
+    c.task(
+      b,
+      wait((cb) => setattr(b.osb, b.osb.inodes.get(f), { mode: 0o600 }, cb)),
+    );
+    expect(c.op(b, (op) => ns.getattr(op, f)).mtime).toBe(moved_s);
+    expect(c.op(a, (op) => ns.getattr(op, f))).toMatchObject({ mtime: moved_s, mode: 0o100600 });
+    // What fails leaves everything as it was.
+    c.op(a, (op) => {
+      dinodeOf(op, inodeLock(op, a.osb.inodes.get(f), true)).i_mtime = moved_s + 5;
+    });
+    const missed = (): unknown =>
+      c.op(b, (op) => {
+        inodeLock(op, b.osb.inodes.get(f), true);
+        throw new FsError(Errno.ENOENT, "test", {});
+      });
+    expect(codeOf(missed)).toBe("ENOENT");
+    expect(c.op(a, (op) => ns.getattr(op, f)).mtime).toBe(moved_s + 5);
     sound();
   });
 
