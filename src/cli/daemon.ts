@@ -111,6 +111,7 @@ export class Daemon {
       writeback_cache: o.options.writeback_cache && channel === null,
       mountpoints: o.options.mountpoints,
       names_cool_ms: o.options.names_cool_ms,
+      local_flocks: o.options.local_flocks,
       random_bast_seed: o.options.random_bast_seed,
       fuse_minor: o.options.fuse_minor,
       log_masks: logMasks(),

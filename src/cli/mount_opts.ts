@@ -36,6 +36,8 @@ export interface ParsedOptions {
   readonly writeback_cache: boolean;
   readonly mountpoints: boolean;
   readonly names_cool_ms: number;
+  /** flock holds on this node only. */
+  readonly local_flocks: boolean;
   /** For tests: locks are called back at random moments, drawn from this seed. */
   readonly random_bast_seed: number | null;
   /** For tests: speak no newer FUSE than 7.N, as beside an older kernel. */
@@ -73,7 +75,7 @@ const VFS: Record<string, [set: number, clear: number]> = {
 /** Said in /etc/fstab or by mount(8), and no business of the file system. */
 const IGNORED = /^(defaults|auto|noauto|user|nouser|users|group|owner|_netdev|nofail|comment=.*|x-.*|X-.*)$/;
 /** The kernel's options that change nothing here: signals never interrupt a lock wait, inodes have 64 bits, ... */
-const ACCEPTED = /^(intr|nointr|inode64|localflocks|heartbeat=(local|none|global)|usrquota|grpquota)$/;
+const ACCEPTED = /^(intr|nointr|inode64|cluster_stack=o2cb|heartbeat=(local|none|global)|usrquota|grpquota)$/;
 
 function number(name: string, value: string, min: number, max: number): number {
   const n = Number(value);
@@ -107,6 +109,7 @@ interface Draft {
   writeback_cache: boolean;
   mountpoints: boolean;
   names_cool_ms: number;
+  local_flocks: boolean;
   random_bast_seed: number | null;
   fuse_minor: number;
 }
@@ -152,6 +155,9 @@ const SWITCHES: Record<string, (d: Draft) => void> = {
   },
   mountpoints: (d) => {
     d.mountpoints = true;
+  },
+  localflocks: (d) => {
+    d.local_flocks = true;
   },
 };
 
@@ -252,6 +258,7 @@ export function parseMountOptions(texts: readonly string[]): ParsedOptions {
     writeback_cache: false,
     mountpoints: false,
     names_cool_ms: NAMES_COOL_MS,
+    local_flocks: false,
     random_bast_seed: null,
     fuse_minor: FUSE_KERNEL_MINOR_VERSION,
   };
@@ -271,6 +278,7 @@ export function parseMountOptions(texts: readonly string[]): ParsedOptions {
     writeback_cache: d.writeback_cache,
     mountpoints: d.mountpoints,
     names_cool_ms: d.names_cool_ms,
+    local_flocks: d.local_flocks,
     random_bast_seed: d.random_bast_seed,
     fuse_minor: d.fuse_minor,
   };

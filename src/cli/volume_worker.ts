@@ -183,6 +183,7 @@ function serve(o: Osb, fd: number): void {
       writeback_cache: data.writeback_cache,
       mountpoints: data.mountpoints,
       names_cool_ms: data.names_cool_ms,
+      local_flocks: data.local_flocks,
       // Without the feature the kernel would be told EOPNOTSUPP when it asks for an ACL, and refuse every access.
       acl: o.options.acl && o.incompat(FEATURE_INCOMPAT.XATTR),
     },

@@ -29,6 +29,7 @@ export interface VolumeWorkerData {
   readonly writeback_cache: boolean;
   readonly mountpoints: boolean;
   readonly names_cool_ms: number;
+  readonly local_flocks: boolean;
   readonly random_bast_seed: number | null;
   readonly fuse_minor: number;
   readonly log_masks: LogMasks;

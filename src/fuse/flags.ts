@@ -64,7 +64,7 @@ export const INIT_FLAGS: readonly FlagRow[] = [
     F.FUSE_FLOCK_LOCKS,
     "no",
     "yes",
-    "on one node the kernel keeps flock locks; in a cluster they are locks of the DLM, one an open file",
+    "on one node the kernel keeps flock locks; in a cluster they are locks of the DLM, one an open file (not with -o localflocks)",
   ),
   row("HAS_IOCTL_DIR", F.FUSE_HAS_IOCTL_DIR, "no", "no", "what the kernel says of itself; ioctls on directories come"),
   row(
@@ -242,6 +242,8 @@ export interface CachePolicy {
   /** How long the names of a folder are not cached after another node has taken it (cached_names.ts). */
   readonly names_cool_ms: number;
   readonly acl: boolean;
+  /** flock stays the kernel's in a cluster, too: it holds on this node only. */
+  readonly local_flocks: boolean;
 }
 
 /** The INIT flags that we set, of those that the kernel offers. */
@@ -251,6 +253,7 @@ export function negotiate(policy: CachePolicy, offered: number, offered2: number
     const answer = policy.clustered ? r.clustered : r.local;
     if (answer === "no" || (answer === "option" && !policy.writeback_cache)) continue;
     if (r.flag === F.FUSE_POSIX_ACL && !policy.acl) continue;
+    if (r.flag === F.FUSE_FLOCK_LOCKS && policy.local_flocks) continue;
     if (F.hasInitFlag(offered, offered2, r.flag)) wanted.push(r.flag);
   }
   return F.initFlagWords(...wanted);

@@ -17,6 +17,7 @@ const LOCAL: CachePolicy = {
   writeback_cache: false,
   mountpoints: false,
   names_cool_ms: 0,
+  local_flocks: false,
   acl: true,
 };
 const CLUSTERED: CachePolicy = { ...LOCAL, clustered: true };

@@ -1,4 +1,5 @@
 /** Mount options of clustered volumes, on two nodes of ours: slots, read-only mounts, the local alloc, and direct writes from both at once. */
+
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -17,6 +18,23 @@ interface MountStatus {
 }
 
 const mountOf = async (m: OurMember): Promise<MountStatus> => (await m.status()).mounts[0] as unknown as MountStatus;
+
+/** Holds both locks of a file while a path is there, or tries for both. */
+const LOCKS = `
+import fcntl, os, sys, time
+f = open(sys.argv[1], "r+b")
+def take(lock, what):
+    try:
+        lock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return what + " granted"
+    except BlockingIOError:
+        return what + " refused"
+print(", ".join([take(fcntl.lockf, "fcntl"), take(fcntl.flock, "flock")]))
+if sys.argv[2] == "hold":
+    open(sys.argv[3], "w").close()
+    while os.path.exists(sys.argv[3]):
+        time.sleep(0.1)
+`;
 
 /** 4 KiB blocks of one parity, direct and in place, so many; each says who wrote it last and how often he had. */
 const DIRECT = `
@@ -103,6 +121,29 @@ describe.skipIf(clusterUnavailable() !== undefined)("mount options on a cluster"
     sh([process.execPath, ocfs2, "umount", dir]);
     rig.close();
   }, 60_000);
+
+  test("fcntl locks hold on their own node, flock on all; with localflocks flock does not either", async () => {
+    const image = clusterImage(64);
+    const rig = new ClusterRig(image, [11, 12]);
+    const [a, b] = [new OurMember(rig, 11), new OurMember(rig, 12)];
+    await Promise.all([a.mount(), b.mount()]);
+    const work = tempDir("ocfs2-locks");
+    const locks = join(work, "locks.py");
+    writeFileSync(locks, LOCKS);
+    const held = join(work, "held");
+    await a.run("touch $D/f");
+    const holder = a.run(`python3 ${locks} $D/f hold ${held}`);
+    await a.run(`until [ -e ${held} ]; do sleep 0.1; done`);
+    expect(await a.run(`python3 ${locks} $D/f try`)).toBe("fcntl refused, flock refused\n");
+    expect(await b.run(`python3 ${locks} $D/f try`)).toBe("fcntl granted, flock refused\n");
+    await b.unmount();
+    await b.mount("localflocks");
+    expect(await b.run(`python3 ${locks} $D/f try`)).toBe("fcntl granted, flock granted\n");
+    await a.run(`rm ${held}`);
+    await holder;
+    await Promise.all([a.unmount(), b.unmount()]);
+    rig.close();
+  }, 120_000);
 
   for (const coherency of ["buffered", "full"])
     test(`direct writes of both nodes to one file, coherency=${coherency}`, async () => {

@@ -339,7 +339,14 @@ export class SimNode {
     const kernel = new Kernel(connection, world.clock, (n) => world.below(n));
     this.kernel = kernel;
     const session = new Session(osb, fileOps, loop, connection, {
-      policy: { clustered: true, writeback_cache: false, mountpoints: false, names_cool_ms: 2000, acl: false },
+      policy: {
+        clustered: true,
+        writeback_cache: false,
+        mountpoints: false,
+        names_cool_ms: 2000,
+        acl: false,
+        local_flocks: false,
+      },
       large_slots: 6,
       small_slots: 24,
     });
