@@ -220,7 +220,12 @@ export const mountCommand = new Command("mount")
   .argument("<device>", "block device or file with the volume")
   .argument("<dir>", "folder to mount on")
   .option("-f, --foreground", "stay in the foreground, messages on standard error")
-  .option("-o <options>", "mount options, as the kernel's ocfs2 has them, separated by commas", collect, [])
+  .option(
+    "-o <options>",
+    "mount options, as the kernel's ocfs2 has them, separated by commas (docs/COMMANDS.md)",
+    collect,
+    [],
+  )
   .action(async (device: string, dir: string, args: MountArgs) => {
     process.exitCode = await mount(device, dir, args).catch((err: unknown) => {
       const code = report("mount", err);

@@ -29,7 +29,6 @@ export interface ParsedOptions {
   readonly flags: number;
   readonly config: string;
   readonly node: string | null;
-  readonly threads: number;
   readonly allow_other: boolean;
   /** Of a mount that is there; what cannot be changed is passed over. */
   readonly remount: boolean;
@@ -74,8 +73,16 @@ const VFS: Record<string, [set: number, clear: number]> = {
 
 /** Said in /etc/fstab or by mount(8), and no business of the file system. */
 const IGNORED = /^(defaults|auto|noauto|user|nouser|users|group|owner|_netdev|nofail|comment=.*|x-.*|X-.*)$/;
-/** The kernel's options that change nothing here: signals never interrupt a lock wait, inodes have 64 bits, ... */
-const ACCEPTED = /^(intr|nointr|inode64|cluster_stack=o2cb|heartbeat=(local|none|global)|usrquota|grpquota)$/;
+/** The kernel's options that change nothing here: signals never interrupt a lock wait, inodes have 64 bits, the volume says which heartbeat it has. */
+const ACCEPTED: readonly string[] = [
+  "intr",
+  "nointr",
+  "inode64",
+  "cluster_stack=o2cb",
+  "heartbeat=local",
+  "heartbeat=none",
+  "heartbeat=global",
+];
 
 function number(name: string, value: string, min: number, max: number): number {
   const n = Number(value);
@@ -103,7 +110,6 @@ interface Draft {
   flags: number;
   config: string;
   node: string | null;
-  threads: number;
   allow_other: boolean;
   remount: boolean;
   writeback_cache: boolean;
@@ -159,6 +165,12 @@ const SWITCHES: Record<string, (d: Draft) => void> = {
   localflocks: (d) => {
     d.local_flocks = true;
   },
+  usrquota: (d) => {
+    d.v.usrquota = true;
+  },
+  grpquota: (d) => {
+    d.v.grpquota = true;
+  },
 };
 
 const VALUES: Record<string, Setter> = {
@@ -207,9 +219,8 @@ const VALUES: Record<string, Setter> = {
   node: (d, v) => {
     d.node = v;
   },
-  threads: (d, v, n) => {
-    d.threads = number(n, v, 1, 64);
-  },
+  // A volume has one thread, whatever is asked for (docs/ARCHITECTURE.md).
+  threads: (_, v, n) => void number(n, v, 1, 64),
   fuse_minor: (d, v, n) => {
     d.fuse_minor = number(n, v, 31, FUSE_KERNEL_MINOR_VERSION);
   },
@@ -223,11 +234,21 @@ const VALUES: Record<string, Setter> = {
   },
 };
 
+/** All options, without their values: for the documentation's sake. */
+export const mountOptionNames = (): string[] => [
+  ...new Set([
+    ...Object.keys(VFS),
+    ...ACCEPTED.map((o) => o.split("=")[0]!),
+    ...Object.keys(SWITCHES),
+    ...Object.keys(VALUES),
+  ]),
+];
+
 function take(d: Draft, option: string): void {
   const eq = option.indexOf("=");
   const name = eq < 0 ? option : option.slice(0, eq);
   const value = eq < 0 ? null : option.slice(eq + 1);
-  if (IGNORED.test(option) || ACCEPTED.test(option)) return;
+  if (IGNORED.test(option) || ACCEPTED.includes(option)) return;
   const vfs = VFS[option];
   if (vfs !== undefined) {
     d.flags = (d.flags | vfs[0]) & ~vfs[1];
@@ -252,7 +273,6 @@ export function parseMountOptions(texts: readonly string[]): ParsedOptions {
     flags: 0,
     config: "/etc/ocfs2/cluster.conf",
     node: null,
-    threads: 1,
     allow_other: false,
     remount: false,
     writeback_cache: false,
@@ -272,7 +292,6 @@ export function parseMountOptions(texts: readonly string[]): ParsedOptions {
     flags: d.flags,
     config: d.config,
     node: d.node,
-    threads: d.threads,
     allow_other: d.allow_other,
     remount: d.remount,
     writeback_cache: d.writeback_cache,

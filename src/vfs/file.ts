@@ -12,13 +12,14 @@ import { type Attr, attrOf, getattr } from "../volume/dir/attr.ts";
 import { seekData, seekHole } from "../volume/extents/extent_map.ts";
 import { fallocateTask } from "../volume/file/fallocate.ts";
 import { truncateTask } from "../volume/file/truncate.ts";
+import { type WriteRequest, writeFile as write } from "../volume/file/write.ts";
 import { dinodeOf, type Inode, inodeChanged, inodeLock } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import type { Osb } from "../volume/osb.ts";
 import { chmodAcl } from "../volume/xattr/acl.ts";
 
 export { type ReadRequest, readFile } from "../volume/file/read.ts";
-export { type WriteRequest, writeFile } from "../volume/file/write.ts";
+export type { WriteRequest } from "../volume/file/write.ts";
 
 export interface Timestamp {
   readonly sec: number;
@@ -149,6 +150,17 @@ function* fsyncTask(osb: Osb, inode: Inode, datasync: boolean): Task<void> {
     inode.unflushed_data ||= unflushed;
     throw err;
   }
+}
+
+/**
+ * Writes `len` bytes, and makes them durable where chattr +S asks for it (ocfs2_file_write_iter); see writeFile of volume/file/write.ts. What the
+ * kernel writes back was answered for long before.
+ */
+export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callback<number>): void {
+  write(osb, inode, req, (err, n) => {
+    if (err || !inode.sync_writes || req.exempt === true) done(err, n);
+    else fsync(osb, inode, false, (failed) => (failed ? done(failed) : done(null, n)));
+  });
 }
 
 export const SEEK_DATA = 3;

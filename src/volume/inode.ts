@@ -43,6 +43,8 @@ export class Inode implements CachingInfo, DataOwner {
   /** Newest transaction that changed this inode's metadata; of these, what fdatasync must wait for. */
   sync_tid = 0;
   datasync_tid = 0;
+  /** When it was written last it had chattr +S: who writes waits until that is durable. */
+  sync_writes = false;
   /** Set when nlink fell to 0 here; the inode is wiped when the last user is gone. */
   orphaned = false;
   /** Used again since the cache's hand came by; its locks are being given back (InodeCache). */

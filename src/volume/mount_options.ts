@@ -17,6 +17,9 @@ export interface MountOptions {
   readonly barrier: boolean;
   readonly preferred_slot: number;
   readonly nocluster: boolean;
+  /** Asked for; refused where the volume does not have them. */
+  readonly usrquota: boolean;
+  readonly grpquota: boolean;
   /** Bytes of the metadata cache and of the data cache. */
   readonly cache_bytes: number;
   readonly data_cache_bytes: number;
@@ -40,6 +43,8 @@ export const defaultMountOptions: MountOptions = {
   barrier: true,
   preferred_slot: -1,
   nocluster: false,
+  usrquota: false,
+  grpquota: false,
   cache_bytes: 64 << 20,
   data_cache_bytes: 64 << 20,
   cached_inodes: 100_000,

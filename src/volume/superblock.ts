@@ -70,6 +70,16 @@ function checkSuperblock(di: Dinode, sb: SuperBlock, dev: BlockDevice): Geometry
   };
 }
 
+/** What a user can do about an incompat feature that keeps a volume from being mounted. */
+function whyUnsupported(bits: number, names: readonly string[]): string {
+  const feature = `feature ${names.join(" ")} is not supported`;
+  const { HEARTBEAT_DEV, RESIZE_INPROG, TUNEFS_INPROG } = FEATURE_INCOMPAT;
+  if ((bits & HEARTBEAT_DEV) !== 0) return `${feature}: this is a device for the global heartbeat, not a file system`;
+  if ((bits & (RESIZE_INPROG | TUNEFS_INPROG)) !== 0)
+    return `${feature}: tunefs.ocfs2 was not let to its end; let fsck.ocfs2 -f finish or undo its work`;
+  return `${feature}: the volume was made by something newer`;
+}
+
 /** Refuses what this code does not know, and says why a volume is read-only (ocfs2_check_feature in super.c). */
 export function gateFeatures(geo: Geometry, options: MountOptions, clustered: boolean): string | null {
   const words = {
@@ -80,9 +90,14 @@ export function gateFeatures(geo: Geometry, options: MountOptions, clustered: bo
   let reason = options.ro ? "mounted read-only" : null;
   for (const u of unsupportedFeatures(words)) {
     if (u.class === "incompat")
-      throw new FsError(Errno.EINVAL, "superblock.features", { unsupported: u.names.join(" ") });
+      throw new FsError(Errno.EINVAL, "superblock.features", { found: whyUnsupported(u.bits, u.names) });
     if (u.class === "ro_compat") reason ??= `unsupported feature ${u.names.join(" ")}`;
   }
+  for (const asked of ["usrquota", "grpquota"] as const)
+    if (options[asked] && !featureNames("ro_compat", geo.feature_ro_compat).includes(asked))
+      throw new FsError(Errno.EINVAL, "mount", {
+        found: `-o ${asked}: the volume has no such quotas; tunefs.ocfs2 --fs-features=${asked} adds them`,
+      });
   const quota = geo.feature_ro_compat & (FEATURE_RO_COMPAT.USRQUOTA | FEATURE_RO_COMPAT.GRPQUOTA);
   const local = (geo.feature_incompat & FEATURE_INCOMPAT.LOCAL_MOUNT) !== 0;
   if (!local && !options.nocluster && !clustered)

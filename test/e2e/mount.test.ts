@@ -21,6 +21,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { Dinode, FEATURE_INCOMPAT, FEATURE_RO_COMPAT } from "../../src/format/disk/index.ts";
 import { forceUnmount, tempDir } from "../support/cleanup.ts";
 import { fsck, fsckUnavailable } from "../support/judges.ts";
 import { isMounted, mountPoint, mountUnavailable, ocfs2 } from "../support/mount.ts";
@@ -352,6 +353,55 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
   ])("options %j are refused", async (args, status, said) => {
     mnt = mountPoint();
     expect(await cli("mount", ...args, fresh, mnt)).toMatchObject({ status, stderr: `ocfs2 mount: ${said}\n` });
+  });
+
+  /** A volume with more feature bits than it was made with. */
+  function withFeatures(word: "s_feature_incompat" | "s_feature_ro_compat", bits: number): void {
+    dir = tempDir("ocfs2-life");
+    image = join(dir, "volume.img");
+    sh(["cp", "--sparse=always", fresh, image]);
+    mnt = mountPoint();
+    const fd = openSync(image, "r+");
+    const block = Buffer.alloc(4096);
+    const at = [512, 1024, 2048, 4096].map((blocksize) => 2 * blocksize);
+    const found = at.find((offset) => {
+      readSync(fd, block, 0, 4096, offset);
+      return block.subarray(0, 6).toString() === "OCFSV2";
+    });
+    Dinode.at(new DataView(block.buffer, block.byteOffset, 4096), 0).i_super[word] |= bits;
+    writeSync(fd, block, 0, 4096, found!);
+    closeSync(fd);
+  }
+
+  test.each([
+    [FEATURE_INCOMPAT.TUNEFS_INPROG, "feature aborted-tunefs is not supported: tunefs.ocfs2 was not let to its end"],
+    [FEATURE_INCOMPAT.HEARTBEAT_DEV, "feature heartbeat-device is not supported: this is a device for the global"],
+    [1 << 24, "feature 0x1000000 is not supported: the volume was made by something newer"],
+  ])("a feature that must be known (%s) is named, and nothing mounted", async (bits, said) => {
+    withFeatures("s_feature_incompat", bits);
+    const ran = await cli("mount", image, mnt);
+    expect(ran.status).toBe(32);
+    expect(ran.stderr).toContain(`ocfs2 mount: ${image}: ${said}`);
+    expect(ran.stderr.trimEnd()).not.toContain("\n");
+  });
+
+  test.each([
+    [1 << 24, "unsupported feature 0x1000000"],
+    [FEATURE_RO_COMPAT.USRQUOTA, "feature usrquota is supported read-only"],
+  ])("a feature without which nobody writes (%s): read-only, saying why", async (bits, said) => {
+    withFeatures("s_feature_ro_compat", bits);
+    const ran = await cli("mount", image, mnt);
+    expect(ran).toMatchObject({ status: 0, stderr: `ocfs2 mount: ${image} is mounted read-only: ${said}\n` });
+    expect(() => writeFileSync(join(mnt, "new"), "")).toThrow("EROFS");
+    expect((await cli("umount", mnt)).status).toBe(0);
+  });
+
+  test("quotas that the volume does not have are not mounted as if it had them", async () => {
+    mnt = mountPoint();
+    expect(await cli("mount", "-o", "usrquota", fresh, mnt)).toMatchObject({
+      status: 32,
+      stderr: `ocfs2 mount: ${fresh}: -o usrquota: the volume has no such quotas; tunefs.ocfs2 --fs-features=usrquota adds them\n`,
+    });
   });
 
   test("what cannot be mounted is said in one line, with exit code 32", async () => {

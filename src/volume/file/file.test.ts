@@ -2,13 +2,14 @@
 import { describe, expect, test } from "vitest";
 import { DelayedDevice } from "../../../test/support/delayed_device.ts";
 import { fsck, haveTool, mkfsImage, openImage, type TestVolume } from "../../../test/support/volume.ts";
+import { I_ATTR } from "../../format/disk/index.ts";
 import type { Arena } from "../../lib/arena.ts";
 import { type Random, seededRandom } from "../../lib/clock.ts";
 import { wait } from "../../lib/task.ts";
 import { RandomBastDomain } from "../../stackglue/random_bast.ts";
 import { fsync, readFile, setattr, writeFile } from "../../vfs/file.ts";
 import { create } from "../../vfs/namespace.ts";
-import type { Inode } from "../inode.ts";
+import { dinodeOf, type Inode, inodeChanged, inodeLock } from "../inode.ts";
 import { fallocateTask } from "./fallocate.ts";
 
 const KINDS: [string, string[]][] = [
@@ -134,4 +135,35 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
       });
     }
   }
+
+  test.each([
+    ["chattr +S: a write is durable when it is answered", I_ATTR.SYNC, 4096],
+    ["without it not until it is asked for", 0, 0],
+  ])("%s", (_, i_attr, kept) => {
+    const image = mkfsImage(["-b", "4K", "-C", "4K"], 64);
+    const { osb, dev } = openImage(image);
+    const addr = osb.arena.alloc(8192, 4096);
+    osb.arena.u8.fill(7, addr, addr + 4096);
+    const cred = { uid: 0, gid: 0, umask: 0 };
+    const { ino } = osb.runSync((op) => create(op, osb.geo.root_blkno, Buffer.from("f"), 0o100644, cred));
+    const inode = osb.inodes.get(ino);
+    osb.runSync((op) => {
+      const bh = inodeLock(op, inode, true);
+      op.modify(bh);
+      dinodeOf(op, bh).i_attr = i_attr;
+      inodeChanged(op, inode);
+    });
+    osb.runTaskSync(wait((cb) => fsync(osb, inode, false, cb)));
+    osb.runTaskSync(wait<number>((cb) => writeFile(osb, inode, { offset: 0, len: 4096, addr }, cb)));
+
+    const crashed = openImage(dev.data.slice());
+    const to = crashed.osb.arena.alloc(8192, 4096);
+    const there = crashed.osb.inodes.get(ino);
+    const n = crashed.osb.runTaskSync(
+      wait<number>((cb) => readFile(crashed.osb, there, { offset: 0, len: 4096, addr: to }, cb)),
+    );
+    expect(n).toBe(kept);
+    expect(crashed.osb.arena.u8.subarray(to, to + n).every((byte) => byte === 7)).toBe(true);
+    crashed.close();
+  });
 });

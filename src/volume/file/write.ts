@@ -12,6 +12,7 @@ import {
   DYN_FEATURES,
   EXT_FLAGS,
   FEATURE_INCOMPAT,
+  I_ATTR,
   isReg,
   maxInlineDataWithXattr,
   S_ISGID,
@@ -371,6 +372,7 @@ function runsInPlace(
   const aligned = pos % PAGE_BYTES === 0 && len % PAGE_BYTES === 0 && addr % osb.dev.alignment_bytes === 0;
   if (!aligned || !isReg(di.i_mode) || isInline(di) || end > di.i_size) return undefined;
   if (req.kill_suid === true && (di.i_mode & (S_ISUID | S_ISGID)) !== 0) return undefined;
+  inode.sync_writes = (di.i_attr & I_ATTR.SYNC) !== 0;
   const cs = osb.geo.clustersize;
   const runs: IoRun[] = [];
   for (let at = pos; at < end; ) {
@@ -437,6 +439,7 @@ function finishWrite(op: Op, inode: Inode, bh: Bh, end: number, req: WriteReques
   const di = dinodeOf(op, bh);
   if (end > di.i_size) di.i_size = end;
   touch(op, di);
+  inode.sync_writes = (di.i_attr & I_ATTR.SYNC) !== 0;
   if (req.kill_suid === true) {
     let mode = di.i_mode & ~S_ISUID;
     if ((mode & 0o010) !== 0) mode &= ~S_ISGID;

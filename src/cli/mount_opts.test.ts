@@ -1,0 +1,49 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { mountOptionNames, OptionError, parseMountOptions } from "./mount_opts.ts";
+
+/** Options in the first column of the table of docs/COMMANDS.md. */
+function documented(): string[] {
+  const text = readFileSync(join(import.meta.dirname, "../../docs/COMMANDS.md"), "utf8");
+  const rows = text
+    .split("<!-- mount options -->")[1]!
+    .split("\n")
+    .filter((line) => line.startsWith("| `"));
+  return rows.flatMap((row) => [...row.split(" | ")[0]!.matchAll(/`([^`]+)`/g)].map((m) => m[1]!));
+}
+
+/** Values for the words that stand for one. */
+const EXAMPLES: Record<string, string> = {
+  S: "7",
+  MB: "4",
+  N: "64",
+  SIZE: "64M",
+  FILE: "/f",
+  NAME: "a",
+  MS: "10",
+  "…": "local",
+};
+const LIMITS: Record<string, string> = { resv_level: "3", dir_resv_level: "3", fuse_minor: "43" };
+
+describe("mount options", () => {
+  test("docs/COMMANDS.md has all, and no other", () => {
+    const names = documented().map((option) => option.split("=")[0]!);
+    expect([...new Set(names)].sort()).toEqual(mountOptionNames().sort());
+  });
+
+  test.each(documented())("%s is taken", (option) => {
+    const [name = "", word] = option.split("=");
+    const value = word && (LIMITS[name] ?? EXAMPLES[word] ?? word.replace("SEED", "1"));
+    const text = value === undefined ? name : `${name}=${value}`;
+    expect(() => parseMountOptions([text])).not.toThrow();
+  });
+
+  test("what is not known is refused by name", () => {
+    expect(() => parseMountOptions(["ro,fast"])).toThrow(new OptionError("unknown mount option fast"));
+  });
+
+  test("the last one counts", () => {
+    expect(parseMountOptions(["ro", "rw,noatime,atime"]).volume).toMatchObject({ ro: false, noatime: false });
+  });
+});
