@@ -15,7 +15,7 @@ import { ClusterStack } from "../cluster/stack.ts";
 import { ModKeyRouter } from "../dlm/mod_key.ts";
 import type { ClusterNode as DlmClusterNode } from "../dlm/node.ts";
 import { systemClock, systemRandom } from "../lib/clock.ts";
-import { check } from "../lib/fs_error.ts";
+import { assert, check } from "../lib/fs_error.ts";
 import { eventfdWake, fenceNow, fenceTrigger, killSelfIn, leaseAlloc, leaseSet } from "../native/index.ts";
 import { tcpHub, tcpTransport } from "../native/tcp_transport.ts";
 import { type ExistingVolume, findExisting, heartbeatOffset } from "../tools/mkfs/existing.ts";
@@ -89,6 +89,11 @@ interface Region {
   users: number;
 }
 
+/** What serves a thread with a lock domain of its own. */
+export interface DomainServer {
+  close(): void;
+}
+
 /** A lock domain on another thread of this process. */
 export interface DomainOfThread {
   readonly of: ClusterOfDomain;
@@ -110,6 +115,8 @@ export class ClusterNode {
   readonly #devices = new Map<string, string>();
   /** Domains that were joined for programs (dlmfs). */
   readonly #programs = new Set<string>();
+  /** All domains of this node, each on one thread: a message to the domain goes to that one. */
+  readonly #domains = new Set<string>();
   /** Hears that the node must go, when the mounts are cut off and the process is about to end. */
   onFence: (why: string) => void = () => {};
 
@@ -246,8 +253,15 @@ export class ClusterNode {
     this.#devices.set(uuid, device);
   }
 
-  /** Lets a volume thread at the cluster through `port`. */
-  serve(port: MessagePort, domain: string, wakefd: () => number): ClusterServer {
+  /** A volume or a program of this node has joined it, or is about to. */
+  hasDomain(name: string): boolean {
+    return this.#domains.has(name);
+  }
+
+  /** Lets a volume thread at the cluster through `port`. `domain` is one that this node does not have. */
+  serve(port: MessagePort, domain: string, wakefd: () => number): DomainServer {
+    assert(!this.#domains.has(domain), `domain ${domain} is on another thread`);
+    this.#domains.add(domain);
     const server = new ClusterServer(
       this.#router.netFor(domain),
       this.stack.hb,
@@ -259,7 +273,12 @@ export class ClusterNode {
       this.stack.net,
     );
     port.on("message", (batch: readonly ToNode[]) => server.heard(batch));
-    return server;
+    return {
+      close: () => {
+        server.close();
+        this.#domains.delete(domain);
+      },
+    };
   }
 
   #leftDomain(name: string): void {

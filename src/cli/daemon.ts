@@ -6,7 +6,6 @@ import { accessSync, constants, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { hostname } from "node:os";
 import { MessageChannel, Worker } from "node:worker_threads";
-import type { ClusterServer } from "../cluster/proxy.ts";
 import { Errno, errnoName } from "../lib/errno.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import {
@@ -22,7 +21,7 @@ import {
 } from "../native/index.ts";
 import type { ExistingVolume } from "../tools/mkfs/existing.ts";
 import { abortAtEnd } from "./abort_at_end.ts";
-import type { ClusterNode } from "./cluster_node.ts";
+import type { ClusterNode, DomainServer } from "./cluster_node.ts";
 import { Control } from "./control.ts";
 import { mountFailed } from "./errors.ts";
 import { logMasks, logToStderr } from "./log.ts";
@@ -73,7 +72,7 @@ function remedy(device: string, ro: boolean, errno: string | null, message: stri
 export class Daemon {
   readonly #o: DaemonOptions;
   readonly #worker: Worker;
-  readonly #cluster: ClusterServer | null;
+  readonly #cluster: DomainServer | null;
   #wakefd = -1;
   #fuse_fd = -1;
   #mounted = false;

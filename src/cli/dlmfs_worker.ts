@@ -9,6 +9,7 @@ import { Dlmfs } from "../fuse/dlmfs.ts";
 import { serveTree } from "../fuse/tree_loop.ts";
 import { TreeServer } from "../fuse/tree_server.ts";
 import { plainArena } from "../lib/arena.ts";
+import { Errno } from "../lib/errno.ts";
 import { mlogSet } from "../lib/masklog.ts";
 import { Loop } from "../native/loop.ts";
 import type { LockDomain } from "../stackglue/lock_domain.ts";
@@ -31,6 +32,8 @@ export type FromDlmfs =
   | { readonly t: "fatal"; readonly message: string };
 export type ToDlmfs =
   | { readonly t: "domain"; readonly of: ClusterOfDomain; readonly port: MessagePort }
+  /** Another thread of this node has the domain. */
+  | { readonly t: "refused"; readonly name: string }
   /** What the domains are like: answered by the same of `FromDlmfs`. */
   | { readonly t: "domains"; readonly id: number }
   | { readonly t: "log"; readonly mask: string; readonly state: "allow" | "off" }
@@ -75,6 +78,12 @@ function join(of: ClusterOfDomain, port: MessagePort): void {
   });
 }
 
+function refused(name: string): void {
+  const done = joining.get(name)!;
+  joining.delete(name);
+  done(-Errno.EBUSY, null);
+}
+
 const dlmfs = new Dlmfs((name, done) => {
   joining.set(name, done);
   say({ t: "join", name });
@@ -92,6 +101,7 @@ const server = new TreeServer(fd, arena, (ask, done) => dlmfs.ask(ask, done), { 
 serveTree(loop, fd, server, close);
 parentPort!.on("message", (m: ToDlmfs) => {
   if (m.t === "domain") join(m.of, m.port);
+  else if (m.t === "refused") refused(m.name);
   else if (m.t === "domains")
     say({ t: "domains", id: m.id, domains: [...joined.values()].map((d) => domainSummary(d.dlm)) });
   else if (m.t === "log") mlogSet(m.mask, m.state);

@@ -149,6 +149,10 @@ export class NodeProcess {
 
   /** A node is one member of a volume's lock domain, so it mounts a volume once. */
   #checkFree(device: string, uuid: string): void {
+    if (this.#dlmfs !== null && this.node.hasDomain(uuid) && ![...this.#volumes.values()].includes(uuid))
+      throw mountFailed(
+        `the lock domain of ${device}, ${uuid}, has been joined through dlmfs: "rmdir ${this.#grown.dlmfs}/${uuid}" first`,
+      );
     for (const [dir, other] of this.#volumes) {
       if (other !== uuid) continue;
       const as = this.#mounts.get(dir)?.device ?? device;

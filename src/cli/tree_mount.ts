@@ -118,6 +118,7 @@ export function mountDlmfs(node: ClusterNode, dir: string): DlmfsMount {
       asked.get(m.id)?.(m.domains);
       asked.delete(m.id);
     } else if (m.t === "fatal") node.stack.fence(m.message);
+    else if (m.t === "join" && node.hasDomain(m.name)) tell({ t: "refused", name: m.name });
     else if (m.t === "join") {
       const domain = node.openDomain(m.name, () => wakefd);
       domains.set(m.name, domain);

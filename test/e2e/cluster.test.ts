@@ -204,6 +204,26 @@ describe.skipIf(why !== "")("a node of its own", () => {
     ok("umount", "on-b");
   }, 90_000);
 
+  test("has the lock domain of a volume once: mounted, or through dlmfs", () => {
+    const dlmfs = join(dir, "dlm");
+    mkdirSync(dlmfs);
+    ok("cluster", "--config-file", "cluster.conf", "register-cluster", "own", "--node", node);
+    ok("node", "start", "--node", node, "--dlmfs", dlmfs);
+    ok(...mount());
+    const uuid = (name: string): string => findHeartbeatArea(join(dir, name)).uuid;
+    expect(trySh(["mkdir", join(dlmfs, uuid("a"))]).stderr).toContain("Device or resource busy");
+    volume("b");
+    sh(["mkdir", join(dlmfs, uuid("b"))]);
+    const both = ocfs2(...mount("b"));
+    expect([both.status, both.stderr]).toEqual([
+      32,
+      `ocfs2 mount: the lock domain of ${dir}/b, ${uuid("b")}, has been joined through dlmfs: "rmdir ${dlmfs}/${uuid("b")}" first\n`,
+    ]);
+    sh(["rmdir", join(dlmfs, uuid("b"))]);
+    ok(...mount("b"));
+    ok("node", "stop", "--node", node);
+  }, 90_000);
+
   test("logs with the time; a mask that is on is on for mounts that come later, too", () => {
     ok("cluster", "--config-file", "cluster.conf", "register-cluster", "own", "--node", node);
     ok("cluster", "log", "--node", node, "DLM_GLUE=allow", "FUSE=allow");
