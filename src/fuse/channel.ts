@@ -30,6 +30,8 @@ export interface Turns {
 /** A thread that sends one notification at a time. Each may block for as long as a request of ours is parked. */
 export interface NotifierThread {
   send(message: Uint8Array): void;
+  /** The thread has brought the message into the kernel, and sleeps there until something is free. */
+  sleepsInKernel(): boolean;
   /** The result of the message that was sent, once; undefined while it is under way, and when there is none. A turn begins when there is one. */
   finished(): number | undefined;
   stop(): void;

@@ -1,4 +1,5 @@
 /** /dev/fuse through the addon, in the thread's ring; and worker threads that block in it for notifications (notifier_worker.ts). */
+import { readFileSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import {
   type ArenaHandle,
@@ -42,7 +43,7 @@ export class DevFuse implements FuseChannel {
 }
 
 /** Layout of a mailbox in 32-bit words, the message behind them. */
-export const MAILBOX = { STATE: 0, LEN: 1, RESULT: 2, MESSAGE_OFF: 16, BYTES: 2048 } as const;
+export const MAILBOX = { STATE: 0, LEN: 1, RESULT: 2, IN_KERNEL: 3, MESSAGE_OFF: 16, BYTES: 2048 } as const;
 export const STATE = { IDLE: 0, SEND: 1, DONE: 2, STOP: 3 } as const;
 
 export interface NotifierWorkerData {
@@ -74,6 +75,14 @@ export class NotifierWorker implements NotifierThread {
   #set(state: number): void {
     Atomics.store(this.#words, MAILBOX.STATE, state);
     Atomics.notify(this.#words, MAILBOX.STATE);
+  }
+
+  /** Whoever waits for a page's lock does so uninterruptibly (folio_lock). */
+  sleepsInKernel(): boolean {
+    const tid = Atomics.load(this.#words, MAILBOX.IN_KERNEL);
+    if (tid === 0) return false;
+    const stat = readFileSync(`/proc/self/task/${tid}/stat`, "latin1");
+    return stat.startsWith("D", stat.lastIndexOf(")") + 2);
   }
 
   finished(): number | undefined {

@@ -9,7 +9,7 @@ import type { Inode } from "../volume/inode.ts";
 import { HeldRanges, pagesAround } from "./held_ranges.ts";
 import { SessionCaches } from "./kernel_caches.ts";
 import { KernelPages } from "./kernel_pages.ts";
-import type { Notifier } from "./notifier.ts";
+import type { Notice, Notifier } from "./notifier.ts";
 import { PendingWrites } from "./pending_writes.ts";
 import type { Session } from "./session.ts";
 
@@ -19,6 +19,8 @@ interface Sent {
   readonly off: number;
   readonly len: number;
   readonly answer: (res: number) => void;
+  /** The kernel sleeps over it. */
+  waits: boolean;
 }
 
 function setUp() {
@@ -46,9 +48,10 @@ function setUp() {
     nodeidOf: (ino: number) => ino,
   };
   const notifier = {
-    invalInode: (_ino: number, off: number, len: number, answer: (res: number) => void, begun?: () => void) => {
-      sent.push({ off, len, answer });
-      begun?.();
+    invalInode: (_ino: number, off: number, len: number, answer: (res: number) => void): Notice => {
+      const told = { off, len, answer, waits: true };
+      sent.push(told);
+      return told;
     },
   };
   const res = new LockRes("M", LOCK_TYPES.meta, null);
@@ -197,6 +200,18 @@ describe("a page that a WRITE covers in part, and that was filled before", () =>
     t.wait(80);
     expect(t.done()).toBe(0);
     t.sent[2]!.answer(0);
+    expect(t.done()).toBe(1);
+  });
+
+  test("is waited for until the thread that tells of it has come into the kernel, however long that has no CPU", () => {
+    const t = doubtful();
+    t.sent[2]!.waits = false;
+    t.wait(2000);
+    expect(t.done()).toBe(0);
+    t.sent[2]!.waits = true;
+    t.wait(90);
+    expect(t.done()).toBe(0);
+    t.wait(30);
     expect(t.done()).toBe(1);
   });
 

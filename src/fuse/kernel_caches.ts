@@ -27,18 +27,24 @@ import type { Turns } from "./channel.ts";
 import { DroppedNames } from "./dropped_names.ts";
 import { HeldRanges, type PageRange } from "./held_ranges.ts";
 import { LostNames } from "./lost_names.ts";
-import type { Notifier } from "./notifier.ts";
+import type { Notice, Notifier } from "./notifier.ts";
 import type { Session } from "./session.ts";
 
 /** A notification that takes longer than this may be waiting for a request that waits for us. */
 const SUSPECT_MS = 2;
 /**
- * One for a page that may be uptodate, and dirty, is waited for until nothing was heard for so long of what the kernel does meanwhile: it was told, and has
- * written nothing back. Then the page was dropped before, for want of memory say, and is held by the WRITE.
+ * One for a page that may be uptodate, and dirty, is waited for until nothing was heard for so long of what the kernel does meanwhile: it sleeps over it, and has
+ * written nothing back. Then the page was dropped before, for want of memory say, and is held by the WRITE. A thread that has no CPU, or is still to start, does not sleep.
  */
 const SILENT_MS = 100;
 /** The kernel has our LOOKUP's reply but not yet the inode: it is a matter of microseconds. */
 const RETRY_MS = 1;
+
+/** What the kernel was told last of a page. */
+interface Told {
+  notice: Notice | null;
+}
+
 /** For tests: the kernel takes the folder's lock before it looks whether there is such a name. */
 const ANY_NAME = new Uint8Array([0x78]);
 
@@ -150,14 +156,14 @@ export class SessionCaches implements KernelCaches {
       if (mlogOn(ML.BASTS)) mlog(ML.BASTS, `invalidate ${inode.ino} around ${ranges.length} held ranges`);
       const around = HeldRanges.around(ranges);
       // Of those, what may be there: a page that a WRITE found uptodate is not locked, and goes.
-      const doubtful = new Set(ranges.filter((r) => r.fills !== true && pages.mayBeUptodate(ino, r)));
+      const doubtful = new Map<PageRange, Told>();
+      for (const r of ranges) if (r.fills !== true && pages.mayBeUptodate(ino, r)) doubtful.set(r, { notice: null });
       let left = around.length;
-      let unsent = doubtful.size;
       let suspected = false;
       const settle = (): void => {
         if (left > 0 || (doubtful.size > 0 && !suspected) || answered) return;
         answered = true;
-        pages.recalled(ino, [...doubtful]);
+        pages.recalled(ino, [...doubtful.keys()]);
         cb(null);
       };
       for (const { off, len } of around)
@@ -166,23 +172,20 @@ export class SessionCaches implements KernelCaches {
           settle();
         });
       // One that stays is locked and not uptodate; then its thread alone waits.
-      for (const r of [...doubtful])
-        this.#invalidate(
-          inode,
-          r.from,
-          r.to - r.from,
-          () => {
-            doubtful.delete(r);
-            settle();
-          },
-          () => unsent--,
-        );
+      for (const [r, told] of [...doubtful]) {
+        const gone = (): void => {
+          doubtful.delete(r);
+          settle();
+        };
+        this.#invalidate(inode, r.from, r.to - r.from, gone, told);
+      }
       let silent_ms = 0;
       let { served } = pages;
       const suspect = (): void => {
         // What is dirty is written back and waited for. Without EX nothing can be, and what is in such a page is in the WRITE.
-        if (unsent > 0 || pages.serving(ino) || pages.served !== served) silent_ms = 0;
-        else silent_ms += SUSPECT_MS;
+        const heard = pages.serving(ino) || pages.served !== served;
+        if (heard) silent_ms = 0;
+        else if ([...doubtful.values()].every((told) => told.notice?.waits === true)) silent_ms += SUSPECT_MS;
         ({ served } = pages);
         suspected = level !== EX || silent_ms >= SILENT_MS;
         settle();
@@ -196,21 +199,16 @@ export class SessionCaches implements KernelCaches {
     attempt();
   }
 
-  /** `begun` when a thread has it. */
-  #invalidate(inode: Inode, off: number, len: number, done: () => void, begun?: () => void): void {
+  #invalidate(inode: Inode, off: number, len: number, done: () => void, told?: Told): void {
     const nodeid = this.#s.nodeidOf(inode.ino);
-    const send = (tell?: () => void): void =>
-      this.#notifier.invalInode(
-        nodeid,
-        off,
-        len,
-        (result) => {
-          const retry = result === -Errno.ENOENT && inode.nlookup > 0 && !this.#s.ended;
-          if (retry && !inode.osb.sabotage.has("reply_order")) this.#loop.after(RETRY_MS, send);
-          else done();
-        },
-        tell,
-      );
-    send(begun);
+    const send = (): void => {
+      const notice = this.#notifier.invalInode(nodeid, off, len, (result) => {
+        const retry = result === -Errno.ENOENT && inode.nlookup > 0 && !this.#s.ended;
+        if (retry && !inode.osb.sabotage.has("reply_order")) this.#loop.after(RETRY_MS, send);
+        else done();
+      });
+      if (told !== undefined) told.notice = notice;
+    };
+    send();
   }
 }

@@ -29,12 +29,29 @@ const MAX_THREADS = 512;
 /** Bytes, or -errno (-ENOENT: the kernel does not have it). */
 export type Notified = (res: number) => void;
 
-interface Job {
+/** A notification on its way. */
+export interface Notice {
+  /** The kernel has it, and waits for something before it answers. */
+  readonly waits: boolean;
+}
+
+class Job implements Notice {
   readonly message: Uint8Array;
   readonly done: Notified;
-  /** A thread has it. */
-  readonly begun: (() => void) | undefined;
+  /** Which has it. */
+  thread: NotifierThread | null = null;
+
+  constructor(message: Uint8Array, done: Notified) {
+    this.message = message;
+    this.done = done;
+  }
+
+  get waits(): boolean {
+    return this.thread?.sleepsInKernel() === true;
+  }
 }
+
+const NO_NOTICE: Notice = { waits: false };
 
 interface Sender {
   readonly thread: NotifierThread;
@@ -64,6 +81,7 @@ export class Notifier {
       const result = t.thread.finished();
       if (result === undefined) continue;
       const { done } = t.job;
+      t.job.thread = null;
       t.job = null;
       ended = true;
       done(result);
@@ -72,8 +90,8 @@ export class Notifier {
       if (this.#queue.length === 0) break;
       if (t.job !== null) continue;
       t.job = this.#queue.shift()!;
+      t.job.thread = t.thread;
       t.thread.send(t.job.message);
-      t.job.begun?.();
     }
     if (this.#queue.length > 0 && this.#threads.length < MAX_THREADS && !this.#stopped) {
       this.#threads.push({ thread: this.#start(), job: null });
@@ -82,17 +100,11 @@ export class Notifier {
     return ended;
   }
 
-  #send(
-    code: number,
-    body: number,
-    fill: (dv: DataView, at: number) => void,
-    done: Notified,
-    begun?: () => void,
-  ): void {
+  #send(code: number, body: number, fill: (dv: DataView, at: number) => void, done: Notified): Notice {
     if (this.#stopped) {
       this.#loop.wake();
       done(-Errno.ENODEV);
-      return;
+      return NO_NOTICE;
     }
     const message = new Uint8Array(FuseOutHeader.size + body);
     const dv = new DataView(message.buffer);
@@ -100,14 +112,16 @@ export class Notifier {
     head.len = message.length;
     head.error = code;
     fill(dv, FuseOutHeader.size);
-    this.#queue.push({ message, done, begun });
+    const job = new Job(message, done);
+    this.#queue.push(job);
     this.sent++;
     this.#loop.wake();
+    return job;
   }
 
   /** Attributes and ACLs; with off >= 0 also pages from `off`, `len` bytes or to the end (0). Dirty pages are written first. */
-  invalInode(nodeid: number, off: number, len: number, done: Notified, begun?: () => void): void {
-    this.#send(
+  invalInode(nodeid: number, off: number, len: number, done: Notified): Notice {
+    return this.#send(
       FUSE_NOTIFY_INVAL_INODE,
       FuseNotifyInvalInodeOut.size,
       (dv, at) => {
@@ -117,7 +131,6 @@ export class Notifier {
         out.len = len;
       },
       done,
-      begun,
     );
   }
 

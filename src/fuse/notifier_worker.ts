@@ -4,6 +4,8 @@
  *
  * It owns no asynchronous work: it sleeps on its mailbox (Atomics.wait) and nothing else.
  */
+import { readlinkSync } from "node:fs";
+import { basename } from "node:path";
 import { workerData } from "node:worker_threads";
 import { eventfdWake, fuseNotify } from "../native/index.ts";
 import { MAILBOX, type NotifierWorkerData, STATE } from "./dev_fuse.ts";
@@ -11,6 +13,7 @@ import { MAILBOX, type NotifierWorkerData, STATE } from "./dev_fuse.ts";
 const { fd, wakefd, mailbox } = workerData as NotifierWorkerData;
 const words = new Int32Array(mailbox);
 const bytes = new Uint8Array(mailbox);
+const tid = Number(basename(readlinkSync("/proc/thread-self")));
 
 for (;;) {
   const state = Atomics.load(words, MAILBOX.STATE);
@@ -21,7 +24,10 @@ for (;;) {
   }
   const len = Atomics.load(words, MAILBOX.LEN);
   // Copied: the addon takes ordinary memory.
-  const result = fuseNotify(fd, bytes.slice(MAILBOX.MESSAGE_OFF, MAILBOX.MESSAGE_OFF + len));
+  const message = bytes.slice(MAILBOX.MESSAGE_OFF, MAILBOX.MESSAGE_OFF + len);
+  Atomics.store(words, MAILBOX.IN_KERNEL, tid);
+  const result = fuseNotify(fd, message);
+  Atomics.store(words, MAILBOX.IN_KERNEL, 0);
   Atomics.store(words, MAILBOX.RESULT, result);
   // Unless it was told to stop meanwhile.
   Atomics.compareExchange(words, MAILBOX.STATE, STATE.SEND, STATE.DONE);

@@ -40,6 +40,7 @@ describe.skipIf(clusterUnavailable() !== undefined)("two nodes at the same momen
   test.each([
     ["pages that another node has written are never read again, by read or by mapping", "invalidated_reads"],
     ["parts of a page, written by both while it is not uptodate", "partial_writes"],
+    ["a page that the kernel has dropped, unknown to its node, before a part of it is written", "dropped_pages"],
     ["counters in pages that both have mapped", "mapped_counters"],
     ["a size that changes while dirty pages of a mapping are called back", "size_during_writeback"],
     ["a hundred direct writes in flight that wait for a lock, on both", "parked_aios"],

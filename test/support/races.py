@@ -113,6 +113,20 @@ def partial_writes(d, side, seconds):
         check(read(64, page * PAGE + 100 + side * 2000) == value, f"page {page} lost what was written")
 
 
+def dropped_pages(d, side, seconds):
+    """Both write a part of the same page, which was read and dropped before: each node takes it for uptodate, and it is held by the write."""
+    f = opened(f"{d}/f", size=PAGE)
+    at = 100 + side * 2000
+    mine = b""
+    for n, _ in enumerate(until(seconds)):
+        os.pread(f, 1, 0)
+        os.posix_fadvise(f, 0, 0, os.POSIX_FADV_DONTNEED)
+        mine = struct.pack("<QQ", side, n) * 4
+        check(os.pwrite(f, mine, at) == 64, "a short write")
+    both_done(d, side)
+    check(direct(f"{d}/f")(64, at) == mine, "what was written last is lost")
+
+
 def mapped_counters(d, side, seconds):
     """Both count in the same pages through a shared mapping: no step is lost."""
     pages = 8
@@ -246,7 +260,10 @@ def fresh_inodes(d, side, seconds):
                 check(e.errno in (errno.ENOENT, errno.ESTALE), f"{name}: {e}")
 
 
-RACES = {f.__name__: f for f in (invalidated_reads, partial_writes, mapped_counters, size_during_writeback, parked_aios, two_rm, fresh_inodes)}
+RACES = {
+    f.__name__: f
+    for f in (invalidated_reads, partial_writes, dropped_pages, mapped_counters, size_during_writeback, parked_aios, two_rm, fresh_inodes)
+}
 
 if __name__ == "__main__":
     race, where, which, for_seconds = sys.argv[1:5]

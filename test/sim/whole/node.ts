@@ -330,6 +330,7 @@ export class SimNode {
       arena: osb.arena as Arena,
       clock: world.clock,
       delay_ms: () => (world.below(20) === 0 ? world.below(5000) : world.below(200)) / 1000,
+      starved_ms: () => (world.below(20) === 0 ? world.below(500) : 0),
       deliver: this.volume.deliver,
       log: (text) => {
         if (world.options.trace === true) world.log(`kernel ${this.num} ${text}`);

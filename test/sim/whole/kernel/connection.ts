@@ -29,6 +29,8 @@ export interface ConnectionOptions {
   readonly clock: Clock;
   /** How long a thread of the kernel takes to run once it is woken. */
   readonly delay_ms: () => number;
+  /** How long a thread of the node waits for a CPU, or until it has started. */
+  readonly starved_ms: () => number;
   /** Into the volume thread. */
   readonly deliver: (cb: () => void) => void;
   /** For a history's lines. */
@@ -150,6 +152,7 @@ export class NotifierInKernel implements NotifierThread {
   readonly #notify: (message: Uint8Array) => Thunk<number>;
   readonly #wake: () => void;
   #result: number | undefined;
+  #in_kernel = false;
 
   constructor(o: ConnectionOptions, notify: (message: Uint8Array) => Thunk<number>, wake: () => void) {
     this.#o = o;
@@ -158,18 +161,24 @@ export class NotifierInKernel implements NotifierThread {
   }
 
   send(message: Uint8Array): void {
-    const { clock, delay_ms, deliver } = this.#o;
-    clock.after(delay_ms(), () =>
+    const { clock, delay_ms, starved_ms, deliver } = this.#o;
+    clock.after(delay_ms() + starved_ms(), () => {
+      this.#in_kernel = true;
       this.#notify(message)((err, res) => {
         if (err) throw err;
+        this.#in_kernel = false;
         clock.after(delay_ms(), () =>
           deliver(() => {
             this.#result = res;
             this.#wake();
           }),
         );
-      }),
-    );
+      });
+    });
+  }
+
+  sleepsInKernel(): boolean {
+    return this.#in_kernel;
   }
 
   finished(): number | undefined {
