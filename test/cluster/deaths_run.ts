@@ -391,7 +391,8 @@ class DeathsRun {
     const said = k.node
       .complaints()
       .filter((line) => !OF_A_DEATH.test(line) && !OF_A_RACE.test(line) && before.includes(line));
-    const fenced = /\*\*\* ocfs2 is very sorry|Heartbeat write timeout|fencing this node|stopping heartbeat on all active regions/;
+    const fenced =
+      /\*\*\* ocfs2 is very sorry|Heartbeat write timeout|fencing this node|stopping heartbeat on all active regions/;
     const odd = said.filter((line) => !fenced.test(line));
     if (odd.length > 0) this.#problem(`${k.name} said:\n${odd.join("\n")}`);
   }
