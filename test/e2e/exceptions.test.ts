@@ -82,6 +82,30 @@ print(tried(f, 0x80086601, bytes(8)), tried(f, 0x40086602, struct.pack("<Q", 0x4
     });
   });
 
+  test("FIEMAP is refused; what chattr forbids is found out at open(2) and write(2), not by access(2), fcntl(2) and mmap(2)", async () => {
+    await withMount(volume(64), async (dir) => {
+      const said = await python(
+        dir,
+        `${IOCTL}
+f = os.open("f", os.O_CREAT | os.O_RDWR)
+os.write(f, bytes(4096))
+print(tried(f, 0xc020660b, struct.pack("<QQIIII", 0, 4096, 0, 0, 0, 0)))
+SETFLAGS, IMMUTABLE, APPEND = 0x40086602, 0x10, 0x20
+fcntl.ioctl(f, SETFLAGS, struct.pack("<Q", IMMUTABLE))
+print(os.access("f", os.W_OK))
+fcntl.ioctl(f, SETFLAGS, struct.pack("<Q", APPEND))
+a = os.open("f", os.O_RDWR | os.O_APPEND)
+print(fcntl.fcntl(a, fcntl.F_SETFL, 0))
+m = mmap.mmap(a, 4096)
+m[0] = 7
+m.flush()
+print(os.pread(f, 1, 0))
+fcntl.ioctl(f, SETFLAGS, bytes(8))`,
+      );
+      expect(said).toBe("ENOTSUP\nTrue\n0\nb'\\x07'\n");
+    });
+  });
+
   test("atime moves with the first READ of an open file, and not with reads from the page cache", async () => {
     await withMount(volume(64), async (dir) => {
       const old = 1_000_000_000;

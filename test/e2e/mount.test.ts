@@ -90,6 +90,8 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     const pid = await mounted();
     expect(isMounted(mnt)).toBe(true);
     expect(await statusOf(mnt)).toMatchObject({ device: image, pid });
+    // INIT can ask for no more than what the kernel gives every device.
+    expect(await run(["sh", "-c", `cat /sys/class/bdi/$(mountpoint -d ${mnt})/read_ahead_kb`])).toBe("1024\n");
     writeFileSync(join(mnt, "kept"), "x".repeat(300_000));
     mkdirSync(join(mnt, "folder"));
     expect(await cli("umount", mnt)).toMatchObject({ status: 0, stdout: "", stderr: "" });
