@@ -1,6 +1,4 @@
 /** Times as node's utimes takes them: seconds as a number or its text, or a Date. */
-import { Errno } from "../lib/errno.ts";
-import { FsError } from "../lib/fs_error.ts";
 import type { Timestamp } from "../vfs/file.ts";
 import { codedError } from "./errors.ts";
 
@@ -13,10 +11,13 @@ function seconds(time: TimeLike, name: string): number {
   throw codedError("ERR_INVALID_ARG_TYPE", `The "${name}" argument must be a number, a string or a Date.`, TypeError);
 }
 
-/** A time as it goes to the disk: whole seconds, downwards, and nanoseconds. EINVAL before 1970: the disk cannot say it. */
-export function timestampOf(time: TimeLike, name: string): Timestamp {
+/**
+ * A time as it goes to the disk: whole seconds, downwards, and nanoseconds. A number below zero is now, as node has it; text and a Date below it are
+ * times before 1970.
+ */
+export function timestampOf(time: TimeLike, name: string): Timestamp | "now" {
   const s = seconds(time, name);
-  if (s < 0) throw new FsError(Errno.EINVAL, "api.utimes", { [name]: s });
-  const sec = Math.trunc(s);
+  if (s < 0 && typeof time === "number") return "now";
+  const sec = Math.floor(s);
   return { sec, nsec: Math.trunc((s - sec) * 1e9) };
 }

@@ -191,6 +191,27 @@ const STEPS: Step[] = [
     },
   ],
   [
+    "utimes before 1970",
+    async (fs, at) => {
+      const seen: unknown[] = [];
+      for (const t of ["-1", "-1.75", new Date(-5250), new Date(-1)]) {
+        await fs.utimes(at("f"), t, t);
+        const s = await fs.stat(at("f"), { bigint: true });
+        seen.push(s.mtimeNs, s.mtime.toISOString(), (await fs.stat(at("f"))).atimeMs);
+      }
+      return seen;
+    },
+  ],
+  [
+    "utimes with a number below zero is now",
+    async (fs, at) => {
+      await fs.utimes(at("f"), -1, -5.5);
+      const { atimeMs, mtimeMs } = await fs.stat(at("f"));
+      await fs.utimes(at("f"), 1_000_000_000.25, new Date(1_500_000_000_125));
+      return [atimeMs, mtimeMs].map((ms) => Math.abs(Date.now() - ms) < 60_000);
+    },
+  ],
+  [
     "utimes Stats",
     async (fs, at) => {
       const s = await fs.stat(at("f"));
