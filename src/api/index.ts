@@ -4,7 +4,7 @@ export type { FsCallbacks } from "./callbacks.ts";
 export type { Dir } from "./directory.ts";
 export type { SystemError } from "./errors.ts";
 export type { FileData, FileHandle, ReadFileOptions, ReadOptions, WriteFileOptions } from "./file_handle.ts";
-export { type HeldLock, type LockMode, type LockOptions, LockSpace } from "./lock_space.ts";
+export { type HeldLock, type JoinOptions, type LockMode, type LockOptions, LockSpace } from "./lock_space.ts";
 export type { OpenOptions } from "./open_volume.ts";
 export type { PathLike } from "./path.ts";
 export type { FsPromises, MkdirOptions } from "./promises.ts";

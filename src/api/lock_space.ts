@@ -2,9 +2,12 @@
  * The cluster's locks for programs, without a file system: what dlmfs offers as files. A lock space is a domain of the lock manager; every node that
  * joined it sees the same locks.
  */
+import { hostname } from "node:os";
 import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
+import { connectLines, type LineSocket, nodeSocketPath } from "../native/node_socket.ts";
 import { EX, type LockDomain, PR } from "../stackglue/lock_domain.ts";
+import { type FromHost, RemoteDomain } from "../stackglue/remote.ts";
 import { type HeldLevel, UserLock } from "../stackglue/userdlm.ts";
 
 export type LockMode = "shared" | "exclusive";
@@ -75,13 +78,60 @@ export class HeldLock {
 
 const level = (mode: LockMode): HeldLevel => (mode === "exclusive" ? EX : PR);
 
+export interface JoinOptions {
+  /** Which node of this machine; the host's name when not given. */
+  readonly node?: string;
+}
+
 export class LockSpace {
   readonly #domain: LockDomain;
   readonly #locks = new Map<string, UserLock>();
+  #socket: LineSocket | null = null;
+  #onLost: () => void = () => {};
+  /** Settles when the node's process has gone: what is held is void from then on, and waiting fails with ENOTCONN. */
+  readonly lost: Promise<void> = new Promise((ok) => {
+    this.#onLost = ok;
+  });
 
   /** Over a domain that was joined. */
   constructor(domain: LockDomain) {
     this.#domain = domain;
+  }
+
+  /**
+   * Joins the domain `name` through the process of this machine's node, which must run (a mount, or `ocfs2 node start`) and heartbeat. Rejects with ENOTCONN
+   * when it does not run, EBUSY when the domain is a mounted volume's.
+   */
+  static join(name: string, options: JoinOptions = {}): Promise<LockSpace> {
+    if (!/^[^/\0]{1,63}$/.test(name)) return Promise.reject(new FsError(Errno.EINVAL, "lock_space.join", { name }));
+    const node = options.node ?? hostname();
+    return new Promise((ok, fail) => {
+      let domain: RemoteDomain | null = null;
+      let space = null as LockSpace | null;
+      const refuse = (errno: number): void => fail(new FsError(errno, "lock_space.join", { name, node }));
+      const socket = connectLines(nodeSocketPath(node), {
+        connected: () => socket.send({ type: "join-domain", name }),
+        heard(m) {
+          if (domain !== null) return domain.heard(m as FromHost);
+          const { type, err, node_num } = m as { type: string; err?: number; node_num?: number };
+          if (type === "joined" && err === 0) {
+            domain = new RemoteDomain(name, node_num!, (message) => socket.send(message));
+            space = new LockSpace(domain);
+            space.#socket = socket;
+            ok(space);
+            return;
+          }
+          refuse(err !== undefined ? -err : Errno.EINVAL);
+          socket.close();
+        },
+        ended() {
+          // Settled already when it was joined.
+          refuse(Errno.ENOTCONN);
+          domain?.broken();
+          if (space !== null) space.#onLost();
+        },
+      });
+    });
   }
 
   get name(): string {
@@ -122,5 +172,6 @@ export class LockSpace {
   async close(): Promise<void> {
     for (const name of [...this.#locks.keys()]) await this.forget(name);
     await new Promise<void>((ok) => this.#domain.leave(() => ok()));
+    this.#socket?.close();
   }
 }

@@ -1,6 +1,7 @@
 /** Talking to the daemon of a mount over its socket. */
 import { connect, type Socket } from "node:net";
-import { nodeSocketPath, socketPath } from "./run_dir.ts";
+import { nodeSocketPath } from "../native/node_socket.ts";
+import { socketPath } from "./run_dir.ts";
 
 export interface Answer {
   readonly type: string;

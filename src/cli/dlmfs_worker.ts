@@ -1,7 +1,7 @@
 /**
- * The thread of dlmfs: requests of programs, the lock managers of their domains and these domains' messages are all here, so that a lock
- * which this node has costs no hop to another thread, and one that it has not costs none but to the other node. Entry point of
- * dist/dlmfs_worker.js.
+ * The thread of programs' locks, as files (dlmfs) and through the library (LockSpace.join): requests of programs, the lock managers of their domains and these
+ * domains' messages are all here, so that a lock which this node has costs no hop to another thread, and one that it has not costs none but to
+ * the other node. Entry point of dist/dlmfs_worker.js.
  */
 import { type MessagePort, parentPort, workerData } from "node:worker_threads";
 import { domainSummary } from "../dlm/debug.ts";
@@ -12,45 +12,61 @@ import { plainArena } from "../lib/arena.ts";
 import { Errno } from "../lib/errno.ts";
 import { mlogSet } from "../lib/masklog.ts";
 import { Loop } from "../native/loop.ts";
-import type { LockDomain } from "../stackglue/lock_domain.ts";
 import { O2cbDomain } from "../stackglue/o2cb.ts";
+import { DomainHost, type FromHost, type ToHost } from "../stackglue/remote.ts";
+import { type Joined, SharedDomains } from "../stackglue/shared_domains.ts";
 import { attachDomain } from "./domain_thread.ts";
 import { type LogMasks, logToStderr, setLogMasks } from "./log.ts";
 import type { ClusterOfDomain } from "./worker_messages.ts";
 
 export interface DlmfsWorkerData {
-  readonly fd: number;
   readonly log_masks: LogMasks;
 }
 export type FromDlmfs =
   | { readonly t: "wakefd"; readonly wakefd: number }
-  /** A program wants this domain: `ToDlmfs` "domain" is the answer. */
+  /** A program wants this domain: `ToDlmfs` "domain" or "refused" is the answer. */
   | { readonly t: "join"; readonly name: string }
   /** The domain was left, or could not be joined. */
   | { readonly t: "left"; readonly name: string }
   | { readonly t: "domains"; readonly id: number; readonly domains: readonly Record<string, unknown>[] }
+  /** The files' mount is gone. */
+  | { readonly t: "unmounted" }
+  /** To the program `c`: it has its domain, or not. */
+  | { readonly t: "joined"; readonly c: number; readonly err: number; readonly node_num: number }
+  | { readonly t: "client"; readonly c: number; readonly m: FromHost }
+  /** What `c` says makes no sense. */
+  | { readonly t: "hang-up"; readonly c: number }
   | { readonly t: "fatal"; readonly message: string };
 export type ToDlmfs =
+  /** Serves the files through an open /dev/fuse. */
+  | { readonly t: "serve"; readonly fd: number }
   | { readonly t: "domain"; readonly of: ClusterOfDomain; readonly port: MessagePort }
   /** Another thread of this node has the domain. */
   | { readonly t: "refused"; readonly name: string }
   /** What the domains are like: answered by the same of `FromDlmfs`. */
   | { readonly t: "domains"; readonly id: number }
   | { readonly t: "log"; readonly mask: string; readonly state: "allow" | "off" }
+  /** A program that came over a socket wants a domain, says something, has gone. */
+  | { readonly t: "client-join"; readonly c: number; readonly name: string }
+  | { readonly t: "client"; readonly c: number; readonly m: ToHost }
+  | { readonly t: "client-gone"; readonly c: number }
   /** Leave all domains and end, whatever is still open. */
   | { readonly t: "close" };
 
-const { fd, log_masks } = workerData as DlmfsWorkerData;
+const { log_masks } = workerData as DlmfsWorkerData;
 logToStderr();
 setLogMasks(log_masks);
-const arena = plainArena(2 << 20);
-const loop = new Loop(arena, 64);
+const loop = new Loop(plainArena(1 << 20), 64);
 const say = (message: FromDlmfs): void => parentPort!.postMessage(message);
 const fatal = (err: Error): void => say({ t: "fatal", message: err.message });
 
-type Joined = (err: number, domain: LockDomain | null) => void;
+// Domains ------------------------------------------------------------------------------------------------------------------
 const joining = new Map<string, Joined>();
 const joined = new Map<string, O2cbDomain>();
+const domains = new SharedDomains((name, done) => {
+  joining.set(name, done);
+  say({ t: "join", name });
+});
 
 function join(of: ClusterOfDomain, port: MessagePort): void {
   const name = of.domain;
@@ -84,29 +100,77 @@ function refused(name: string): void {
   done(-Errno.EBUSY, null);
 }
 
-const dlmfs = new Dlmfs((name, done) => {
-  joining.set(name, done);
-  say({ t: "join", name });
-});
+// Programs -----------------------------------------------------------------------------------------------------------------
+const dlmfs = new Dlmfs((name, done) => domains.join(name, done));
+
+function serve(fd: number): void {
+  const server = new TreeServer(fd, plainArena(1 << 20), (ask, done) => dlmfs.ask(ask, done), { names_stay: true });
+  serveTree(loop, fd, server, () => {
+    say({ t: "unmounted" });
+    if (!closing) dlmfs.close(() => {});
+  });
+  loop.wake();
+}
+
+/** By the number of their socket; null while they join. */
+const clients = new Map<number, DomainHost | null>();
+
+function clientJoins(c: number, name: string): void {
+  clients.set(c, null);
+  domains.join(name, (err, domain) => {
+    // It has not waited.
+    if (!clients.has(c) && domain !== null) return domain.leave(() => {});
+    if (domain === null) clients.delete(c);
+    else clients.set(c, new DomainHost(domain, (m) => say({ t: "client", c, m })));
+    say({ t: "joined", c, err, node_num: domain?.node_num ?? 0 });
+  });
+}
+
+function clientGone(c: number, done: () => void): void {
+  const host = clients.get(c);
+  clients.delete(c);
+  if (host) host.close(done);
+  else done();
+}
 
 let closing = false;
 function close(): void {
   if (closing) return;
   closing = true;
-  dlmfs.close(() => loop.stop());
+  let left = 1 + clients.size;
+  const end = (): void => {
+    if (--left === 0) loop.stop();
+  };
+  for (const c of [...clients.keys()]) clientGone(c, end);
+  dlmfs.close(end);
   loop.wake();
 }
 
-const server = new TreeServer(fd, arena, (ask, done) => dlmfs.ask(ask, done), { names_stay: true });
-serveTree(loop, fd, server, close);
-parentPort!.on("message", (m: ToDlmfs) => {
-  if (m.t === "domain") join(m.of, m.port);
-  else if (m.t === "refused") refused(m.name);
-  else if (m.t === "domains")
-    say({ t: "domains", id: m.id, domains: [...joined.values()].map((d) => domainSummary(d.dlm)) });
-  else if (m.t === "log") mlogSet(m.mask, m.state);
-  else close();
-});
+function heard(m: ToDlmfs): void {
+  switch (m.t) {
+    case "serve":
+      return serve(m.fd);
+    case "domain":
+      return join(m.of, m.port);
+    case "refused":
+      return refused(m.name);
+    case "domains":
+      return say({ t: "domains", id: m.id, domains: [...joined.values()].map((d) => domainSummary(d.dlm)) });
+    case "log":
+      return void mlogSet(m.mask, m.state);
+    case "client-join":
+      return clientJoins(m.c, m.name);
+    case "client":
+      if (clients.get(m.c)?.heard(m.m) === false) say({ t: "hang-up", c: m.c });
+      return;
+    case "client-gone":
+      return clientGone(m.c, () => {});
+    case "close":
+      return close();
+  }
+}
+
+parentPort!.on("message", heard);
 say({ t: "wakefd", wakefd: loop.wakefd });
 loop.start(() => {
   loop.close();

@@ -9,16 +9,19 @@ import { resolve } from "node:path";
 import { settingsOf, unusedSettings } from "../cluster/cluster_conf.ts";
 import { OCFS2_CLUSTER_O2CB_GLOBAL_HEARTBEAT } from "../format/disk/index.ts";
 import { ML, mlog, mlogSet, mlogStates } from "../lib/masklog.ts";
+import { nodeSocketPath } from "../native/node_socket.ts";
+import type { ToHost } from "../stackglue/remote.ts";
 import type { ClusterDesc } from "../tools/mkfs/params.ts";
 import { reload, startHeartbeat, stopHeartbeat } from "./cluster_control.ts";
 import { ClusterNode, volumeOn } from "./cluster_node.ts";
 import { Control } from "./control.ts";
 import { Daemon } from "./daemon.ts";
+import { DlmThread } from "./dlm_thread.ts";
 import { CliError, MOUNT_FAILURE, mountFailed } from "./errors.ts";
 import { parseMountOptions } from "./mount_opts.ts";
 import { configTreeOf } from "./node_configfs.ts";
-import { cliPath, nodeLogPath, nodeSocketPath } from "./run_dir.ts";
-import { askConfigTree, type DlmfsMount, mountConfigfs, mountDlmfs } from "./tree_mount.ts";
+import { cliPath, nodeLogPath } from "./run_dir.ts";
+import { askConfigTree, mountConfigfs } from "./tree_mount.ts";
 
 const messageOf = (err: unknown): string => (err instanceof Error ? err.message : String(err));
 
@@ -32,6 +35,7 @@ interface Command {
   readonly config?: string;
   readonly devices?: string[];
   readonly trees?: Trees;
+  readonly name?: string;
   readonly settings?: Record<string, string>;
 }
 
@@ -46,10 +50,10 @@ export class NodeProcess {
   #stays: boolean;
   readonly #config: string;
   readonly #trees: Trees;
-  /** Those that are mounted. */
-  readonly #grown: Trees = {};
-  #dropTrees: (() => void | Promise<void>)[] = [];
-  #dlmfs: DlmfsMount | null = null;
+  /** Where the configuration tree is mounted, and how that is ended. */
+  #configfs: { readonly dir: string; readonly drop: () => void } | null = null;
+  /** From the first program on that wants locks. */
+  #dlm: DlmThread | null = null;
   readonly #mounts = new Map<string, Daemon>();
   /** Folders whose mount is being made. */
   readonly #coming = new Set<string>();
@@ -93,20 +97,21 @@ export class NodeProcess {
   }
 
   #mountTrees(trees: Trees): void {
-    for (const kind of ["configfs", "dlmfs"] as const) {
-      const [dir, there] = [trees[kind], this.#grown[kind]];
-      if (dir === undefined || dir === there) continue;
-      if (there !== undefined)
-        throw new CliError(1, `node ${this.node.name} has its ${kind} on ${there} already: use that folder`);
-      if (kind === "configfs") {
-        const tree = configTreeOf(this.node, (name, state) => this.#setLog(name, state));
-        this.#dropTrees.push(mountConfigfs((ask, done) => askConfigTree(tree, ask, done), dir));
-      } else {
-        this.#dlmfs = mountDlmfs(this.node, dir);
-        this.#dropTrees.push(this.#dlmfs.drop);
-      }
-      this.#grown[kind] = dir;
+    const { configfs, dlmfs } = trees;
+    if (configfs !== undefined && this.#isNew("configfs", configfs, this.#configfs?.dir)) {
+      const tree = configTreeOf(this.node, (name, state) => this.#setLog(name, state));
+      const drop = mountConfigfs((ask, done) => askConfigTree(tree, ask, done), configfs);
+      this.#configfs = { dir: configfs, drop };
     }
+    if (dlmfs !== undefined && this.#isNew("dlmfs", dlmfs, this.#dlm?.dir ?? undefined))
+      (this.#dlm ??= new DlmThread(this.node)).mount(dlmfs);
+  }
+
+  /** False: it is mounted there already. */
+  #isNew(kind: string, dir: string, there: string | undefined): boolean {
+    if (there !== undefined && dir !== there)
+      throw new CliError(1, `node ${this.node.name} has its ${kind} on ${there} already: use that folder`);
+    return there === undefined;
   }
 
   /** Joins the volume's heartbeat and lock domain, and mounts. What the user ought to know comes back. */
@@ -149,9 +154,9 @@ export class NodeProcess {
 
   /** A node is one member of a volume's lock domain, so it mounts a volume once. */
   #checkFree(device: string, uuid: string): void {
-    if (this.#dlmfs !== null && this.node.hasDomain(uuid) && ![...this.#volumes.values()].includes(uuid))
+    if (this.node.hasDomain(uuid) && ![...this.#volumes.values()].includes(uuid))
       throw mountFailed(
-        `the lock domain of ${device}, ${uuid}, has been joined through dlmfs: "rmdir ${this.#grown.dlmfs}/${uuid}" first`,
+        `a program has joined the lock domain of ${device}, ${uuid}: let it leave first${this.#dlm?.dir ? ` (rmdir ${this.#dlm.dir}/${uuid})` : ""}`,
       );
     for (const [dir, other] of this.#volumes) {
       if (other !== uuid) continue;
@@ -183,7 +188,8 @@ export class NodeProcess {
   }
 
   #maybeStop(): void {
-    if (!this.#stays && this.#mounts.size === 0 && this.#coming.size === 0) void this.stop();
+    const used = this.#mounts.size > 0 || this.#coming.size > 0 || this.#dlm?.isUsed === true;
+    if (!this.#stays && !used) void this.stop();
   }
 
   /** Unmounts all, leaves the cluster. */
@@ -198,7 +204,8 @@ export class NodeProcess {
       return daemon.closed;
     });
     await Promise.all(closed);
-    await Promise.all(this.#dropTrees.map((drop) => drop()));
+    this.#configfs?.drop();
+    await this.#dlm?.drop();
     await this.node.stop();
     for (const client of this.#clients) client.end();
     this.#server?.close();
@@ -208,7 +215,7 @@ export class NodeProcess {
 
   async status(): Promise<Record<string, unknown>> {
     const node = this.node.status();
-    const domains: unknown[] = [...((await this.#dlmfs?.domains()) ?? [])];
+    const domains: unknown[] = [...((await this.#dlm?.domains()) ?? [])];
     // Those that are stuck take their time; all at once.
     const mounts = await Promise.all(
       [...this.#mounts].map(async ([dir, daemon]) => {
@@ -221,9 +228,29 @@ export class NodeProcess {
   }
 
   // Control --------------------------------------------------------------------------------------------------------------
-  /** One JSON object a line, each answered by one. */
+  /** One JSON object a line, each answered by one; a program that joins a domain talks to that from then on (stackglue/remote.ts). */
   #serve(socket: Socket): void {
     this.#clients.add(socket);
+    const say = (answer: unknown): void => void socket.write(`${JSON.stringify(answer)}\n`);
+    let domain: ReturnType<DlmThread["client"]> | null = null;
+    const heard = (line: string): void => {
+      let c: Command;
+      try {
+        c = JSON.parse(line) as Command;
+      } catch {
+        return say({ type: "error", message: "not JSON" });
+      }
+      if (domain !== null) domain.hear(c as ToHost);
+      else if (c.type !== "join-domain") void this.#command(c).then(say);
+      else if (!/^[^/\0]{1,63}$/.test(c.name ?? ""))
+        say({ type: "error", message: "a domain's name has 1 to 63 letters" });
+      else
+        domain = (this.#dlm ??= new DlmThread(this.node)).client(c.name!, {
+          joined: (err, node_num) => say({ type: "joined", err, node_num }),
+          say,
+          hangUp: () => socket.destroy(),
+        });
+    };
     let text = "";
     socket.setEncoding("utf8");
     socket.on("data", (more: string) => {
@@ -231,23 +258,26 @@ export class NodeProcess {
       for (let nl = text.indexOf("\n"); nl >= 0; nl = text.indexOf("\n")) {
         const line = text.slice(0, nl);
         text = text.slice(nl + 1);
-        void this.#command(line).then((answer) => socket.write(`${JSON.stringify(answer)}\n`));
+        heard(line);
       }
     });
     socket.on("error", () => {});
-    socket.on("close", () => this.#clients.delete(socket));
+    socket.on("close", () => {
+      this.#clients.delete(socket);
+      domain?.gone();
+      if (domain !== null) this.#maybeStop();
+    });
   }
 
   /** False: there is no such mask. */
   #setLog(mask: string, state: "allow" | "off"): boolean {
     for (const daemon of this.#mounts.values()) daemon.log(mask, state);
-    this.#dlmfs?.log(mask, state);
+    this.#dlm?.log(mask, state);
     return mlogSet(mask, state);
   }
 
-  async #command(line: string): Promise<unknown> {
+  async #command(c: Command): Promise<unknown> {
     try {
-      const c = JSON.parse(line) as Command;
       switch (c.type) {
         case "mount": {
           if (this.#stopping) return { type: "stopping" };

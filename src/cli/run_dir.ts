@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { runPath } from "../native/node_socket.ts";
 
 export interface MountRecord {
   readonly pid: number;
@@ -22,10 +23,7 @@ export interface MountRecord {
 export const cliPath = (): string => fileURLToPath(new URL("./cli.js", import.meta.url));
 
 export function runDir(): string {
-  const base =
-    process.getuid?.() === 0
-      ? "/run/ocfs2"
-      : join(process.env["XDG_RUNTIME_DIR"] ?? `/tmp/ocfs2-${process.getuid?.() ?? 0}`, "ocfs2");
+  const base = runPath();
   mkdirSync(base, { recursive: true, mode: 0o755 });
   return base;
 }
@@ -34,8 +32,7 @@ const idOf = (dir: string): string => createHash("sha256").update(dir).digest("h
 
 export const socketPath = (dir: string): string => join(runDir(), `${idOf(dir)}.sock`);
 export const logPath = (dir: string): string => join(runDir(), `${idOf(dir)}.log`);
-/** Of the process of a cluster's node, which may serve several mounts. */
-export const nodeSocketPath = (node: string): string => join(runDir(), `node-${encodeURIComponent(node)}.sock`);
+/** Of the process of a cluster's node, which may serve several mounts; its socket is native/node_socket.ts's. */
 export const nodeLogPath = (node: string): string => join(runDir(), `node-${encodeURIComponent(node)}.log`);
 const recordPath = (dir: string): string => join(runDir(), `${idOf(dir)}.json`);
 

@@ -1,5 +1,5 @@
-/** Mounts a tree of the node (configfs, dlmfs) at a folder, and answers what its thread asks. */
-import { type MessagePort, Worker } from "node:worker_threads";
+/** Mounts a tree of the node at a folder: configfs, whose thread asks here; and /dev/fuse for dlmfs (dlm_thread.ts). */
+import { Worker } from "node:worker_threads";
 import type { ConfigTree, Entry } from "../cluster/configfs.ts";
 import { S_IFDIR, S_IFREG } from "../format/disk/index.ts";
 import type { AskTree, TreeAnswer, TreeAsk } from "../fuse/tree_server.ts";
@@ -7,10 +7,7 @@ import type { FromTree, ToTree, TreeWorkerData } from "../fuse/tree_worker.ts";
 import { Errno, errnoName } from "../lib/errno.ts";
 import { closeFd, eventfdWake, fuseOpen, MNT_DETACH, mount2, umount2 } from "../native/index.ts";
 import { abortAtEnd } from "./abort_at_end.ts";
-import type { ClusterNode, DomainOfThread } from "./cluster_node.ts";
-import type { DlmfsWorkerData, FromDlmfs, ToDlmfs } from "./dlmfs_worker.ts";
 import { mountFailed } from "./errors.ts";
-import { logMasks } from "./log.ts";
 
 const modeOf = (entry: Entry): number => ("dir" in entry ? S_IFDIR | 0o755 : S_IFREG | entry.file.mode);
 
@@ -46,7 +43,7 @@ export function askConfigTree(tree: ConfigTree, ask: TreeAsk, done: (answer: Tre
   settle(entry.file.store(ask.text ?? "", ask.pid ?? 0, late));
 }
 
-function mountFuse(kind: "configfs" | "dlmfs", dir: string): { fd: number; forgetAbort: () => void } {
+export function mountFuse(kind: "configfs" | "dlmfs", dir: string): { fd: number; forgetAbort: () => void } {
   const fd = fuseOpen();
   if (fd < 0)
     throw mountFailed(`/dev/fuse cannot be opened (${errnoName(-fd)}): load the kernel's module with "modprobe fuse"`);
@@ -86,70 +83,4 @@ export function mountConfigfs(answerTo: AskTree, dir: string): () => void {
     closeFd(fd);
   });
   return () => void umount2(dir, MNT_DETACH);
-}
-
-export interface DlmfsMount {
-  /** Takes it away again; settles when all domains are left. */
-  drop(): Promise<void>;
-  /** Switches a set of debug messages of its thread. */
-  log(mask: string, state: "allow" | "off"): void;
-  /** What its domains are like (domainSummary). */
-  domains(): Promise<readonly Record<string, unknown>[]>;
-}
-
-/** Mounts the locks of the node's cluster. Throws CliError. */
-export function mountDlmfs(node: ClusterNode, dir: string): DlmfsMount {
-  const { fd, forgetAbort } = mountFuse("dlmfs", dir);
-  const workerData: DlmfsWorkerData = { fd, log_masks: logMasks() };
-  const worker = new Worker(new URL("./dlmfs_worker.js", import.meta.url), { workerData });
-  const domains = new Map<string, DomainOfThread>();
-  const asked = new Map<number, (domains: readonly Record<string, unknown>[]) => void>();
-  let next = 0;
-  let wakefd = -1;
-  const tell = (m: ToDlmfs, ports: MessagePort[] = []): void => {
-    worker.postMessage(m, ports);
-    if (wakefd >= 0) eventfdWake(wakefd);
-  };
-  worker.on("message", (m: FromDlmfs) => {
-    if (m.t === "wakefd") {
-      wakefd = m.wakefd;
-      eventfdWake(wakefd);
-    } else if (m.t === "domains") {
-      asked.get(m.id)?.(m.domains);
-      asked.delete(m.id);
-    } else if (m.t === "fatal") node.stack.fence(m.message);
-    else if (m.t === "join" && node.hasDomain(m.name)) tell({ t: "refused", name: m.name });
-    else if (m.t === "join") {
-      const domain = node.openDomain(m.name, () => wakefd);
-      domains.set(m.name, domain);
-      tell({ t: "domain", of: domain.of, port: domain.port }, [domain.port]);
-    } else {
-      domains.get(m.name)?.close();
-      domains.delete(m.name);
-    }
-  });
-  const ended = new Promise<void>((ok) => {
-    worker.on("exit", () => {
-      wakefd = -1;
-      for (const domain of domains.values()) domain.close();
-      forgetAbort();
-      closeFd(fd);
-      for (const answer of asked.values()) answer([]);
-      ok();
-    });
-  });
-  return {
-    drop() {
-      umount2(dir, MNT_DETACH);
-      tell({ t: "close" });
-      return ended;
-    },
-    log: (mask, state) => tell({ t: "log", mask, state }),
-    domains: () =>
-      new Promise((ok) => {
-        if (domains.size === 0) return ok([]);
-        asked.set(next, ok);
-        tell({ t: "domains", id: next++ });
-      }),
-  };
 }

@@ -13,6 +13,8 @@ import {
 } from "../format/wire/dlm.ts";
 import { DLM_MOD_KEY } from "../format/wire/dlm_constants.ts";
 import { DLM_MSG } from "../format/wire/dlm_messages.ts";
+import { Errno } from "../lib/errno.ts";
+import { assert } from "../lib/fs_error.ts";
 import { DlmNode, type DlmNodeOptions } from "./node.ts";
 
 /** Where each of these messages has the length and the bytes of the domain's name. */
@@ -48,8 +50,18 @@ export class ModKeyRouter {
 
   #listen(type: number, max_len: number, nobody: MsgHandler): () => void {
     return this.#net.register(type, DLM_MOD_KEY, max_len, (payload, from) => {
-      const handler = this.#domains.get(domainOf(type, payload))?.get(type) ?? nobody;
-      return handler(payload, from);
+      const handler = this.#domains.get(domainOf(type, payload))?.get(type);
+      if (handler === undefined) return nobody(payload, from);
+      const said = handler(payload, from);
+      if (typeof said !== "function") return said;
+      const copy = payload.slice();
+      // Its thread left the domain while the question was on its way there.
+      return (answer) =>
+        said((status) => {
+          const now = status === -Errno.ENOPROTOOPT ? nobody(copy, from) : status;
+          assert(typeof now === "number", "o2dlm answers at once for a domain that it is not in");
+          answer(now);
+        });
     });
   }
 

@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { Errno } from "../../src/lib/errno.ts";
 import { LocalDomain } from "../../src/stackglue/local.ts";
 import { type DomainLock, EX, type LockDomain, type LockLevel, NL, PR } from "../../src/stackglue/lock_domain.ts";
+import { DomainHost, RemoteDomain } from "../../src/stackglue/remote.ts";
 import { type LockManager, memoryLocks, o2dlmLocks } from "../support/cluster_locks.ts";
 import { SimClock } from "../support/sim_cluster.ts";
 
@@ -40,11 +41,29 @@ class User {
   }
 }
 
+/** Each domain at the other end of a pipe, whose messages take their time too. */
+function piped(locks: LockManager): LockManager {
+  const { clock } = locks;
+  const join: LockManager["join"] = (num, failed, done) =>
+    locks.join(num, failed, (domain) => {
+      const host = new DomainHost(domain, (m) => clock.after(2, () => remote.heard(m)));
+      const remote = new RemoteDomain(domain.name, domain.node_num, (m) =>
+        clock.after(2, () => {
+          if (!host.heard(structuredClone(m))) throw new Error(`the host does not understand ${JSON.stringify(m)}`);
+        }),
+      );
+      done(remote);
+    });
+  return { ...locks, clock, join, kill: (num) => locks.kill(num) };
+}
+
 const options = (seed: number) => ({ seed, lock_ms: 5, onEvent: () => {} });
 
 describe.each<[string, () => LockManager]>([
   ["o2dlm", () => o2dlmLocks(options(1))],
   ["o2dlm, other delays", () => o2dlmLocks(options(2))],
+  ["o2dlm, through a pipe", () => piped(o2dlmLocks(options(4)))],
+  ["in memory, through a pipe", () => piped(memoryLocks(options(5), new SimClock()))],
   ["in memory", () => memoryLocks(options(3), new SimClock())],
 ])("%s", (_, make) => {
   let locks: LockManager;
@@ -266,4 +285,72 @@ test("alone: every request is granted at once, and nobody ever wants anything", 
   user.unlock(() => (unlocked = true));
   domain.leave(() => (left = true));
   expect([unlocked, left, user.basts]).toEqual([true, true, []]);
+});
+
+describe("a program at the other end of a pipe", () => {
+  function two(): { locks: LockManager; a: LockDomain; host: DomainHost; remote: RemoteDomain } {
+    const locks = memoryLocks(options(6), new SimClock());
+    const joined: LockDomain[] = [];
+    for (const num of [1, 2])
+      locks.join(
+        num,
+        () => {},
+        (domain) => joined.push(domain),
+      );
+    const [a, b] = joined as [LockDomain, LockDomain];
+    const host = new DomainHost(b, (m) => locks.clock.after(1, () => remote.heard(m)));
+    const remote = new RemoteDomain("space", 2, (m) => locks.clock.after(1, () => void host.heard(m)));
+    return { locks, a, host, remote };
+  }
+  const settle = (locks: LockManager): void => {
+    const end = locks.clock.monotonic_ms() + 1000;
+    while (locks.clock.step(end));
+  };
+
+  test("that goes without a word: what it held and what it waited for goes to the others, and the domain is left", () => {
+    const { locks, a, host, remote } = two();
+    const [held, waits] = [new User(remote, "M1"), new User(remote, "M2")];
+    const other = new User(a, "M2");
+    other.ask(EX);
+    settle(locks);
+    held.ask(EX);
+    waits.ask(EX);
+    settle(locks);
+    expect([held.asts, waits.asts]).toEqual([[0], []]);
+    const wants = new User(a, "M1");
+    wants.ask(EX);
+    settle(locks);
+    expect(wants.asts).toEqual([]);
+    let left = false;
+    host.close(() => (left = true));
+    settle(locks);
+    expect([wants.asts, left]).toEqual([[0], true]);
+  });
+
+  test("hears that the node is gone: what it waits for fails, now and later; nothing hangs", () => {
+    const { locks, a, remote } = two();
+    const other = new User(a, "M1");
+    other.ask(EX);
+    settle(locks);
+    const waits = new User(remote, "M1");
+    waits.ask(PR);
+    settle(locks);
+    remote.broken();
+    expect(waits.asts).toEqual([-Errno.ENOTCONN]);
+    waits.ask(PR);
+    expect(waits.asts).toEqual([-Errno.ENOTCONN, -Errno.ENOTCONN]);
+    let [unlocked, left] = [false, false];
+    waits.unlock(() => (unlocked = true));
+    remote.leave(() => (left = true));
+    expect([unlocked, left]).toEqual([true, true]);
+  });
+
+  test("that says what makes no sense is not listened to", () => {
+    const { host } = two();
+    expect(host.heard({ t: "convert", id: 9, level: EX, o: {} })).toBe(false);
+    expect(host.heard({ t: "new", id: 1, name: "x".repeat(32) })).toBe(false);
+    expect(host.heard({ t: "new", id: 1, name: "x" })).toBe(true);
+    expect(host.heard({ t: "new", id: 1, name: "y" })).toBe(false);
+    expect(host.heard({ t: "leave" })).toBe(false);
+  });
 });

@@ -217,7 +217,7 @@ describe.skipIf(why !== "")("a node of its own", () => {
     const both = ocfs2(...mount("b"));
     expect([both.status, both.stderr]).toEqual([
       32,
-      `ocfs2 mount: the lock domain of ${dir}/b, ${uuid("b")}, has been joined through dlmfs: "rmdir ${dlmfs}/${uuid("b")}" first\n`,
+      `ocfs2 mount: a program has joined the lock domain of ${dir}/b, ${uuid("b")}: let it leave first (rmdir ${dlmfs}/${uuid("b")})\n`,
     ]);
     sh(["rmdir", join(dlmfs, uuid("b"))]);
     ok(...mount("b"));

@@ -1,0 +1,157 @@
+/**
+ * The node's side of the thread of programs' locks (dlmfs_worker.ts): it starts with the first that wants it, mounts the locks as files where they are wanted,
+ * and carries what programs on sockets and their domains say to each other.
+ */
+import { type MessagePort, Worker } from "node:worker_threads";
+import { closeFd, eventfdWake, MNT_DETACH, umount2 } from "../native/index.ts";
+import type { FromHost, ToHost } from "../stackglue/remote.ts";
+import type { ClusterNode, DomainOfThread } from "./cluster_node.ts";
+import type { DlmfsWorkerData, FromDlmfs, ToDlmfs } from "./dlmfs_worker.ts";
+import { logMasks } from "./log.ts";
+import { mountFuse } from "./tree_mount.ts";
+
+/** A program's socket. */
+export interface DlmClient {
+  joined(err: number, node_num: number): void;
+  say(m: FromHost): void;
+  hangUp(): void;
+}
+
+interface Mount {
+  readonly dir: string;
+  readonly fd: number;
+  readonly forgetAbort: () => void;
+}
+
+export class DlmThread {
+  readonly #node: ClusterNode;
+  readonly #worker: Worker;
+  readonly #domains = new Map<string, DomainOfThread>();
+  readonly #asked = new Map<number, (domains: readonly Record<string, unknown>[]) => void>();
+  readonly #clients = new Map<number, DlmClient>();
+  readonly #ended: Promise<void>;
+  #next = 0;
+  #wakefd = -1;
+  #mount: Mount | null = null;
+
+  constructor(node: ClusterNode) {
+    this.#node = node;
+    const workerData: DlmfsWorkerData = { log_masks: logMasks() };
+    this.#worker = new Worker(new URL("./dlmfs_worker.js", import.meta.url), { workerData });
+    this.#worker.on("message", (m: FromDlmfs) => this.#heard(m));
+    this.#ended = new Promise((ok) => this.#worker.on("exit", () => ok(this.#end())));
+  }
+
+  /** Where the locks are files; null when nowhere. */
+  get dir(): string | null {
+    return this.#mount?.dir ?? null;
+  }
+
+  /** Programs have domains over sockets. */
+  get isUsed(): boolean {
+    return this.#clients.size > 0;
+  }
+
+  /** Mounts them there. Throws CliError. */
+  mount(dir: string): void {
+    this.#mount = { dir, ...mountFuse("dlmfs", dir) };
+    this.#tell({ t: "serve", fd: this.#mount.fd });
+  }
+
+  #tell(m: ToDlmfs, ports: MessagePort[] = []): void {
+    this.#worker.postMessage(m, ports);
+    if (this.#wakefd >= 0) eventfdWake(this.#wakefd);
+  }
+
+  #heard(m: FromDlmfs): void {
+    switch (m.t) {
+      case "wakefd":
+        this.#wakefd = m.wakefd;
+        // What was posted before it could be woken.
+        eventfdWake(m.wakefd);
+        break;
+      case "join":
+        this.#join(m.name);
+        break;
+      case "left":
+        this.#domains.get(m.name)?.close();
+        this.#domains.delete(m.name);
+        break;
+      case "domains":
+        this.#asked.get(m.id)?.(m.domains);
+        this.#asked.delete(m.id);
+        break;
+      case "unmounted":
+        this.#unmounted();
+        break;
+      case "joined":
+        this.#clients.get(m.c)?.joined(m.err, m.node_num);
+        break;
+      case "client":
+        this.#clients.get(m.c)?.say(m.m);
+        break;
+      case "hang-up":
+        this.#clients.get(m.c)?.hangUp();
+        break;
+      case "fatal":
+        this.#node.stack.fence(m.message);
+        break;
+    }
+  }
+
+  #join(name: string): void {
+    if (this.#node.hasDomain(name)) return this.#tell({ t: "refused", name });
+    const domain = this.#node.openDomain(name, () => this.#wakefd);
+    this.#domains.set(name, domain);
+    this.#tell({ t: "domain", of: domain.of, port: domain.port }, [domain.port]);
+  }
+
+  #unmounted(): void {
+    if (this.#mount === null) return;
+    this.#mount.forgetAbort();
+    closeFd(this.#mount.fd);
+    this.#mount = null;
+  }
+
+  #end(): void {
+    this.#wakefd = -1;
+    for (const domain of this.#domains.values()) domain.close();
+    this.#unmounted();
+    for (const answer of this.#asked.values()) answer([]);
+    for (const client of this.#clients.values()) client.hangUp();
+  }
+
+  /** A program wants a domain; what it says from then on, and that it has gone. */
+  client(name: string, client: DlmClient): { hear(m: ToHost): void; gone(): void } {
+    const c = this.#next++;
+    this.#clients.set(c, client);
+    this.#tell({ t: "client-join", c, name });
+    return {
+      hear: (m) => this.#tell({ t: "client", c, m }),
+      gone: () => {
+        if (this.#clients.delete(c)) this.#tell({ t: "client-gone", c });
+      },
+    };
+  }
+
+  /** Switches a set of debug messages of its thread. */
+  log(mask: string, state: "allow" | "off"): void {
+    this.#tell({ t: "log", mask, state });
+  }
+
+  /** What its domains are like (domainSummary). */
+  domains(): Promise<readonly Record<string, unknown>[]> {
+    return new Promise((ok) => {
+      if (this.#domains.size === 0) return ok([]);
+      this.#asked.set(this.#next, ok);
+      this.#tell({ t: "domains", id: this.#next++ });
+    });
+  }
+
+  /** Ends it; settles when all domains are left. */
+  drop(): Promise<void> {
+    if (this.#mount !== null) umount2(this.#mount.dir, MNT_DETACH);
+    this.#tell({ t: "close" });
+    return this.#ended;
+  }
+}
