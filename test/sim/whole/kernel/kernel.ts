@@ -3,7 +3,7 @@
  * an answer, which is what notifications wait for. Written after fs/fuse/{dir,file,inode}.c and mm/{filemap,truncate}.c of Linux 6.1, with what is newer up to
  * 6.18: the epoch, pruning, and pages that are under writeback until the answer. One task a system call; between two waits it runs to completion.
  *
- * What it leaves out: readahead, direct I/O, several threads in one write (i_rwsem orders those), files that grow through mappings.
+ * What it leaves out: readahead, several threads in one write (i_rwsem orders those), files that grow through mappings.
  */
 import * as F from "../../../../src/format/fuse/index.ts";
 import type { Clock } from "../../../../src/lib/clock.ts";
@@ -15,6 +15,7 @@ import { Lock, RwSem, Waits } from "./locks.ts";
 
 export const PAGE = 4096;
 const O_ACCMODE = 3;
+const O_APPEND = 0o2000;
 /** Dirty pages are written at some moment of this time. */
 const FLUSH_MS = 1500;
 /** Memory is short at some moment of this time, and one of so many pages goes that can. */
@@ -81,6 +82,8 @@ export interface File {
   readonly inode: KInode;
   readonly fh: number;
   readonly flags: number;
+  /** The node wants it past the cache (FOPEN_DIRECT_IO). */
+  readonly direct: boolean;
 }
 
 const errnoError = (what: string, error: number): FsError => new FsError(-error, what, {});
@@ -299,7 +302,7 @@ export class Kernel {
       const open = F.FuseOpenOut.from(reply, F.FuseEntryOut.size);
       const inode = this.hold(this.#iget(out, 0));
       this.#setName(dir, name, inode, out.entry_valid > 0, epoch);
-      return { inode, fh: open.fh, flags };
+      return { inode, fh: open.fh, flags, direct: (open.open_flags & F.FOPEN_DIRECT_IO) !== 0 };
     } finally {
       dir.rwsem.writeDone();
     }
@@ -340,7 +343,7 @@ export class Kernel {
     const q = F.FuseOpenIn.alloc();
     q.flags = flags;
     const out = F.FuseOpenOut.from(yield* this.#ask(F.FUSE_OPEN, inode.nodeid, bytesOf(q)));
-    return { inode: this.hold(inode), fh: out.fh, flags };
+    return { inode: this.hold(inode), fh: out.fh, flags, direct: (out.open_flags & F.FOPEN_DIRECT_IO) !== 0 };
   }
 
   /** close(2) and munmap(2): what was stored in a mapping is written first (fuse_vma_close). */
@@ -405,6 +408,7 @@ export class Kernel {
 
   /** read(2), or a load from a mapping: `len` bytes of one page. */
   *read(file: File, off: number, len: number): Task<Uint8Array> {
+    if (file.direct) return yield* this.#readDirect(file, off, len);
     const page = yield* this.#uptodate(file, Math.floor(off / PAGE));
     return page.data.slice(off % PAGE, (off % PAGE) + len);
   }
@@ -431,12 +435,44 @@ export class Kernel {
     }
   }
 
-  /** A buffered write(2) (fuse_perform_write). */
-  *write(file: File, off: number, bytes: Uint8Array): Task<void> {
+  /** fuse_direct_io: what is dirty there is written first. */
+  *#readDirect(file: File, off: number, len: number): Task<Uint8Array> {
+    const { inode } = file;
+    const index = Math.floor(off / PAGE);
+    yield* this.#writePages(inode, index, index + 1);
+    yield* wait(inode.waits.until(() => !inode.writeback.has(index)));
+    const q = F.FuseReadIn.alloc();
+    q.fh = file.fh;
+    q.offset = off;
+    q.size = len;
+    q.flags = file.flags;
+    q.read_flags = F.FUSE_READ_LOCKOWNER;
+    return yield* this.#ask(F.FUSE_READ, inode.nodeid, bytesOf(q));
+  }
+
+  /** fuse_direct_io: pages of the range go before and, since 6.18, afterwards; an append's range is where the file ends as far as the kernel knows. */
+  *#writeDirect(file: File, off: number, bytes: Uint8Array): Task<void> {
+    const { inode } = file;
+    const [from, to] = [Math.floor(off / PAGE), Math.ceil((off + bytes.length) / PAGE)];
+    yield* this.#invalidatePages(inode, from, to);
+    const q = F.FuseWriteIn.alloc();
+    q.fh = file.fh;
+    q.offset = off;
+    q.size = bytes.length;
+    q.flags = file.flags;
+    q.write_flags = F.FUSE_WRITE_LOCKOWNER;
+    yield* this.#ask(F.FUSE_WRITE, inode.nodeid, join(bytesOf(q), bytes));
+    yield* this.#invalidatePages(inode, from, to);
+  }
+
+  /** A write(2): fuse_direct_write_iter, beside cached files under i_rwsem exclusively, or fuse_perform_write. */
+  *write(file: File, at_off: number, bytes: Uint8Array): Task<void> {
     const { inode } = file;
     yield* wait(inode.rwsem.write);
+    const off = (file.flags & O_APPEND) === 0 ? at_off : inode.size;
     try {
-      for (let at = 0; at < bytes.length; ) at += yield* this.#writeSome(file, off + at, bytes.subarray(at));
+      if (file.direct) yield* this.#writeDirect(file, off, bytes);
+      else for (let at = 0; at < bytes.length; ) at += yield* this.#writeSome(file, off + at, bytes.subarray(at));
       inode.size = Math.max(inode.size, off + bytes.length);
       inode.attr_version = ++this.#attr_version;
       if (inode.stale === "nothing") inode.stale = "size";
@@ -517,9 +553,9 @@ export class Kernel {
     else send();
   }
 
-  *#writePages(inode: KInode): Task<void> {
+  *#writePages(inode: KInode, from = 0, to = Number.POSITIVE_INFINITY): Task<void> {
     for (const page of [...inode.pages.values()]) {
-      if (!page.dirty) continue;
+      if (!page.dirty || page.index < from || page.index >= to) continue;
       yield* wait(page.lock.take);
       if (!page.gone && page.dirty) {
         yield* wait(inode.waits.until(() => !inode.writeback.has(page.index)));

@@ -1,6 +1,6 @@
 /**
  * Programs on all nodes that use the same few files and one name through their kernels: read(2), write(2), shared mappings, chmod, ftruncate, stat,
- * rename, rm. What each saw is one history (history.ts).
+ * rename, rm; direct I/O to a file that others read and write through their caches, and a log that all append to. What each saw is one history (history.ts).
  */
 
 import { FsError } from "../../../../src/lib/fs_error.ts";
@@ -23,6 +23,12 @@ const CELLS = (FILE_PAGES * PAGE) / CELL;
 const FILE_BYTES = 4 * PAGE;
 const MODE = 0o644;
 const O_RDWR = 2;
+const O_WRONLY_APPEND = 0o2001;
+const O_DIRECT = 0o40000;
+const DIRECT = "direct";
+const LOG = "log";
+/** Of the log. */
+const RECORD = 512;
 const PER_NODE = 3;
 /** Longest pause of a program between two system calls. */
 const THINK_MS = 30;
@@ -53,8 +59,9 @@ export class Programs {
     const { osb } = node;
     const make = <T>(fn: (op: Op) => T): T => w.op(node, fn);
     const dir = make((op) => ns.mkdir(op, osb.geo.root_blkno, nameOf("kernel"), 0o755, CRED)).ino;
-    for (let i = 0; i < FILES; i++) {
-      const { ino } = make((op) => ns.create(op, dir, nameOf(`f${i}`), MODE, CRED));
+    make((op) => ns.create(op, dir, nameOf(LOG), MODE, CRED));
+    for (const name of [...Array.from({ length: FILES }, (_, i) => `f${i}`), DIRECT]) {
+      const { ino } = make((op) => ns.create(op, dir, nameOf(name), MODE, CRED));
       const addr = bufferOf(osb);
       osb.arena.u8.fill(0, addr, addr + FILE_BYTES);
       w.task(
@@ -105,8 +112,11 @@ export class Programs {
   *#program(node: SimNode, n: number): Task<void> {
     yield* this.#sleep(this.#below(1000));
     for (let i = 0; !this.#over(node); i++) {
-      const kind = this.#below(10);
-      if (kind === 0) yield* this.#renames(node, `t.${node.num}.${node.generation}.${n}.${i}`);
+      const kind = this.#below(14);
+      if (kind === 13) yield* this.#appends(node);
+      else if (kind === 12) yield* this.#readsLog(node);
+      else if (kind > 9) yield* this.#usesDirect(node);
+      else if (kind === 0) yield* this.#renames(node, `t.${node.num}.${node.generation}.${n}.${i}`);
       else if (kind === 1) yield* this.#looks(node);
       else yield* this.#uses(node, this.#below(FILES));
       yield* this.#sleep(this.#below(20) === 0 ? this.#below(3000) : this.#below(THINK_MS));
@@ -178,18 +188,91 @@ export class Programs {
   // Files ---------------------------------------------------------------------------------------------------------------
   *#uses(node: SimNode, n: number): Task<void> {
     const k = node.kernel!;
-    const dir = yield* this.#dir(node);
-    const inode = yield* k.lookup(dir, `f${n}`);
-    k.put(dir);
-    if (inode === null) throw new Error(`the file f${n} is not there`);
     const writes = this.#below(5) < 3;
-    const file = yield* k.open(inode, writes ? O_RDWR : 0);
-    k.put(inode);
+    const file = yield* this.#open(node, `f${n}`, writes ? O_RDWR : 0);
     for (let left = 1 + this.#below(8); left > 0; left--) {
       this.#call();
       yield* this.#one(node, `f${n}`, file, writes);
       yield* this.#sleep(this.#below(4) === 0 ? this.#below(THINK_MS) : 0);
     }
+    yield* k.close(file);
+  }
+
+  *#open(node: SimNode, name: string, flags: number): Task<File> {
+    const k = node.kernel!;
+    const dir = yield* this.#dir(node);
+    const inode = yield* k.lookup(dir, name);
+    k.put(dir);
+    if (inode === null) throw new Error(`the file ${name} is not there`);
+    const file = yield* k.open(inode, flags);
+    k.put(inode);
+    return file;
+  }
+
+  /** Past the cache or through it. (A FUSE kernel does not keep direct writes and mappings of one node apart, so there are none.) */
+  *#usesDirect(node: SimNode): Task<void> {
+    const k = node.kernel!;
+    const file = yield* this.#open(node, DIRECT, this.#below(2) === 0 ? O_RDWR | O_DIRECT : O_RDWR);
+    for (let left = 1 + this.#below(4); left > 0; left--) {
+      this.#call();
+      const first = this.#below(CELLS);
+      if (this.#below(2) === 0) {
+        const n = Math.min(CELLS - first, 1 + this.#below(6));
+        const value = ++this.#value;
+        const done = Array.from({ length: n }, (_, i) => this.#write(this.#cell(DIRECT, first + i), node, value));
+        yield* k.write(file, first * CELL, cellBytes(value, n));
+        for (const d of done) d();
+      } else {
+        const called = this.history.now();
+        const bytes = yield* k.read(file, first * CELL, CELL);
+        this.#read(this.#cell(DIRECT, first), node, cellValue(bytes, `${DIRECT} ${first} on node ${node.num}`), called);
+      }
+      yield* this.#sleep(this.#below(4) === 0 ? this.#below(THINK_MS) : 0);
+    }
+    yield* k.close(file);
+  }
+
+  // The log -------------------------------------------------------------------------------------------------------------
+  /** Records whose append(2) has returned. */
+  readonly #appended = new Set<number>();
+  /** What was found at each place, which never changes. */
+  readonly #records = new Map<number, number>();
+
+  *#appends(node: SimNode): Task<void> {
+    const k = node.kernel!;
+    const file = yield* this.#open(node, LOG, O_WRONLY_APPEND);
+    for (let left = 1 + this.#below(4); left > 0; left--) {
+      this.#call();
+      const value = ++this.#value;
+      this.history.writes++;
+      this.#w.note(`program ${node.num} appends ${value}`);
+      yield* k.write(file, 0, cellBytes(value, 1).subarray(0, RECORD));
+      this.#appended.add(value);
+      this.#w.note(`program ${node.num} has appended ${value}`);
+      yield* this.#sleep(this.#below(4) === 0 ? this.#below(THINK_MS) : 0);
+    }
+    yield* k.close(file);
+  }
+
+  /** Every record that was there before is there once, whole, and where it was. */
+  *#readsLog(node: SimNode): Task<void> {
+    const k = node.kernel!;
+    const file = yield* this.#open(node, LOG, 0);
+    this.#call();
+    const missing = new Set(this.#appended);
+    const size = yield* k.stat(file.inode, "size");
+    this.#w.note(`program ${node.num} finds ${size} bytes of the log`);
+    for (let at = 0; at < size; at += RECORD) {
+      const where = `the log at ${at} on node ${node.num}`;
+      const value = cellValue(yield* k.read(file, at, RECORD), where);
+      this.history.reads++;
+      const before = this.#records.get(at) ?? value;
+      if (value === 0 || value !== before) throw new Error(`${where}: ${value}, and before ${before}`);
+      this.#records.set(at, value);
+      missing.delete(value);
+    }
+    if (missing.size > 0) throw new Error(`the log on node ${node.num} has ${size} bytes and not ${[...missing]}`);
+    if (new Set(this.#records.values()).size !== this.#records.size) throw new Error("a record is in the log twice");
     yield* k.close(file);
   }
 
@@ -249,21 +332,22 @@ export class Programs {
   *look(node: SimNode): Task<void> {
     const k = node.kernel!;
     const dir = yield* this.#dir(node);
-    for (let n = 0; n < FILES; n++) {
-      const inode = (yield* k.lookup(dir, `f${n}`))!;
+    for (const name of [...Array.from({ length: FILES }, (_, i) => `f${i}`), DIRECT]) {
+      const inode = (yield* k.lookup(dir, name))!;
       const file = yield* k.open(inode, 0);
       for (let cell = 0; cell < CELLS; cell++) {
         const called = this.history.now();
         const bytes = yield* k.read(file, cell * CELL, CELL);
-        this.#read(this.#cell(`f${n}`, cell), node, cellValue(bytes, `f${n} cell ${cell} on node ${node.num}`), called);
+        this.#read(this.#cell(name, cell), node, cellValue(bytes, `${name} cell ${cell} on node ${node.num}`), called);
       }
-      yield* this.#stat(node, `f${n}`, inode, "mode");
-      yield* this.#stat(node, `f${n}`, inode, "size");
+      yield* this.#stat(node, name, inode, "mode");
+      yield* this.#stat(node, name, inode, "size");
       yield* k.close(file);
       k.put(inode);
     }
     k.put(dir);
     yield* this.#looks(node);
+    yield* this.#readsLog(node);
   }
 
   check(): void {
