@@ -139,6 +139,7 @@ async function mountClustered(
   of: ClusterDesc | undefined,
   foreground: boolean,
 ): Promise<number> {
+  if (parsed.writeback_cache) throw new UsageError("writeback_cache is for mounts without other nodes");
   const name = parsed.node ?? hostname();
   const cluster = checkCluster(device, parsed.config, of);
   const alone = mountRecords().find((r) => r.device === device && r.cluster === null);

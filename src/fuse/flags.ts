@@ -207,7 +207,7 @@ export const FOPEN_ROWS: readonly FopenRow[] = [
   {
     name: "DIRECT_IO",
     flag: F.FOPEN_DIRECT_IO,
-    local: "for O_DIRECT",
+    local: "for O_DIRECT, but not with writeback_cache: the end of the file may be in that cache",
     clustered: "for O_DIRECT, and for O_APPEND (the end of the file is known under the lock only)",
   },
   {
@@ -265,6 +265,8 @@ const O_DIRECT = 0o40000;
 /** FOPEN flags for an open with O_* `flags`. */
 export function openFlags(policy: CachePolicy, flags: number): number {
   let fopen: number = F.FOPEN_KEEP_CACHE;
+  // The writeback cache may hold the end of the file, of which we do not know: past it only the kernel knows what a direct read finds.
+  if (policy.writeback_cache && !policy.clustered) return fopen;
   const append = policy.clustered && (flags & O_APPEND) !== 0;
   if ((flags & O_DIRECT) !== 0 || append) fopen |= F.FOPEN_DIRECT_IO;
   if ((flags & O_DIRECT) !== 0 && !append) fopen |= F.FOPEN_PARALLEL_DIRECT_WRITES;

@@ -60,6 +60,7 @@ describe("OPEN", () => {
     ["a plain open", LOCAL, 0, F.FOPEN_KEEP_CACHE],
     ["O_DIRECT", LOCAL, O_DIRECT, F.FOPEN_KEEP_CACHE | F.FOPEN_DIRECT_IO | F.FOPEN_PARALLEL_DIRECT_WRITES],
     ["O_APPEND on one node", LOCAL, O_APPEND, F.FOPEN_KEEP_CACHE],
+    ["O_DIRECT beside the writeback cache", { ...LOCAL, writeback_cache: true }, O_DIRECT, F.FOPEN_KEEP_CACHE],
     ["O_APPEND in a cluster", CLUSTERED, O_APPEND, F.FOPEN_KEEP_CACHE | F.FOPEN_DIRECT_IO],
     ["both in a cluster", CLUSTERED, O_APPEND | O_DIRECT, F.FOPEN_KEEP_CACHE | F.FOPEN_DIRECT_IO],
   ])("%s", (_, policy, flags, expected) => {

@@ -5,6 +5,7 @@ import {
   FATTR_ATIME,
   FATTR_ATIME_NOW,
   FATTR_CTIME,
+  FATTR_FH,
   FATTR_GID,
   FATTR_KILL_SUIDGID,
   FATTR_MODE,
@@ -104,6 +105,8 @@ export function setattr(s: Session): void {
   if (valid & FATTR_ATIME) changes.atime = valid & FATTR_ATIME_NOW ? "now" : time(q.atime, q.atimensec);
   if (valid & FATTR_MTIME) changes.mtime = valid & FATTR_MTIME_NOW ? "now" : time(q.mtime, q.mtimensec);
   if (valid & FATTR_CTIME) changes.ctime = time(q.ctime, q.ctimensec);
+  // The times of what its writeback cache took in before.
+  if (s.policy.writeback_cache && (valid & ~FATTR_FH) === (FATTR_MTIME | FATTR_CTIME)) changes.kernels_own = true;
   changeAttr(
     s,
     inode,

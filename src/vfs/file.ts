@@ -35,10 +35,13 @@ export interface AttrChanges {
   readonly atime?: Timestamp | "now";
   readonly mtime?: Timestamp | "now";
   readonly ctime?: Timestamp;
+  /** The kernel tells of times that it kept itself: of a file that may not be changed any more, too. */
+  readonly kernels_own?: boolean;
 }
 
 /** The kernel lets nobody change these of an immutable or append-only inode (notify_change). */
 function checkAttrChange(inode: Inode, di: Dinode, changes: AttrChanges): void {
+  if (changes.kernels_own === true) return;
   const explicit =
     changes.mode !== undefined ||
     changes.uid !== undefined ||
