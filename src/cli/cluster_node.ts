@@ -4,7 +4,7 @@
  *
  * Whatever ends it ends all mounts of the process, because one lease gates the writes of all: a node is fenced as a whole.
  */
-import { closeSync, openSync, readFileSync, readSync, statSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { MessageChannel, type MessagePort } from "node:worker_threads";
 import { type ClusterConf, nodeManagerFrom, parseClusterConf, timeoutsFrom } from "../cluster/cluster_conf.ts";
 import { startDiskRegion } from "../cluster/disk_region.ts";
@@ -16,6 +16,7 @@ import { ModKeyRouter } from "../dlm/mod_key.ts";
 import type { ClusterNode as DlmClusterNode } from "../dlm/node.ts";
 import { systemClock, systemRandom } from "../lib/clock.ts";
 import { assert, check } from "../lib/fs_error.ts";
+import { openReader } from "../native/disk_reader.ts";
 import { eventfdWake, fenceNow, fenceTrigger, killSelfIn, leaseAlloc, leaseSet } from "../native/index.ts";
 import { tcpHub, tcpTransport } from "../native/tcp_transport.ts";
 import { type ExistingVolume, findExisting, heartbeatOffset } from "../tools/mkfs/existing.ts";
@@ -36,14 +37,11 @@ function readText(path: string): string | undefined {
 }
 
 function withDevice<T>(device: string, fn: (readAt: ReadAt) => T): T {
-  const fd = openSync(device, "r");
+  const reader = openReader(device);
   try {
-    return fn((off, len) => {
-      const buf = new Uint8Array(len);
-      return buf.subarray(0, readSync(fd, buf, 0, len, off));
-    });
+    return fn(reader.readAt);
   } finally {
-    closeSync(fd);
+    reader.close();
   }
 }
 

@@ -2,10 +2,11 @@
  * Where a volume's heartbeat file lies, found before anything of the volume is mounted or locked: the heartbeat comes first, then the
  * locks, then the mount (ocfs2_fill_heartbeat_desc of libocfs2). The file is one extent and never moves.
  */
-import { closeSync, openSync, readSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { OCFS2_MAX_BLOCKSIZE } from "../format/disk/index.ts";
 import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
+import { openReader } from "../native/disk_reader.ts";
 import { blkLogicalSize } from "../native/index.ts";
 import { DebugVolume } from "./debugfs/image.ts";
 
@@ -23,13 +24,10 @@ export interface HeartbeatArea {
 
 /** Throws FsError (the device), Corruption or DebugfsError (no volume, no usable heartbeat file). */
 export function findHeartbeatArea(path: string): HeartbeatArea {
-  const fd = openSync(path, "r");
+  const reader = openReader(path);
   try {
-    const volume = new DebugVolume((off, len) => {
-      const bytes = new Uint8Array(len);
-      return bytes.subarray(0, readSync(fd, bytes, 0, len, off));
-    });
-    const slot_bytes = statSync(path).isBlockDevice() ? blkLogicalSize(fd) : FILE_SLOT_BYTES;
+    const volume = new DebugVolume(reader.readAt);
+    const slot_bytes = statSync(path).isBlockDevice() ? blkLogicalSize(reader.fd) : FILE_SLOT_BYTES;
     const di = volume.inode(volume.systemFile("heartbeat"));
     const extents = [...volume.extents(di.i_list)];
     const refuse = (what: string): never => {
@@ -45,6 +43,6 @@ export function findHeartbeatArea(path: string): HeartbeatArea {
       slot_bytes,
     };
   } finally {
-    closeSync(fd);
+    reader.close();
   }
 }

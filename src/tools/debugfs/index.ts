@@ -1,6 +1,6 @@
 /** debugfs: looks at a volume without mounting it, whatever its state. */
-import { closeSync, openSync, readSync } from "node:fs";
 import { backupSuperBlkno, OCFS2_MAX_BACKUP_SUPERBLOCKS, OCFS2_SUPER_BLOCK_BLKNO } from "../../format/disk/index.ts";
+import { type DiskReader, openReader } from "../../native/disk_reader.ts";
 import type { ReadAt } from "../read_super.ts";
 import type { Session } from "./commands.ts";
 import { DebugfsError, DebugVolume } from "./image.ts";
@@ -10,19 +10,6 @@ import type { Out } from "./print.ts";
 export { COMMANDS, runLine, type Session, slots } from "./commands.ts";
 export { DebugfsError } from "./image.ts";
 export type { LiveNode } from "./live.ts";
-
-function reader(fd: number): ReadAt {
-  return (off_bytes, len_bytes) => {
-    const buf = new Uint8Array(len_bytes);
-    let got = 0;
-    while (got < len_bytes) {
-      const n = readSync(fd, buf, got, len_bytes - got, off_bytes + got);
-      if (n === 0) break;
-      got += n;
-    }
-    return buf.subarray(0, got);
-  };
-}
 
 /** The place of a backup super block: by each block size, since only it says which one is right. */
 function openBackup(readAt: ReadAt, backup: number): DebugVolume {
@@ -47,7 +34,7 @@ export interface SessionExtras {
 
 /** A session without a device yet. `out_fd`: where `cat` writes to. */
 export function newSession(out: Out, out_fd: number, extras: SessionExtras = {}): Session {
-  let fd = -1;
+  let reader: DiskReader | null = null;
   const s: Session = {
     v: null,
     device: "",
@@ -59,21 +46,20 @@ export function newSession(out: Out, out_fd: number, extras: SessionExtras = {})
     live: extras.live ?? null,
     open(device, backup) {
       if (s.v !== null) s.close();
-      const opened = openSync(device, "r");
+      const opened = openReader(device);
       try {
-        const readAt = reader(opened);
-        s.v = backup === 0 ? new DebugVolume(readAt) : openBackup(readAt, backup);
+        s.v = backup === 0 ? new DebugVolume(opened.readAt) : openBackup(opened.readAt, backup);
       } catch (err) {
-        closeSync(opened);
+        opened.close();
         throw err;
       }
-      fd = opened;
+      reader = opened;
       s.device = device;
       s.root = s.cwd = s.v.root;
     },
     close() {
-      if (fd >= 0) closeSync(fd);
-      fd = -1;
+      reader?.close();
+      reader = null;
       s.v = null;
     },
   };
