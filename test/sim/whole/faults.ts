@@ -2,7 +2,7 @@
  * The faults of a history. They begin at random moments and end by themselves; what a node does about them (go on, fence itself, be declared
  * dead) is its own affair and the cluster's, and nobody here tells anybody of a death. A node that is gone is started again.
  */
-import { deadMs, quorumDelayMs } from "../../../src/cluster/nodemanager.ts";
+import { deadMs, O2HB_REGION_TIMEOUT_MS, quorumDelayMs } from "../../../src/cluster/nodemanager.ts";
 import { addressOf, type SimNode } from "./node.ts";
 import type { World } from "./world.ts";
 
@@ -175,7 +175,8 @@ export class Faults {
         // Beside the interval of 2 s it must not reach the lease.
         if (ms + 2500 > dead / 2) this.#excuse(node, ms + 2 * dead);
         if (node.heartbeat !== null) node.heartbeat.late_ms = ms;
-        this.#for(ms, () => {});
+        // The beat behind the one that is waited for now.
+        this.#for(2 * O2HB_REGION_TIMEOUT_MS + ms, () => {});
         return;
       }
       case "slow": {
