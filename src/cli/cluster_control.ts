@@ -100,8 +100,12 @@ export async function startHeartbeat(node: ClusterNode, config: string, devices:
   );
   const failure = (await Promise.all(starts)).find((text) => text !== "");
   if (failure !== undefined) throw new CliError(1, failure);
-  const gone = hb.regions().filter((r) => !conf.regions.includes(r.name) && node.usersOf(r.name) === 0);
-  for (const region of gone) {
+  for (const region of hb.regions().filter((r) => !conf.regions.includes(r.name))) {
+    if (node.isPinned(region.name))
+      throw new CliError(
+        1,
+        `heartbeat region ${region.name} is in use and goes on: unmount first, or have more than 3 regions before one is taken away`,
+      );
     await new Promise<void>((ok) => region.stop(true, ok));
     said.push(`heartbeat stopped on region ${region.name}`);
   }
@@ -112,8 +116,8 @@ export async function startHeartbeat(node: ClusterNode, config: string, devices:
 export async function stopHeartbeat(node: ClusterNode): Promise<string[]> {
   if (node.nodes.heartbeat_mode !== "global") return [];
   const regions = node.stack.hb.regions();
-  const used = regions.find((r) => node.usersOf(r.name) > 0);
-  if (used !== undefined) throw new CliError(1, `heartbeat region ${used.name} is in use: unmount first`);
+  if (node.needsHeartbeat && regions.length > 0)
+    throw new CliError(1, `heartbeat region ${regions[0]!.name} is in use: unmount first`);
   await Promise.all(regions.map((region) => new Promise<void>((ok) => region.stop(true, ok))));
   return regions.map((r) => `heartbeat stopped on region ${r.name}`);
 }

@@ -70,6 +70,9 @@ function sectorBytes(device: string): number {
   return Number(text ?? 0) || 512;
 }
 
+/** With more regions of global heartbeat than that one may be taken away under those who depend on it. */
+const O2HB_PIN_CUT_OFF = 3;
+
 /** How often a mount looks whether the other nodes can be reached. */
 const PEERS_LOOK_MS = 50;
 
@@ -236,9 +239,20 @@ export class ClusterNode {
     return new Promise((ok) => known.region.stop(true, ok));
   }
 
-  /** Mounts that depend on a region. */
-  usersOf(uuid: string): number {
-    return this.nodes.heartbeat_mode === "global" ? this.#global_users : (this.#regions.get(uuid)?.users ?? 0);
+  /**
+   * Whether a mount or a program's domain depends on a region (o2hb_region_pin). With global heartbeat they depend on all, but where more than three
+   * count one may go.
+   */
+  isPinned(uuid: string): boolean {
+    const for_programs = this.#programs.size > 0;
+    if (this.nodes.heartbeat_mode === "local") return for_programs || (this.#regions.get(uuid)?.users ?? 0) > 0;
+    const counting = this.stack.hb.regions().filter((r) => r.is_quorum).length;
+    return this.needsHeartbeat && counting <= O2HB_PIN_CUT_OFF;
+  }
+
+  /** Somebody depends on the cluster's global heartbeat. */
+  get needsHeartbeat(): boolean {
+    return this.#global_users > 0 || this.#programs.size > 0;
   }
 
   /** The device of a region that was started by a mount or by start-heartbeat; "" for others. */

@@ -48,7 +48,7 @@ export function configTreeOf(node: ClusterNode, setLog: (name: string, state: "a
         }
       },
       stopRegion: (name, done) => stack.hb.region(name)?.stop(true, done) ?? done(),
-      isRegionPinned: (name) => node.usersOf(name) > 0,
+      isRegionPinned: (name) => node.isPinned(name),
       deviceOf: (name) => node.deviceOf(name),
       isConnected: (num) => stack.net.connectedNodes().has(num),
       setLog,

@@ -79,6 +79,52 @@ test.skipIf(why !== "")("a cluster with global heartbeat, from register-cluster 
   said("unregister-cluster", "glob", ...on);
 });
 
+test.skipIf(why !== "")(
+  "a region of global heartbeat is taken away under a mount while more than three are there",
+  () => {
+    const dir = tempDir("ocfs2-regions");
+    const conf = join(dir, "cluster.conf");
+    const node = `regions${process.pid}`;
+    const bin = join(repoRoot, "bin/ocfs2");
+    const env = { ...toolEnv(), O2CB_HEARTBEAT_THRESHOLD: "7" };
+    const ocfs2 = (...args: string[]): Ran => trySh([process.execPath, bin, ...args], { env });
+    const cluster = (...args: string[]): Ran => ocfs2("cluster", "-v", "--config-file", conf, ...args);
+    const ok = (ran: Ran): string => {
+      expect([ran.status, ran.stderr]).toEqual([0, ""]);
+      return ran.stdout;
+    };
+    const images = [1, 2, 3, 4].map((i) => {
+      const path = join(dir, `image${i}`);
+      sparseFile(path, 64);
+      const how = ["-N", "2", "--cluster-stack=o2cb", "--cluster-name=glob", "--global-heartbeat"];
+      sh(["mkfs.ocfs2", "-q", "-F", ...how, path]);
+      return { path, uuid: findHeartbeatArea(path).uuid };
+    });
+    const regions = images.map((i) => i.uuid);
+    const self = { name: node, num: 1, ipv4_address: `127.202.${process.pid % 256}.1`, ipv4_port: 7777 };
+    writeFileSync(conf, formatClusterConf([{ name: "glob", heartbeat_mode: "global", nodes: [self], regions }]));
+    const mnt = join(dir, "mnt");
+    mkdirSync(mnt);
+    atExit(() => trySh([process.execPath, bin, "node", "stop", "--node", node]));
+
+    ok(cluster("register-cluster", "glob", "--node", node));
+    const start = (): Ran =>
+      cluster("start-heartbeat", "glob", "--node", node, "--device", ...images.map((i) => i.path));
+    ok(start());
+    ok(ocfs2("mount", "-o", `node=${node},config=${conf}`, images[0]!.path, mnt));
+    ok(cluster("remove-heartbeat", "glob", regions[3]!));
+    expect(ok(start())).toBe(`heartbeat stopped on region ${regions[3]}\n`);
+    ok(cluster("remove-heartbeat", "glob", regions[2]!));
+    expect(start()).toMatchObject({ status: 1, stderr: expect.stringContaining(`region ${regions[2]} is in use`) });
+    expect(cluster("stop-heartbeat", "glob", "--node", node).stderr).toContain("is in use: unmount first");
+    ok(ocfs2("umount", mnt));
+    expect(ok(start())).toBe(`heartbeat stopped on region ${regions[2]}\n`);
+    ok(cluster("stop-heartbeat", "glob", "--node", node));
+    ok(cluster("unregister-cluster", "glob", "--node", node));
+  },
+  120_000,
+);
+
 describe.skipIf(why !== "")("a node of its own", () => {
   const bin = join(repoRoot, "bin/ocfs2");
   let dir: string;
