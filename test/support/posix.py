@@ -169,6 +169,7 @@ def names():
     say("RENAME_EXCHANGE of a folder and a file", lambda: (renameat2("d/s1", "g", EXCHANGE), os.path.isdir("g"), os.path.isfile("d/s1"), os.stat("d").st_nlink)[1:])
     say("RENAME_EXCHANGE with nothing", lambda: renameat2("d", "nothing", EXCHANGE))
     say("RENAME_EXCHANGE below itself", lambda: renameat2("d", "d/s2", EXCHANGE))
+    say("RENAME_WHITEOUT", lambda: renameat2("f1", "h", 4))
     say("both flags", lambda: renameat2("d", "f1", NOREPLACE | EXCHANGE))
     say("a file as a folder", lambda: os.open("f1/x", os.O_RDONLY))
     say("O_DIRECTORY on a file", lambda: os.open("f1", os.O_RDONLY | os.O_DIRECTORY))
