@@ -1,8 +1,10 @@
 /** What dlmglue relies on, of every LockDomain: o2dlm, the lock manager in memory, and the domain of a node that is alone. */
 import { beforeEach, describe, expect, test } from "vitest";
+import { seededRandom } from "../../src/lib/clock.ts";
 import { Errno } from "../../src/lib/errno.ts";
 import { LocalDomain } from "../../src/stackglue/local.ts";
 import { type DomainLock, EX, type LockDomain, type LockLevel, NL, PR } from "../../src/stackglue/lock_domain.ts";
+import { RandomBastDomain } from "../../src/stackglue/random_bast.ts";
 import { DomainHost, RemoteDomain } from "../../src/stackglue/remote.ts";
 import { type LockManager, memoryLocks, o2dlmLocks } from "../support/cluster_locks.ts";
 import { SimClock } from "../support/sim_cluster.ts";
@@ -285,6 +287,37 @@ test("alone: every request is granted at once, and nobody ever wants anything", 
   user.unlock(() => (unlocked = true));
   domain.leave(() => (left = true));
   expect([unlocked, left, user.basts]).toEqual([true, true, []]);
+});
+
+test("random BASTs: locks of one name stand against each other, and each is asked for by another node", () => {
+  const domain = new RandomBastDomain({ random: seededRandom(1) });
+  const settle = (): void => {
+    while (domain.settle());
+  };
+  const [a, b] = [new User(domain, "F1"), new User(domain, "F1")];
+  a.ask(EX);
+  settle();
+  b.ask(PR, { trylock: true });
+  settle();
+  expect([a.asts, b.asts]).toEqual([[0], [-Errno.EAGAIN]]);
+  b.ask(EX);
+  settle();
+  expect(b.asts).toHaveLength(1);
+  a.ask(PR);
+  settle();
+  expect(b.asts).toHaveLength(1);
+  a.ask(NL);
+  expect([a.asts, b.asts]).toEqual([
+    [0, 0, 0],
+    [-Errno.EAGAIN, 0],
+  ]);
+  while (b.basts.length === 0) domain.poke();
+  b.ask(NL);
+  a.ask(PR);
+  settle();
+  b.ask(PR);
+  settle();
+  expect([a.asts.length, b.asts.slice(2)]).toEqual([4, [0, 0]]);
 });
 
 describe("a program at the other end of a pipe", () => {

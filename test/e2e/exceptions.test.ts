@@ -183,4 +183,18 @@ except OSError as e:
       { options: "commit=3600" },
     );
   });
+
+  test("-o sync: each write(2) is durable when it returns, by the kernel's fsync behind it", async () => {
+    const image = volume(64);
+    const copy = join(tempDir("ocfs2-exceptions"), "copy");
+    await withMount(
+      image,
+      async (dir) => {
+        await python(dir, 'f = os.open("f", os.O_CREAT | os.O_WRONLY); os.write(f, b"12345")');
+        sh(["cp", "--sparse=always", image, copy]);
+        expect(await withMount(copy, async (other) => sh(["cat", join(other, "f")]))).toBe("12345");
+      },
+      { options: "sync,commit=3600" },
+    );
+  });
 });
