@@ -9,6 +9,12 @@ export const OF_A_RACE =
   /:ocfs2_(rename|double_lock|link|mknod|mkdir|create|symlink|check_dir_for_entry):\d+ ERROR: status = -(2|13|17|39)\b/;
 
 /**
+ * Another node leaves, and gives it the mastery of a resource whose last reference it drops in the same moment: it refuses, and the other one's next try
+ * finds it gone (DLM_LOCK_RES_DROPPING_REF in dlm_mig_lockres_handler; who masters it picks who has a reference, dlm_is_lockres_migratable).
+ */
+export const OF_A_LEAVE = /:dlm_mig_lockres_handler:\d+ ERROR: status = -22\b/;
+
+/**
  * Another node died: o2dlm logs what becomes of every message to it, AST, DEREF and lock request, and what it had asked it for. -11 EAGAIN, -22 EINVAL,
  * -92 ENOPROTOOPT (it is coming back), -107 ENOTCONN, -110 ETIMEDOUT, -112 EHOSTDOWN. And a resource of the dead whose DEREF was under way is purged by
  * the recovery first (dlm_do_local_recovery_cleanup), and once more by who sent that (dlm_purge_lockres).

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
 import { fsck } from "../support/judges.ts";
 import { coherenceBothWays } from "./coherence.ts";
+import { OF_A_LEAVE } from "./complaints.ts";
 import { clusterImage } from "./image.ts";
 import { life } from "./life.ts";
 import { KernelMember, OurMember } from "./members.ts";
@@ -23,7 +24,7 @@ describe.skipIf(clusterUnavailable() !== undefined)(
       await o.unmount();
       await k.node.unmount();
       // Throws when the kernel complained of anything.
-      await k.node.stop();
+      await k.node.stop(OF_A_LEAVE);
       const judged = fsck(image);
       expect(judged.findings, judged.output).toEqual([]);
       rig.close();

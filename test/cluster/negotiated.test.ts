@@ -8,6 +8,7 @@ import { findHeartbeatArea } from "../../src/tools/heartbeat_area.ts";
 import { ClusterRig, clusterUnavailable, isKernel } from "../support/cluster_rig.ts";
 import { fsck } from "../support/judges.ts";
 import { StallDisk } from "../support/stall.ts";
+import { OF_A_LEAVE } from "./complaints.ts";
 import { clusterImage } from "./image.ts";
 import { KernelMember, type Member, OurMember } from "./members.ts";
 
@@ -59,7 +60,7 @@ describe.skipIf(clusterUnavailable() !== undefined)(
               logs.push(() => k.node.console());
               leave.push(async () => {
                 await k.node.unmount();
-                await k.node.stop();
+                await k.node.stop(OF_A_LEAVE);
               });
             } else {
               const m = new OurMember(rig, n);

@@ -10,7 +10,7 @@ import { hostManifest, kernelManifest, repoRoot } from "../support/rig.ts";
 import { sh } from "../support/sh.ts";
 import { CASES, coherence } from "./coherence.ts";
 import { MORE_CASES } from "./coherence_more.ts";
-import { OF_A_RACE } from "./complaints.ts";
+import { OF_A_LEAVE, OF_A_RACE } from "./complaints.ts";
 import { clusterImage } from "./image.ts";
 import { life } from "./life.ts";
 import { countersOf, Load, lost } from "./load.ts";
@@ -43,12 +43,12 @@ async function cluster(mib: number): Promise<Cluster> {
   return { rig, image, k, o, all: [...k, ...o] };
 }
 
-/** All leave; no kernel node has replayed a journal or complained of anything but `expected`, and the volume is whole. */
-async function end(c: Cluster, expected?: RegExp): Promise<void> {
+/** All leave; no kernel node has replayed a journal or complained of anything but that and `expected`, and the volume is whole. */
+async function end(c: Cluster, ...expected: RegExp[]): Promise<void> {
   for (const m of c.all) await unmount(m);
   for (const { node } of c.k) {
     expect(node.console()).not.toMatch(/replay journal|Recovering node/i);
-    expect(node.complaints().filter((line) => expected === undefined || !expected.test(line))).toEqual([]);
+    expect(node.complaints().filter((line) => ![OF_A_LEAVE, ...expected].some((kind) => kind.test(line)))).toEqual([]);
     node.kill();
   }
   const judged = fsck(c.image);

@@ -248,8 +248,8 @@ export class KernelNode {
     return complaintsIn(this.console());
   }
 
-  /** Powers the node off; throws when the kernel complained while it ran. */
-  async stop(): Promise<void> {
+  /** Powers the node off; throws when the kernel complained while it ran, of anything but `expected`. */
+  async stop(expected?: RegExp): Promise<void> {
     const gone = new Promise<void>((ok) => {
       if (this.#child.exitCode !== null || this.#child.signalCode !== null) ok();
       this.#child.once("exit", () => ok());
@@ -258,7 +258,7 @@ export class KernelNode {
     const timer = setTimeout(() => this.#child.kill("SIGKILL"), 20_000);
     await gone;
     clearTimeout(timer);
-    const complaints = this.complaints();
+    const complaints = this.complaints().filter((line) => expected?.test(line) !== true);
     this.#forget();
     if (complaints.length > 0) throw new Error(`the kernel complained:\n${someOf(complaints)}`);
   }
