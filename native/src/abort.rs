@@ -3,9 +3,17 @@
 //!
 //! fusectl's "abort" file of each connection is opened when its mount is made: at the end it takes one write that never waits
 //! (fuse_conn_abort_write), no path, no memory and no JavaScript. fusectl need not be mounted anywhere: a mount that no folder has serves.
+//!
+//! Who is killed from outside (kill -9, out of memory) writes nothing. For that each connection has a guard, a process of its own that does it when this
+//! one's main thread is gone (PR_SET_PDEATHSIG), whatever its other threads wait for.
 
 use napi::Result;
 use napi_derive::napi;
+use std::io::Write;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::{c_path, rc};
@@ -14,6 +22,13 @@ const MOST: usize = 256;
 
 /// Descriptors of "abort" files; -1: free.
 static ABORT_FILES: [AtomicI32; MOST] = [const { AtomicI32::new(-1) }; MOST];
+
+/// By the number of their connection.
+static GUARDS: Mutex<Vec<(u32, Child)>> = Mutex::new(Vec::new());
+
+/// Its standard output is the connection's abort file, its standard input a pipe from here: a line says that the mount is gone, an end without one that we
+/// are. What ends services and sessions does not end it first.
+const GUARD: &str = "trap '' TERM INT HUP; trap 'echo 1; exit' USR1; read -r gone || echo 1";
 
 /// fusectl without a place in the tree (fsmount(2)): a descriptor or -errno; -EPERM for users.
 fn control_dir() -> i32 {
@@ -63,9 +78,50 @@ pub fn abort_register(connection: u32) -> Result<i32> {
     Ok(-libc::ENOSPC)
 }
 
+/// The connection with this number is aborted when the calling thread ends before `abort_forget`, however it does. 0 or -errno.
+#[napi]
+pub fn abort_guard(number: u32) -> i32 {
+    let fd = ABORT_FILES.get(number as usize).map_or(-1, |f| f.load(Ordering::Acquire));
+    if fd < 0 {
+        return -libc::EBADF;
+    }
+    match start_guard(fd) {
+        Ok(guard) => {
+            GUARDS.lock().unwrap().push((number, guard));
+            0
+        }
+        Err(e) => -e.raw_os_error().unwrap_or(libc::EIO),
+    }
+}
+
+fn start_guard(abort_file: i32) -> std::io::Result<Child> {
+    let out: OwnedFd = unsafe { BorrowedFd::borrow_raw(abort_file) }.try_clone_to_owned()?;
+    let parent = unsafe { libc::getpid() };
+    let mut command = Command::new("/bin/sh");
+    command.arg0("ocfs2-abort").args(["-c", GUARD]).stdin(Stdio::piped()).stdout(out).stderr(Stdio::null());
+    unsafe {
+        command.pre_exec(move || {
+            // Before the shell has its trap the signal just ends it; that is as long as a mount is young.
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGUSR1);
+            // Whatever Node has left open for its children is not for this one.
+            libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            if libc::getppid() == parent { Ok(()) } else { Err(std::io::Error::from_raw_os_error(libc::ESRCH)) }
+        });
+    }
+    command.spawn()
+}
+
 /// The mount is gone.
 #[napi]
 pub fn abort_forget(number: u32) {
+    let mut guards = GUARDS.lock().unwrap();
+    if let Some(at) = guards.iter().position(|(n, _)| *n == number) {
+        let (_, mut guard) = guards.swap_remove(at);
+        // It may have been killed.
+        let _ = guard.stdin.take().map(|mut pipe| pipe.write_all(b"\n"));
+        let _ = guard.wait();
+    }
+    drop(guards);
     let fd = ABORT_FILES.get(number as usize).map_or(-1, |f| f.swap(-1, Ordering::AcqRel));
     if fd >= 0 {
         unsafe { libc::close(fd) };

@@ -34,6 +34,7 @@ interface Addon {
   fenceNow(): void;
   killSelfIn(after_ms: number): number;
   abortRegister(connection: number): number;
+  abortGuard(number: number): number;
   abortForget(number: number): void;
 
   heartbeatStart(options: HeartbeatOptions, onBeat: () => void): number;
@@ -176,6 +177,8 @@ export const fenceNow = addon.fenceNow;
 
 /** killSelfIn, fenceNow and a late heartbeat abort this FUSE connection (the minor number of its device). A number for abortForget, or -errno. */
 export const abortRegister = addon.abortRegister;
+/** The calling thread's end, by whatever, aborts the connection with this number too: a small process sees to it. 0 or -errno. */
+export const abortGuard = addon.abortGuard;
 export const abortForget = addon.abortForget;
 
 // ---- the disk heartbeat's thread (native/src/heartbeat.rs; native/heartbeat.ts reads its samples) ----

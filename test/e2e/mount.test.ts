@@ -3,6 +3,7 @@
  * ending it is over. The file system itself is judged by pjdfstest, fsx and the workloads.
  */
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import {
   chmodSync,
   chownSync,
@@ -25,6 +26,7 @@ import { Dinode, FEATURE_INCOMPAT, FEATURE_RO_COMPAT } from "../../src/format/di
 import { forceUnmount, tempDir } from "../support/cleanup.ts";
 import { fsck, fsckUnavailable } from "../support/judges.ts";
 import { isMounted, mountPoint, mountUnavailable, ocfs2 } from "../support/mount.ts";
+import { repoRoot } from "../support/rig.ts";
 import { missing, type Ran, run, runAsync, sh, toolEnv } from "../support/sh.ts";
 
 const unavailable =
@@ -202,6 +204,26 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     expect(readFileSync(join(mnt, "a"), "utf8")).toBe("durable\n");
     expect((await cli("umount", mnt)).status).toBe(0);
     expect(fsck(image).findings).toEqual([]);
+  });
+
+  test("kill -9 while a thread of it cannot end: who waits for the mount is answered all the same", async () => {
+    const pid = await mounted();
+    // As with a thread that waits for a page which a program holds that waits for us.
+    const holder = spawn("python3", [join(repoRoot, "test/support/hold_fuse.py"), `${pid}`], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    try {
+      const [said] = (await once(holder.stdout, "data")) as [Buffer];
+      expect(said.toString()).toBe("held\n");
+      process.kill(pid, "SIGKILL");
+      await until("the end of the daemon", () => !alive(pid));
+      const asked = await runAsync(["ls", join(mnt, "nothing")], { timeout_ms: 10_000 });
+      expect(asked).toMatchObject({ status: 2, stderr: expect.stringMatching(/not connected|connection abort/) });
+    } finally {
+      holder.stdin.end();
+      await once(holder, "exit");
+    }
+    expect((await cli("umount", mnt)).status).toBe(0);
   });
 
   test("-o ro after kill -9: the journal is replayed, and the socket left behind is no hindrance", async () => {
