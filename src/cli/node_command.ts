@@ -24,7 +24,11 @@ async function status(o: { json?: boolean; node?: string }): Promise<number> {
   const answer = await control?.askSoon({ type: "status" });
   control?.close();
   if (answer?.type === "status") {
-    const { type: _, ...clustered } = answer;
+    const { type: _, mounts: of_cluster, ...rest } = answer;
+    // Those without a cluster have processes of their own.
+    const alone = mountRecords().filter((r) => r.node === name && r.cluster === null);
+    const mounts = [...(of_cluster as unknown[]), ...(await Promise.all(alone.map(statusOf)))];
+    const clustered = { ...rest, mounts };
     if (o.json === true) process.stdout.write(`${JSON.stringify(clustered)}\n`);
     else process.stdout.write(statusText(clustered as unknown as NodeStatus));
     return 0;

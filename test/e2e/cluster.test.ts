@@ -182,6 +182,15 @@ describe.skipIf(why !== "")("a node of its own", () => {
 
   test("stays without its mount, and grows its trees, when it is told to while it runs", () => {
     ok(...mount());
+    volume("b");
+    expect(ocfs2("mount", "-o", `nocluster,node=${node}`, "b", "on-b")).toMatchObject({
+      status: 0,
+      stderr: expect.stringContaining("without its cluster"),
+    });
+    const mounts = status()["mounts"] as { dir: string; answers: boolean }[];
+    expect(mounts.map((m) => [m.dir, m.answers])).toEqual(["a", "b"].map((name) => [join(dir, `on-${name}`), true]));
+    expect(ok("node", "status", "--node", node)).toMatch(/on-b +\S+b +0 +yes$/m);
+    ok("umount", "on-b");
     mkdirSync(join(dir, "tree"));
     ok("node", "start", "--node", node, "--configfs", "tree");
     expect(sh(["ls", join(dir, "tree/cluster")])).toBe("own\n");
