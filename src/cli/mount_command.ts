@@ -9,6 +9,7 @@ import { resolve } from "node:path";
 import { Command } from "commander";
 import { Errno, errnoName } from "../lib/errno.ts";
 import { blkReadonly, closeFd, mount2, O, openFile } from "../native/index.ts";
+import { diskOf } from "../tools/mkfs/in_use.ts";
 import type { ClusterDesc } from "../tools/mkfs/params.ts";
 import { readConf, volumeOn } from "./cluster_node.ts";
 import { Control } from "./control.ts";
@@ -55,12 +56,15 @@ function checkDevice(device: string): string {
   }
 }
 
+/** Two mounts of one volume that do not know of each other destroy it. The lock on a file says nothing to a loop device over it. */
 function checkFree(device: string): void {
-  const other = mountRecords().find((r) => r.device === device);
-  if (other !== undefined)
-    throw mountFailed(
-      `${device} is mounted on ${other.dir} already (pid ${other.pid}): "ocfs2 umount ${other.dir}" frees it`,
-    );
+  const disk = diskOf(device);
+  const other = mountRecords().find((r) => diskOf(r.device) === disk);
+  if (other === undefined) return;
+  const as = other.device === device ? "" : ` as ${other.device}`;
+  throw mountFailed(
+    `${device} is mounted on ${other.dir} already${as} (pid ${other.pid}): "ocfs2 umount ${other.dir}" frees it`,
+  );
 }
 
 async function serve(
@@ -142,7 +146,7 @@ async function mountClustered(
   if (parsed.writeback_cache) throw new UsageError("writeback_cache is for mounts without other nodes");
   const name = parsed.node ?? hostname();
   const cluster = checkCluster(device, parsed.config, of);
-  const alone = mountRecords().find((r) => r.device === device && r.cluster === null);
+  const alone = mountRecords().find((r) => r.cluster === null && diskOf(r.device) === diskOf(device));
   if (alone !== undefined)
     throw mountFailed(
       `${device} is mounted on ${alone.dir} without the cluster (pid ${alone.pid}): "ocfs2 umount ${alone.dir}" first`,

@@ -137,6 +137,34 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     expect((await cli("umount", mnt)).status).toBe(0);
   });
 
+  test("a loop device over what is mounted is not mounted, and not formatted; nor the file behind one that is", async () => {
+    await mounted();
+    const loop = sh(["losetup", "--find", "--show", image]).trim();
+    const other = mountPoint();
+    try {
+      const over = await cli("mount", loop, other);
+      expect(over).toMatchObject({
+        status: 32,
+        stderr: expect.stringContaining(`${loop} is mounted on ${mnt} already as ${image}`),
+      });
+      const mkfs = await cli("mkfs", "-x", loop);
+      expect(mkfs).toMatchObject({
+        status: 1,
+        stderr: expect.stringContaining(`${loop} shows ${image}, which is mounted on ${mnt}`),
+      });
+      expect((await cli("umount", mnt)).status).toBe(0);
+      expect((await cli("mount", loop, mnt)).status).toBe(0);
+      const behind = await cli("mount", image, other);
+      expect(behind).toMatchObject({
+        status: 32,
+        stderr: expect.stringContaining(`${image} is mounted on ${mnt} already as ${loop}`),
+      });
+      expect((await cli("umount", mnt)).status).toBe(0);
+    } finally {
+      sh(["losetup", "--detach", loop]);
+    }
+  });
+
   test("umount(2) alone returns at once, and the volume is clean within seconds", async () => {
     const pid = await mounted();
     writeFileSync(join(mnt, "kept"), "y".repeat(5_000_000));
