@@ -142,6 +142,11 @@ export class Kernel {
   /** What a thread does that was woken. */
   readonly #later = (go: () => void): void => void this.#clock.after(0, go);
 
+  /** It has no CPU for a while, here and there. */
+  #preempted(): Thunk<void> {
+    return (cb) => void this.#clock.after(this.#below(4) === 0 ? this.#below(20) : 0, () => cb(null));
+  }
+
   #pause(): Thunk<void> {
     return (cb) => void this.#clock.after(this.#below(100) / 1000, () => cb(null));
   }
@@ -455,6 +460,7 @@ export class Kernel {
     const { inode } = file;
     const [from, to] = [Math.floor(off / PAGE), Math.ceil((off + bytes.length) / PAGE)];
     yield* this.#invalidatePages(inode, from, to);
+    yield* wait(this.#preempted());
     const q = F.FuseWriteIn.alloc();
     q.fh = file.fh;
     q.offset = off;
