@@ -6,7 +6,8 @@
 import * as fs from "node:fs";
 import type { Arena } from "../lib/arena.ts";
 import { Errno } from "../lib/errno.ts";
-import { check, FsError } from "../lib/fs_error.ts";
+import { check } from "../lib/fs_error.ts";
+import { lockDisk } from "../native/disk_lock.ts";
 import {
   type ArenaHandle,
   closeFd,
@@ -16,7 +17,6 @@ import {
   fdatasyncSync,
   fdSize,
   O,
-  ofdTryLock,
   openFile,
   preadSync,
   pwriteSync,
@@ -27,17 +27,16 @@ import { type BlockDevice, Durability, type IoDone } from "./device.ts";
 interface Opened {
   readonly fd: number;
   readonly size_bytes: number;
+  /** Ends what of the lock does not go with the file. */
+  readonly unlock: () => void;
 }
 
 /** Opens and locks, as the mount does: a volume is open for writing in one place of this machine at a time. */
 function open(path: string, readonly: boolean): Opened {
   const fd = check(openFile(path, readonly ? O.RDONLY : O.RDWR, 0), "device.open", { device: path });
   try {
-    const locked = ofdTryLock(fd, !readonly);
-    if (locked === -Errno.EAGAIN || locked === -Errno.EACCES)
-      throw new FsError(Errno.EBUSY, "device.lock", { device: path });
-    check(locked, "device.lock", { device: path });
-    return { fd, size_bytes: check(fdSize(fd), "device.size", { device: path }) };
+    const size_bytes = check(fdSize(fd), "device.size", { device: path });
+    return { fd, size_bytes, unlock: lockDisk(fd, path, !readonly) };
   } catch (err) {
     closeFd(fd);
     throw err;
@@ -54,6 +53,7 @@ export class FileDevice implements BlockDevice {
   readonly durability = new Durability();
   readonly #arena: Arena;
   readonly #fd: number;
+  readonly #unlock: () => void;
 
   constructor(arena: Arena, path: string, options: { readonly?: boolean } = {}) {
     this.#arena = arena;
@@ -61,6 +61,7 @@ export class FileDevice implements BlockDevice {
     this.readonly = options.readonly ?? false;
     const opened = open(path, this.readonly);
     this.#fd = opened.fd;
+    this.#unlock = opened.unlock;
     this.size_bytes = opened.size_bytes;
   }
 
@@ -148,6 +149,7 @@ export class FileDevice implements BlockDevice {
 
   close(): void {
     fs.closeSync(this.#fd);
+    this.#unlock();
   }
 }
 
@@ -159,6 +161,7 @@ export class SyncFileDevice implements BlockDevice {
   readonly durability = new Durability();
   readonly #handle: ArenaHandle;
   readonly #fd: number;
+  readonly #unlock: () => void;
 
   constructor(arena: Arena, path: string, options: { readonly?: boolean } = {}) {
     this.#handle = registerArena(arena.u8);
@@ -166,6 +169,7 @@ export class SyncFileDevice implements BlockDevice {
     this.readonly = options.readonly ?? false;
     const opened = open(path, this.readonly);
     this.#fd = opened.fd;
+    this.#unlock = opened.unlock;
     this.size_bytes = opened.size_bytes;
   }
 
@@ -241,5 +245,6 @@ export class SyncFileDevice implements BlockDevice {
 
   close(): void {
     closeFd(this.#fd);
+    this.#unlock();
   }
 }

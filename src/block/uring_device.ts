@@ -8,6 +8,7 @@
 
 import { Errno } from "../lib/errno.ts";
 import { check, FsError } from "../lib/fs_error.ts";
+import { lockDisk } from "../native/disk_lock.ts";
 import {
   blkReadonly,
   closeFd,
@@ -17,7 +18,6 @@ import {
   fdMode,
   fdSize,
   O,
-  ofdTryLock,
   openFile,
   RWF_DSYNC,
 } from "../native/index.ts";
@@ -40,6 +40,8 @@ export interface OpenedDevice {
   readonly alignment_bytes: number;
   readonly is_block_device: boolean;
   readonly direct: boolean;
+  /** Ends what of the lock does not go with the file. */
+  readonly unlock: () => void;
 }
 
 /**
@@ -69,10 +71,7 @@ export function openDevice(path: string, readonly: boolean, shared = false): Ope
       closeFd(fd);
       fd = exclusive;
     }
-    const locked = ofdTryLock(fd, !readonly && !shared);
-    if (locked === -Errno.EAGAIN || locked === -Errno.EACCES)
-      throw new FsError(Errno.EBUSY, "device.lock", { device: path });
-    check(locked, "device.lock", { device: path });
+    const unlock = lockDisk(fd, path, !readonly && !shared);
     const align = direct ? dioOffsetAlign(fd) : 1;
     return {
       fd,
@@ -81,6 +80,7 @@ export function openDevice(path: string, readonly: boolean, shared = false): Ope
       alignment_bytes: align > 0 ? align : align === 0 ? 1 : 512,
       is_block_device,
       direct,
+      unlock,
     };
   } catch (err) {
     closeFd(fd);
@@ -99,6 +99,7 @@ export class UringDevice implements BlockDevice {
   readonly is_block_device: boolean;
   readonly #loop: Loop;
   readonly #fd: number;
+  readonly #unlock: () => void;
   #in_flight = 0;
   #closed = false;
   readonly durability = new Durability();
@@ -108,6 +109,7 @@ export class UringDevice implements BlockDevice {
   constructor(loop: Loop, path: string, opened: OpenedDevice, readonly: boolean) {
     this.#loop = loop;
     this.#fd = opened.fd;
+    this.#unlock = opened.unlock;
     this.name = path;
     this.size_bytes = opened.size_bytes;
     this.alignment_bytes = opened.alignment_bytes;
@@ -309,6 +311,7 @@ export class UringDevice implements BlockDevice {
     if (this.#closed) return;
     this.#closed = true;
     closeFd(this.#fd);
+    this.#unlock();
   }
 }
 

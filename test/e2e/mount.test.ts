@@ -152,6 +152,11 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
         status: 1,
         stderr: expect.stringContaining(`${loop} shows ${image}, which is mounted on ${mnt}`),
       });
+      const library = (path: string): Promise<Ran> => {
+        const opens = `(await import("${join(repoRoot, "dist/index.js")}")).Volume.open("${path}").catch((err) => console.log(err.code))`;
+        return runAsync([process.execPath, "--input-type=module", "-e", opens], { timeout_ms: 60_000 });
+      };
+      expect(await library(loop)).toMatchObject({ stdout: "EBUSY\n" });
       expect((await cli("umount", mnt)).status).toBe(0);
       expect((await cli("mount", loop, mnt)).status).toBe(0);
       const behind = await cli("mount", image, other);
@@ -159,6 +164,7 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
         status: 32,
         stderr: expect.stringContaining(`${image} is mounted on ${mnt} already as ${loop}`),
       });
+      expect(await library(image)).toMatchObject({ stdout: "EBUSY\n" });
       expect((await cli("umount", mnt)).status).toBe(0);
     } finally {
       sh(["losetup", "--detach", loop]);

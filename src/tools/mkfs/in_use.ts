@@ -3,9 +3,7 @@
  * process of ours holds by its lock is target.ts' knowledge. Mirrors ocfs2_check_mount_point of libocfs2's ismounted.c.
  */
 import fs from "node:fs";
-
-/** Documentation/admin-guide/devices.txt. */
-const LOOP_MAJOR = 7;
+import { fileBehind } from "../../native/disk_lock.ts";
 
 const unescaped = (s: string): string =>
   s.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
@@ -52,29 +50,14 @@ function loopOf(stat: fs.Stats): string | undefined {
   return names.find((n) => sameThing(stat, lines(`/sys/block/${n}/loop/backing_file`)[0] ?? ""));
 }
 
-/** The file behind a loop device, and from which byte on. */
-function fileBehind(stat: fs.Stats): { file: string; offset: number } | undefined {
-  const { rdev } = stat;
-  if (!stat.isBlockDevice() || ((rdev >>> 8) & 0xfff) !== LOOP_MAJOR) return undefined;
-  const minor = (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
-  const of = (what: string): string => lines(`/sys/dev/block/${LOOP_MAJOR}:${minor}/loop/${what}`)[0] ?? "";
-  const file = of("backing_file");
-  return file === "" ? undefined : { file, offset: Number(of("offset")) };
-}
-
-/** One text for a device and all loop devices that show the same bytes: locks on one say nothing to the others. */
-export function diskOf(path: string): string {
-  const stat = fs.statSync(path, { throwIfNoEntry: false });
-  const behind = stat && fileBehind(stat);
-  if (behind === undefined) return path;
-  return behind.offset === 0 ? behind.file : `${behind.file} from byte ${behind.offset}`;
-}
+/** One path for a file and the loop devices that show it. */
+export const diskOf = (path: string): string => fileBehind(path) ?? path;
 
 /** Says how the device is used and what to do about it, or undefined when it is not. */
 export function useOf(path: string, stat: fs.Stats): string | undefined {
   const dir = mountedAt(stat);
   if (dir !== undefined) return `${path} is mounted on ${dir}; unmount it first`;
-  const file = fileBehind(stat)?.file;
+  const file = fileBehind(path);
   const file_stat = file === undefined ? undefined : fs.statSync(file, { throwIfNoEntry: false });
   const file_dir = file_stat && mountedAt(file_stat);
   if (file_dir !== undefined) return `${path} shows ${file}, which is mounted on ${file_dir}; unmount it first`;
