@@ -15,6 +15,7 @@ import { readConf, volumeOn } from "./cluster_node.ts";
 import { Control } from "./control.ts";
 import { Daemon } from "./daemon.ts";
 import { CliError, MOUNT_FAILURE, MOUNT_USAGE, mountFailed, report } from "./errors.ts";
+import { waitForEnds } from "./mount_end.ts";
 import { MS, OptionError, type ParsedOptions, parseMountOptions } from "./mount_opts.ts";
 import { mountThroughNode, NodeProcess } from "./node_process.ts";
 import { cliPath, logPath, mountRecords, recordOf } from "./run_dir.ts";
@@ -205,6 +206,7 @@ async function mount(device_arg: string, dir_arg: string, args: MountArgs): Prom
   const dir = checkDir(dir_arg);
   if (parsed.remount) return remount(dir, parsed);
   const device = checkDevice(resolve(device_arg));
+  await waitForEnds(device, dir);
   const volume = volumeOn(device);
   if (volume !== undefined && !volume.local && !parsed.volume.nocluster) {
     if (!isReadonly(device)) return mountClustered(device, dir, o, parsed, volume.cluster, args.foreground === true);

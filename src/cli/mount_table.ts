@@ -12,9 +12,12 @@ export interface MountEntry {
 const unescaped = (s: string): string =>
   s.replace(/\\([0-7]{3})/g, (_, o: string) => String.fromCharCode(Number.parseInt(o, 8)));
 
-export function mountTable(): MountEntry[] {
+/** As this process sees it, or another one: each may have a tree of its own. */
+export function mountTable(pid: number | "self" = "self"): MountEntry[] {
   const list: MountEntry[] = [];
-  for (const line of Buffer.from(readFileSync("/proc/self/mountinfo")).toString("latin1").split("\n")) {
+  for (const line of Buffer.from(readFileSync(`/proc/${pid}/mountinfo`))
+    .toString("latin1")
+    .split("\n")) {
     const f = line.split(" ");
     const dash = f.indexOf("-");
     if (dash < 0) continue;
@@ -25,4 +28,5 @@ export function mountTable(): MountEntry[] {
 }
 
 /** The topmost mount at `dir`. */
-export const mountAt = (dir: string): MountEntry | undefined => mountTable().findLast((m) => m.dir === dir);
+export const mountAt = (dir: string, pid: number | "self" = "self"): MountEntry | undefined =>
+  mountTable(pid).findLast((m) => m.dir === dir);

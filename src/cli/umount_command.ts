@@ -5,10 +5,9 @@ import { Errno, errnoName } from "../lib/errno.ts";
 import { fusermountUmount, MNT_DETACH, MNT_FORCE, umount2 } from "../native/index.ts";
 import { Control } from "./control.ts";
 import { CliError, MOUNT_FAILURE, report } from "./errors.ts";
+import { mountEnd } from "./mount_end.ts";
 import { mountAt } from "./mount_table.ts";
-import { isAlive, type MountRecord, mountRecords, recordOf } from "./run_dir.ts";
-
-const POLL_MS = 10;
+import { type MountRecord, mountRecords } from "./run_dir.ts";
 
 interface Meant {
   readonly dir: string;
@@ -49,16 +48,11 @@ async function umount(what: string, lazy: boolean): Promise<number> {
   const control = record === undefined ? undefined : await Control.open(dir);
   detach(dir, lazy || !served, served);
   if (record === undefined) return 0;
-  let error: string | null = null;
   if (lazy) {
     control?.close();
     return 0;
   }
-  for (let m = await control?.next(); m; m = await control!.next())
-    if (m.type === "closed") error = (m["error"] as string | null) ?? null;
-  // A local mount has a process of its own; that of a node may have other mounts.
-  const closing = (): boolean => isAlive(record) && (record.cluster === null || recordOf(dir) !== undefined);
-  while (closing()) await new Promise((ok) => setTimeout(ok, POLL_MS));
+  const error = await mountEnd(record, control);
   if (error !== null) throw new CliError(MOUNT_FAILURE, `${record.device} was not closed cleanly: ${error}`);
   return 0;
 }

@@ -221,6 +221,20 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     expect((await cli("umount", mnt)).status).toBe(0);
   });
 
+  test("a mount right behind umount(2) waits for the end of the one before", async () => {
+    const pid = await mounted();
+    // It stands still: whatever the mount looks at first, the one before is still there.
+    process.kill(pid, "SIGSTOP");
+    // umount(8) would ask it about the mount.
+    await run(["python3", "-c", `import ctypes; assert ctypes.CDLL(None).umount2(b"${mnt}", 0) == 0`]);
+    const again = cli("mount", image, mnt);
+    const first = await Promise.race([again, new Promise((ok) => setTimeout(ok, 2000, "waits"))]);
+    process.kill(pid, "SIGCONT");
+    expect(first).toBe("waits");
+    expect(await again).toMatchObject({ status: 0, stderr: "" });
+    expect((await cli("umount", mnt)).status).toBe(0);
+  });
+
   test("kill -9: what was fsynced is there after the next mount, and umount clears the rest away", async () => {
     const pid = await mounted();
     // The kernel has the folder's attributes, and gives them for the dead mount, too.
