@@ -2,7 +2,7 @@
  * Which names the kernel may keep, on a clustered mount. Names are covered by their folder's lock; when it goes they must be looked up again, and the
  * one call for that which waits for nothing (INC_EPOCH) means every name of the mount. It is dear: the kernel does not ask whether a name is still
  * good but drops it and looks it up anew. A file that nobody has open loses its pages on the way, what is mounted on a folder is gone,
- * and whoever is in a folder has no path until somebody has looked it up (getcwd says ENOENT).
+ * and whoever is in a folder has no path until somebody has looked it up (getcwd says ENOENT); that of an open file ends in " (deleted)".
  *
  * So the call is made only when the kernel may have names of that folder, and in a folder that other nodes take again and again it is given none to
  * keep: it asks each time, by a LOOKUP that leaves what it has in place, and there is nothing to call back.
