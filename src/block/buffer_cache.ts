@@ -124,13 +124,7 @@ export class BufferCache {
    */
   read(ci: CachingInfo, blkno: number, kind: BlockKind): Bh {
     let bh = this.#blocks.get(blkno);
-    if (
-      bh !== undefined &&
-      bh.uptodate &&
-      bh.ci !== ci &&
-      bh.ci?.ci_blkno === ci.ci_blkno &&
-      bh.epoch === bh.ci.epoch
-    ) {
+    if (bh?.uptodate && bh.ci !== ci && bh.ci?.ci_blkno === ci.ci_blkno && bh.epoch === bh.ci.epoch) {
       // The same owner under a new object (InodeCache.trim); its lock was not lost in between.
       this.#own(bh, ci);
     }

@@ -66,7 +66,7 @@ export class Op {
   create(ci: CachingInfo, blkno: number, kind: BlockKind): Bh {
     const known = this.osb.cache.any(blkno);
     // A place that was freed a moment ago: its old contents may still have to reach the log or the disk.
-    if (known !== undefined && known.uptodate && known.busy) this.modify(known);
+    if (known?.uptodate && known.busy) this.modify(known);
     const bh = this.osb.cache.getNew(ci, blkno, kind);
     if (!bh.in_op) {
       this.#admit(bh);
