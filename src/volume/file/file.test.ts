@@ -7,6 +7,7 @@ import type { Arena } from "../../lib/arena.ts";
 import { type Random, seededRandom } from "../../lib/clock.ts";
 import { wait } from "../../lib/task.ts";
 import { RandomBastDomain } from "../../stackglue/random_bast.ts";
+import { copyFileRange } from "../../vfs/copy_range.ts";
 import { fsync, readFile, setattr, writeFile } from "../../vfs/file.ts";
 import { create } from "../../vfs/namespace.ts";
 import { dinodeOf, type Inode, inodeChanged, inodeLock } from "../inode.ts";
@@ -135,6 +136,43 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
       });
     }
   }
+
+  test("a file that leaves its inode grows with zeros, whatever its new cluster held", () => {
+    const image = mkfsImage(["-b", "4K", "-C", "64K", "-J", "size=4M", "-N", "1"], 64);
+    // What is free is full of old data.
+    const [from, chunk] = [8 << 20, 64 << 10];
+    const nothing = new Uint8Array(chunk);
+    for (let at = from; at < image.length; at += chunk)
+      if (Buffer.compare(image.subarray(at, at + chunk), nothing) === 0) image.fill(0xaa, at, at + chunk);
+    const { osb, close } = openImage(image);
+    const addr = osb.arena.alloc(1 << 17, 4096);
+    const cred = { uid: 0, gid: 0, umask: 0 };
+    const make = (name: string): Inode =>
+      osb.inodes.get(osb.runSync((op) => create(op, osb.geo.root_blkno, Buffer.from(name), 0o100644, cred)).ino);
+    const source = make("source");
+    osb.runTaskSync(fallocateTask(osb, source, 0, 0, 1 << 16));
+    const grown: ((inode: Inode) => unknown)[] = [
+      (inode) => osb.runTaskSync(wait((cb) => setattr(osb, inode, { size: 60_000 }, cb))),
+      // Shares the source's cluster behind its own.
+      (inode) => osb.runTaskSync(wait<number>((cb) => copyFileRange(osb, source, 0, inode, 1 << 16, 1 << 16, cb))),
+      (inode) => osb.runTaskSync(fallocateTask(osb, inode, 0, 0, 60_000)),
+      (inode) => osb.runTaskSync(wait<number>((cb) => writeFile(osb, inode, { offset: 59_999, len: 1, addr }, cb))),
+    ];
+    for (const [i, grow] of grown.entries()) {
+      const inode = make(`f${i}`);
+      osb.arena.u8.fill(7, addr, addr + 100);
+      osb.runTaskSync(wait<number>((cb) => writeFile(osb, inode, { offset: 0, len: 100, addr }, cb)));
+      osb.arena.u8[addr] = 0;
+      grow(inode);
+      const n = osb.runTaskSync(
+        wait<number>((cb) => readFile(osb, inode, { offset: 0, len: 1 << 17, addr: addr }, cb)),
+      );
+      expect(n).toBeGreaterThanOrEqual(60_000);
+      const seen = osb.arena.u8.subarray(addr, addr + n);
+      expect([seen.findLastIndex((byte) => byte !== 0), seen[0], seen[99]], `way ${i}`).toEqual([99, 7, 7]);
+    }
+    close();
+  });
 
   test.each([
     ["chattr +S: a write is durable when it is answered", I_ATTR.SYNC, 4096],

@@ -233,10 +233,8 @@ export function* truncateTask(
           op.osb.cache.u8.fill(0, room.addr + lo, room.addr + room.bytes);
         } else {
           if (inline) convertInlineToExtents(op, inode, bh);
-          if (new_size > size) {
-            // Converted just now: its one page is zeroed behind the data already.
-            if (!inline) zeroRange(op, inode, bh, size, new_size);
-          } else {
+          if (new_size > size) zeroRange(op, inode, bh, size, new_size);
+          else {
             // What stays of the last cluster must read as zeros when the file grows again.
             const cluster_end = Math.min(Math.ceil(new_size / cs) * cs, Math.ceil(size / PAGE_BYTES) * PAGE_BYTES);
             if (new_size < cluster_end) zeroRange(op, inode, bh, new_size, cluster_end);

@@ -109,7 +109,7 @@ function prepareDst(op: Op, r: SharedRange): boolean {
   if (shortenGap(op, r.dst, dst.bh, r.dst_offset)) return false;
   op.modify(dst.bh);
   if (isInline(di)) convertInlineToExtents(op, r.dst, dst.bh);
-  else if (r.dst_offset > di.i_size) zeroRange(op, r.dst, dst.bh, di.i_size, r.dst_offset);
+  if (r.dst_offset > di.i_size) zeroRange(op, r.dst, dst.bh, di.i_size, r.dst_offset);
   inodeChanged(op, r.dst);
   return true;
 }
