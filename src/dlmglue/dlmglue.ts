@@ -218,7 +218,7 @@ export class DlmGlue {
 
   #mayHold(locks: LockSet, res: LockRes, level: LockLevel): boolean {
     if (res.level < level || res.freeing) return false;
-    if (res.serving && locks.exempt) return true;
+    if (res.serves(locks)) return true;
     // What is not given up now is not worth waiting for.
     return !res.gate_shut && (level <= res.compatibleLevel || level <= res.keptLevel);
   }

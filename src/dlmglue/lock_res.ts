@@ -80,6 +80,8 @@ export class LockRes implements LockCallbacks {
   gate_shut = false;
   /** A notification is under way: exempt lock sets are let in up to `level`, whatever the gate and other nodes say. */
   serving = false;
+  /** While serving: READs that fill pages are let in, too; the pages are called back once more afterwards. */
+  serving_reads = false;
   /** The lock is about to be unlocked for good (OCFS2_LOCK_FREEING). */
   freeing = false;
   /** Lock sets that wait; each becomes a holder in the moment the level is granted, so that a BAST cannot starve it. */
@@ -148,10 +150,17 @@ export class LockRes implements LockCallbacks {
     return this.dl!.lvb;
   }
 
+  /** A notification waits for what `locks` is held for, and the gate is no hindrance. */
+  serves(locks: LockSet): boolean {
+    return this.serving && (locks.exempt || (this.serving_reads && locks.fills_pages));
+  }
+
   /** Counts `locks` as a holder. The caller has checked that the level is held. */
   hold(locks: LockSet, level: LockLevel): void {
-    const open = !this.gate_shut || (this.serving && locks.exempt);
-    assert(this.level >= level && open, `${this.name} held at ${level}, level ${this.level}`);
+    assert(
+      this.level >= level && (!this.gate_shut || this.serves(locks)),
+      `${this.name} held at ${level}, level ${this.level}`,
+    );
     if (level === EX) this.ex_holders++;
     else this.pr_holders++;
     locks.add(this, level);

@@ -14,6 +14,8 @@ export class LockSet {
   exclusives = 0;
   /** The kernel may wait for this work before it answers a notification: let in while one is under way (LockRes.serving). */
   exempt = false;
+  /** A READ that fills pages of the kernel's cache: let in where a notification waits for it (LockRes.serving_reads). */
+  fills_pages = false;
   /** The recovery of a dead node waits for no recovery (OCFS2_META_LOCK_RECOVERY). */
   readonly for_recovery: boolean;
 

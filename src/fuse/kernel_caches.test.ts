@@ -2,6 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { SimClock } from "../../test/support/sim_cluster.ts";
 import { EX, LOCK_TYPES, LockRes, NL, PR } from "../dlmglue/lock_res.ts";
+import { LockSet } from "../dlmglue/lock_set.ts";
 import { Errno } from "../lib/errno.ts";
 import { WaitQueue } from "../lib/wait.ts";
 import type { Loop } from "../native/loop.ts";
@@ -84,7 +85,7 @@ function setUp() {
   };
   /** Time passes: one timer fires. */
   const step = (): boolean => clock.step();
-  return { clock, sent, held, pages, res, inode, begin, turn, give, step, done: () => done };
+  return { clock, session, sent, held, pages, res, inode, begin, turn, give, step, done: () => done };
 }
 
 const rangesOf = (sent: readonly Sent[]): number[][] => sent.map(({ off, len }) => [off, len]);
@@ -104,6 +105,64 @@ test("an inode that the kernel has not made yet is told again until it is there,
   t.inode.nlookup = 0;
   t.sent.pop()!.answer(-Errno.ENOENT);
   expect(t.done()).toBe(2);
+});
+
+test.each([false, true])(
+  "READs are let in when a second notification never gets to its pages, and what they fill is called back; the mount ends meanwhile: %s",
+  (ends) => {
+    const t = setUp();
+    const fills = new LockSet();
+    fills.fills_pages = true;
+    const other = new LockSet();
+    t.give(NL);
+    const [first] = t.sent.splice(0);
+    // It comes in between, holds its page, and waits at the gate.
+    const answered = t.held.add(INO, 8192, 4096);
+    while (t.sent.length === 0) t.step();
+    expect(rangesOf(t.sent)).toEqual([
+      [0, 8192],
+      [12288, 0],
+    ]);
+    const second = t.sent.splice(0);
+    let woken = 0;
+    t.res.waiters.add(() => woken++);
+    expect(t.res.serves(fills)).toBe(false);
+    while (!t.res.serves(fills)) t.step();
+    expect([t.res.serves(other), woken, t.done()]).toEqual([false, 1, 0]);
+    t.inode.io_in_flight = 1;
+    answered();
+    first!.answer(0);
+    if (ends) {
+      for (const { answer } of second.splice(0)) answer(-Errno.ENOENT);
+      while (t.sent.length < 2) t.step();
+      t.session.ended = true;
+      second.push(...t.sent.splice(0));
+    }
+    for (const { answer } of second) answer(ends ? -Errno.ENOENT : 0);
+    // What was let in comes to its end first, and nothing more is.
+    t.turn();
+    expect([t.res.serves(fills), t.sent, t.done()]).toEqual([false, [], 0]);
+    t.inode.io_in_flight = 0;
+    t.inode.io_idle.wakeAll();
+    t.turn();
+    expect(rangesOf(t.sent)).toEqual([[0, 0]]);
+    for (let i = 0; i < 20; i++) t.step();
+    expect(t.done()).toBe(0);
+    t.sent[0]!.answer(0);
+    expect([t.done(), t.res.serving]).toEqual([1, false]);
+  },
+);
+
+test("with a writer no READ is let in: what it fills could become dirty behind the notification", () => {
+  const t = setUp();
+  const fills = new LockSet();
+  fills.fills_pages = true;
+  t.inode.writer_count = 1;
+  t.give(NL);
+  t.held.add(INO, 8192, 4096);
+  const began_ms = t.clock.monotonic_ms();
+  while (t.clock.monotonic_ms() < began_ms + 2000) t.step();
+  expect(t.res.serves(fills)).toBe(false);
 });
 
 test("the held level is served while the kernel is told, and not a moment longer; who waits for it or for the rw lock looks again", () => {

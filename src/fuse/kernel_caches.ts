@@ -40,6 +40,12 @@ const SILENT_MS = 100;
 /** The kernel has our LOOKUP's reply but not yet the inode: it is a matter of microseconds. */
 const RETRY_MS = 1;
 
+/**
+ * A second notification may never get to its pages: umount(2) waits for the first to come back, and the second behind umount(2) (fuse_conn.killsb). So after this
+ * time READs are let in, which the first waits for; what they fill is called back again afterwards. Nobody has the file open for writing then.
+ */
+const STUCK_MS = 1000;
+
 /** What the kernel was told last of a page. */
 interface Told {
   notice: Notice | null;
@@ -82,6 +88,7 @@ export class SessionCaches implements KernelCaches {
           this.#dropPages(inode, held, (err) => {
             // From here on the data is written: nothing more may become dirty.
             res.serving = false;
+            res.serving_reads = false;
             cb(err);
           });
         }
@@ -147,10 +154,24 @@ export class SessionCaches implements KernelCaches {
   #dropPages(inode: Inode, level: LockLevel, cb: Callback<void>): void {
     const { pages } = this.#s;
     const { ino } = inode;
+    const { clock } = inode.osb;
+    const res = inode.meta_lockres!;
     const seen = new Set<PageRange>();
     let answered = false;
+    let round = 0;
+    let since_ms = clock.monotonic_ms();
+    /** Notifications that have not come back, of those that must. */
+    let outstanding = 0;
     pages.recall(ino);
+    /** What READs have filled meanwhile is still to be called back. */
+    const again = (): void => {
+      round++;
+      res.serving_reads = false;
+      since_ms = clock.monotonic_ms();
+      this.#whenIoIdle(inode, attempt);
+    };
     const attempt = (): void => {
+      const mine = round;
       const ranges = this.#leftOut(inode, level);
       for (const r of ranges) seen.add(r);
       if (mlogOn(ML.BASTS)) mlog(ML.BASTS, `invalidate ${inode.ino} around ${ranges.length} held ranges`);
@@ -161,15 +182,17 @@ export class SessionCaches implements KernelCaches {
       let left = around.length;
       let suspected = false;
       const settle = (): void => {
-        if (left > 0 || (doubtful.size > 0 && !suspected) || answered) return;
+        if (left > 0 || (doubtful.size > 0 && !suspected) || answered || res.serving_reads || mine !== round) return;
         answered = true;
         pages.recalled(ino, [...doubtful.keys()]);
         cb(null);
       };
+      outstanding += around.length;
       for (const { off, len } of around)
         this.#invalidate(inode, off, len, () => {
           left--;
-          settle();
+          if (--outstanding === 0 && res.serving_reads) again();
+          else settle();
         });
       // One that stays is locked and not uptodate; then its thread alone waits.
       for (const [r, told] of [...doubtful]) {
@@ -189,7 +212,11 @@ export class SessionCaches implements KernelCaches {
         ({ served } = pages);
         suspected = level !== EX || silent_ms >= SILENT_MS;
         settle();
-        if (answered) return;
+        if (answered || mine !== round) return;
+        if (left > 0 && !res.serving_reads && inode.writer_count === 0 && clock.monotonic_ms() - since_ms > STUCK_MS) {
+          res.serving_reads = true;
+          res.wakeWaiters();
+        }
         // Requests that came in between and hold pages: the attempt may be waiting for them.
         if (this.#leftOut(inode, level).some((r) => !seen.has(r))) attempt();
         else this.#loop.after(SUSPECT_MS, suspect);

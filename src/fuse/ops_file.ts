@@ -157,7 +157,7 @@ export function read(s: Session): void {
   const direct = past_cache && isDirect(flags);
   const go = (slot: Slot): void => {
     const addr = payloadOf(slot);
-    readFile(s.osb, inode, { offset, len: size, addr, ex, direct, behind }, (err, n) => {
+    readFile(s.osb, inode, { offset, len: size, addr, ex, fills_pages, direct, behind }, (err, n) => {
       // The WRITE came while this was under way: what it found is old when it arrives.
       if (!err && behind() !== undefined) {
         go(slot);

@@ -25,6 +25,8 @@ export interface ReadRequest {
   readonly addr: number;
   /** Under the lock at EX: pages of a file that is mapped for writing, which become dirty without a request. */
   readonly ex?: () => boolean;
+  /** For pages of the kernel's cache (LockSet.fills_pages). */
+  readonly fills_pages?: boolean;
   /** What it must come behind, asked whenever it is planned. */
   readonly behind?: () => WaitQueue | undefined;
   /** O_DIRECT: what the disk has, where other nodes write past our cache (coherency=buffered). */
@@ -43,6 +45,7 @@ function planRead(op: Op, inode: Inode, req: ReadRequest): ReadPlan {
   const { osb } = op;
   const { u8 } = osb.cache;
   const ex = req.ex?.() === true;
+  op.locks.fills_pages = req.fills_pages === true;
   // An earlier run may have got the lock at PR.
   const meta = osb.glue.metaLock(inode);
   const behind = req.behind?.();
