@@ -249,7 +249,10 @@ export class Journal {
     const { log, data, dev, barrier } = this.#p;
     if (mlogOn(ML.JOURNAL)) mlog(ML.JOURNAL, `commit ${tx.tid}: ${tx.blocks.length} blocks, ${tx.ordered.size} files`);
     // Before the commit block: a committed size or extent must never show what the blocks held before.
-    const few = barrier && tx.ordered.size < FEW_WRITES;
+    // Where the device must be flushed for data in any case, that covers the log, too.
+    let pages = 0;
+    for (const owner of tx.ordered) pages += owner.dirty_pages + owner.pages_in_flight;
+    const few = barrier && pages < FEW_WRITES && tx.data_ios === 0 && !dev.durability.unflushed;
     const data_written: Thunk<void>[] = [...tx.ordered].map((owner) => data.flushOwner(owner, few));
     data_written.push((cb) => (tx.data_ios === 0 ? cb(null) : tx.data_idle.add(() => cb(null))));
     if (tx.blocks.length === 0) {

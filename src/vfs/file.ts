@@ -131,7 +131,8 @@ function* fsyncTask(osb: Osb, inode: Inode, datasync: boolean): Task<void> {
   if (osb.slot_num < 0) return;
   if (inode.dirty_pages > 0 || inode.pages_in_flight > 0) {
     inode.unflushed_data = true;
-    yield* wait(osb.data.flushOwner(inode, osb.options.barrier));
+    const committed = osb.journal.isCommitted(datasync ? inode.datasync_tid : inode.sync_tid);
+    yield* wait(osb.data.flushOwner(inode, osb.options.barrier && committed));
   }
   const errno = inode.write_error;
   if (errno !== 0) {
