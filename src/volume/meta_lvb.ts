@@ -47,10 +47,12 @@ export function stuffMetaLvb(osb: Osb, inode: Inode, res: LockRes): void {
 }
 
 /** True when the LVB is of this version and of this inode (ocfs2_meta_lvb_is_trustable). */
-export function lvbIsTrustable(inode: Inode, res: LockRes): boolean {
-  if (res.dl === null || !res.dl.lvb_valid || inode.generation === 0) return false;
+export const lvbIsTrustable = (inode: Inode, res: LockRes): boolean => lvbIsOf(res, inode.generation);
+
+function lvbIsOf(res: LockRes, generation: number): boolean {
+  if (res.dl === null || !res.dl.lvb_valid || generation === 0) return false;
   const lvb = viewOf(res.lvb);
-  return lvb.lvb_version === OCFS2_LVB_VERSION && lvb.lvb_igeneration === inode.generation;
+  return lvb.lvb_version === OCFS2_LVB_VERSION && lvb.lvb_igeneration === generation;
 }
 
 /** The LVB that came with the lock, while nobody here has used the lock at EX since; undefined when it says nothing. */
@@ -83,12 +85,10 @@ export function settleLvb(op: Op, inode: Inode, bh: Bh): void {
   });
   const { osb } = op;
   const res = inode.meta_lockres!;
-  if (res.dl?.lvb_valid !== true || inode.is_system || osb.readonly_reason !== null) return;
-  const lvb = viewOf(res.lvb);
   const di = Dinode.at(osb.cache.dv, bh.addr);
   // The inode itself may not know its generation yet.
-  if (lvb.lvb_version !== OCFS2_LVB_VERSION || lvb.lvb_igeneration !== di.i_generation) return;
-  const t = timesOf(lvb);
+  if (inode.is_system || osb.readonly_reason !== null || !lvbIsOf(res, di.i_generation)) return;
+  const t = timesOf(viewOf(res.lvb));
   const mtime = isLater(t.mtime, t.mtime_nsec, di.i_mtime, di.i_mtime_nsec);
   const ctime = isLater(t.ctime, t.ctime_nsec, di.i_ctime, di.i_ctime_nsec);
   const atime = isLater(t.atime, t.atime_nsec, di.i_atime, di.i_atime_nsec);
