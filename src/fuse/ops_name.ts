@@ -14,8 +14,8 @@ import { Corruption, estale, FsError } from "../lib/fs_error.ts";
 import * as ns from "../vfs/namespace.ts";
 import { type Attr, attrOf, linksOf } from "../volume/dir/attr.ts";
 import { lockInode } from "../volume/dir/iget.ts";
-import { lookIntoAllocators } from "../volume/dir/seen.ts";
-import { type Inode, openLock } from "../volume/inode.ts";
+import { handleLeadsTo, lookIntoAllocators } from "../volume/dir/seen.ts";
+import { openLock } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import type { FileHandle } from "./handles.ts";
 import { changeAttr } from "./ops_attr.ts";
@@ -34,13 +34,14 @@ const credOf = (s: Session, umask: number): ns.Cred => ({ uid: s.uid, gid: s.gid
  * The inode of a file handle that the kernel no longer has in its cache (open_by_handle_at, NFS): any number may come.
  * The kernel compares the generation of our answer with that of the handle.
  */
-function lookupSelf(op: Op, inode: Inode): Attr {
+function lookupSelf(op: Op, ino: number): Attr {
   const { osb } = op;
-  const { ino } = inode;
   const stale = (): never => {
     throw estale("lookup.handle", { ino });
   };
   if (ino < 2 || ino >= osb.clustersToBlocks(osb.geo.clusters)) stale();
+  handleLeadsTo(op, ino);
+  const inode = osb.inodes.get(ino);
   try {
     if (!inode.inUse) lookIntoAllocators(op);
     openLock(op, inode);
@@ -62,7 +63,7 @@ export function lookup(s: Session): void {
   const self = name.length === 1 && name[0] === PERIOD;
   s.run(
     (op) => {
-      const attr = self ? lookupSelf(op, s.osb.inodes.get(parent)) : ns.lookup(op, parent, name);
+      const attr = self ? lookupSelf(op, parent) : ns.lookup(op, parent, name);
       if (attr === undefined) s.tellName(op, parent);
       else if (self) s.tell(op, attr);
       else s.tell(op, attr, parent, name);

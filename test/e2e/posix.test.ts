@@ -18,15 +18,17 @@ if (unavailable !== undefined) console.warn(`SKIPPED: system calls on a mount: $
 
 describe.skipIf(unavailable !== undefined)("system calls on a mount", () => {
   test.each([
-    ["of one node", {}],
-    ["of which every lock is called off at random", { options: "lockdomain=random:11" }],
-  ])("%s", async (_, mount) => {
+    ["of one node", {}, []],
+    ["of which every lock is called off at random", { options: "lockdomain=random:11" }, ["called-off"]],
+  ])("%s", async (_, mount, args) => {
     const image = join(tempDir("ocfs2-posix"), "image");
     mkfs(image, 300, ["-b", "4K", "-C", "4K", "-N", "1", "-J", "size=16M"]);
     await withMount(
       image,
       async (dir) => {
-        const ran = await runAsync(["python3", join(repoRoot, "test/support/posix.py"), dir], { timeout_ms: 100_000 });
+        const ran = await runAsync(["python3", join(repoRoot, "test/support/posix.py"), dir, ...args], {
+          timeout_ms: 100_000,
+        });
         expect(ran.stderr).toBe("");
         await expect(ran.stdout).toMatchFileSnapshot(join(import.meta.dirname, "posix.expected"));
       },

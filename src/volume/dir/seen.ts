@@ -19,13 +19,19 @@ import type { Op } from "../op.ts";
 import { iget, type Locked } from "./iget.ts";
 import type { Name } from "./name.ts";
 
+/** An inode number and the object that stood for it. A file that is deleted takes its object along; the next one in its block gets another. */
+interface Led {
+  readonly ino: number;
+  readonly inode: Inode | undefined;
+}
+
 interface Seen {
   /** Parents, by directory. */
   readonly parents: Map<number, number>;
   /** Results of `look`, by key. */
   readonly looks: Map<string, unknown>;
-  /** What names led to in the run before, 0 for nothing, by key. */
-  readonly names: Map<string, number>;
+  /** What names led to in the run before, inode number 0 for nothing, by key. */
+  readonly names: Map<string, Led>;
 }
 
 const seen = new WeakMap<LockSet, Seen>();
@@ -53,9 +59,24 @@ export function startOver(op: Op): never {
  * in an earlier run. Operations that use it cannot be steps of a task: their locks are theirs alone.
  */
 export function nameLeadsTo(op: Op, dir: Inode, name: Name, ino: number): void {
-  const before = seen.get(op.locks)?.names.get(keyOf(dir, name));
-  if (before !== undefined && before !== ino) startOver(op);
-  op.onUndo(() => void seenBy(op).names.set(keyOf(dir, name), ino));
+  leadsTo(op, keyOf(dir, name), ino);
+}
+
+/** The same for an inode of which the number is known without a name: from a file handle, whose file may be deleted any time. */
+export function handleLeadsTo(op: Op, ino: number): void {
+  leadsTo(op, `${ino}`, ino);
+}
+
+/**
+ * It does not do to compare numbers: the locks that the run before has got are those of an object, and one made anew for the same number
+ * would ask for locks of the same names beside them, and wait for ever for what the operation holds itself.
+ */
+function leadsTo(op: Op, key: string, ino: number): void {
+  const { inodes } = op.osb;
+  const before = seen.get(op.locks)?.names.get(key);
+  if (before !== undefined && (before.ino !== ino || (before.inode !== undefined && before.inode !== inodes.peek(ino))))
+    startOver(op);
+  op.onUndo(() => void seenBy(op).names.set(key, { ino, inode: inodes.peek(ino) }));
 }
 
 /** The inode that a name in a locked directory leads to, locked. */
