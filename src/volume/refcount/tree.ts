@@ -34,6 +34,8 @@ export class RefcountTree implements CachingInfo {
   /** rf_generation: the block may be freed and become another tree's root. */
   readonly generation: number;
   readonly lockres: LockRes;
+  /** By this node. What is in the log of it belongs to the allocators, whose locks do not go before it is on the disk: the tree's own need not wait for that. */
+  freed = false;
   epoch = 0;
   cached_blocks = 0;
 
@@ -49,7 +51,7 @@ export class RefcountTree implements CachingInfo {
 }
 
 function* downconvert(osb: Osb, tree: RefcountTree, res: LockRes, to: LockLevel): Task<void> {
-  if (res.level === EX) yield* wait(osb.journal.flush);
+  if (res.level === EX && !tree.freed) yield* wait(osb.journal.flush);
   if (to < PR) {
     tree.epoch++;
     osb.cache.purge(tree);
@@ -246,5 +248,8 @@ export function leaveRefcountTree(op: Op, inode: Inode, di_bh: Bh): void {
   });
   if (rf_count > 1) return;
   freeMetadataBlock(op, { slot: rb.rf_suballoc_slot, bit: rb.rf_suballoc_bit, loc: rb.rf_suballoc_loc, blkno });
-  op.onSuccess(() => forget(osb, tree));
+  op.onSuccess(() => {
+    tree.freed = true;
+    forget(osb, tree);
+  });
 }
