@@ -57,7 +57,9 @@ export class DataCache {
   #hand: IterableIterator<Page> | null = null;
   dirty_pages = 0;
   pages_in_flight = 0;
-  /** Woken when a write-back ended or slots became free. */
+  /** Ranges of pages that are being written on the device past this cache. */
+  readonly #written_past = new Set<{ readonly pno: number; readonly count: number }>();
+  /** Woken when a write-back or a direct write ended or slots became free. */
   readonly progress = new WaitQueue();
   /** Owners with dirty pages. */
   readonly dirty_owners = new Set<DataOwner>();
@@ -142,7 +144,7 @@ export class DataCache {
   prefetch(owner: DataOwner, pno: number, count: number): void {
     for (let n = pno; n < pno + count; ) {
       const run: Page[] = [];
-      while (n < pno + count && run.length < MAX_RUN && this.#free.length > 0 && !this.#pages.has(n))
+      while (n < pno + count && run.length < MAX_RUN && this.#free.length > 0 && this.#mayInsert(n))
         run.push(this.#insert(owner, n++));
       if (run.length > 0) this.#readRun(run);
       else if (this.#pages.has(n)) n++;
@@ -208,7 +210,12 @@ export class DataCache {
     (owner.pages ??= new Set()).add(page);
   }
 
+  #mayInsert(pno: number): boolean {
+    return !this.#pages.has(pno) && !this.isWrittenPast(pno, 1);
+  }
+
   #insert(owner: DataOwner, pno: number): Page {
+    if (this.isWrittenPast(pno, 1)) waitOn(this.progress);
     const addr = this.#free.pop();
     if (addr === undefined) {
       this.#starved = true;
@@ -382,7 +389,27 @@ export class DataCache {
     if (this.busyIn(pno, count)) waitOn(this.progress);
   }
 
-  /** Forgets pages whose place on the disk was freed, or written past this cache; dirty data in them is gone. */
+  /**
+   * A direct write to a range begins, of whose pages none is under I/O: they are forgotten, and until the result is called nobody gets one. What
+   * is read from the disk meanwhile may be of before the write, and would outlast it here.
+   */
+  writePast(pno: number, count: number): () => void {
+    this.invalidate(pno, count);
+    const range = { pno, count };
+    this.#written_past.add(range);
+    return () => {
+      this.#written_past.delete(range);
+      this.progress.wakeAll();
+    };
+  }
+
+  /** True while a direct write to a part of the range is under way. */
+  isWrittenPast(pno: number, count: number): boolean {
+    for (const r of this.#written_past) if (pno < r.pno + r.count && r.pno < pno + count) return true;
+    return false;
+  }
+
+  /** Forgets pages whose place on the disk was freed; dirty data in them is gone. */
   invalidate(pno: number, count: number): void {
     const victims: Page[] = [];
     this.#some(pno, count, (p) => {

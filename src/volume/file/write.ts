@@ -541,9 +541,10 @@ function startDirect(osb: Osb, inode: Inode, plan: WritePlan): () => void {
   const data_done = plan.allocated ? osb.journal.dataIoStarted() : null;
   if (plan.allocated) inode.alloc_ios++;
   ioStarted(inode);
-  // The cache's copy is void from now on; the plan has seen that it is not under I/O.
-  for (const run of plan.runs) osb.data.invalidate(pnoOf(run.offset), run.len / PAGE_BYTES);
+  // The plan has seen that the cache's copy is not under I/O.
+  const passed = plan.runs.map((run) => osb.data.writePast(pnoOf(run.offset), run.len / PAGE_BYTES));
   return () => {
+    for (const done of passed) done();
     if (plan.allocated) inode.alloc_ios--;
     ioEnded(inode);
     if (inode.alloc_ios === 0) inode.io_idle.wakeAll();
