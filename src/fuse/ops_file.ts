@@ -31,7 +31,7 @@ import {
   type WriteRequest,
   writeFile,
 } from "../vfs/file.ts";
-import { atimeIsDue, getattr, touchAtime } from "../volume/dir/attr.ts";
+import { type Attr, atimeIsDue, getattr, touchAtime } from "../volume/dir/attr.ts";
 import { dinodeOf, type Inode, inodeLock } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import { type FileHandle, isDirect } from "./handles.ts";
@@ -75,36 +75,58 @@ export function closeHandle(s: Session, fh: number): void {
 }
 
 /**
+ * Within an operation: checks the file and opens it.
+ *
  * Pages of a file that is open for writing may become dirty through a mapping, and nobody is asked then. So such an open has
  * the lock at EX, and from then on giving EX up drops the pages (coherence, rule 8).
  */
+export function openChecked(s: Session, op: Op, inode: Inode, flags: number, ok: (handle: FileHandle) => void): void {
+  const append_only = checkOpen(op, inode, flags, s.writesUnderEx(flags));
+  op.onSuccess(() => {
+    const handle = openHandle(s, inode, flags);
+    handle.append_only = append_only;
+    ok(handle);
+  });
+}
+
+/** O_TRUNC of the file just opened; `ok` gets the attributes that it has then. A failure closes it again. */
+export function truncateOpened(
+  s: Session,
+  handle: FileHandle,
+  open_flags: number,
+  ok: (attr: Attr | undefined) => void,
+  failed: (err: unknown) => void,
+): void {
+  if ((handle.flags & O_TRUNC) === 0) {
+    ok(undefined);
+    return;
+  }
+  const kill = (open_flags & FUSE_OPEN_KILL_SUIDGID) !== 0;
+  changeAttr(s, handle.inode, { size: 0 }, kill, ok, (err) => {
+    closeHandle(s, handle.fh);
+    failed(err);
+  });
+}
+
 export function open(s: Session): void {
   const { unique } = s;
   const inode = s.inode(s.nodeid);
   const q = FuseOpenIn.at(s.dv as DataView, s.body);
   const { flags, open_flags } = q;
-  const ex = s.policy.clustered && (flags & O_ACCMODE) !== 0;
   let handle: FileHandle;
-  const ok = (): void => replyOpen(s, unique, handle.fh, s.openFlags(flags));
   s.run(
-    (op) => {
-      const append_only = checkOpen(op, inode, flags, ex);
-      op.onSuccess(() => {
-        handle = openHandle(s, inode, flags);
-        handle.append_only = append_only;
-      });
-    },
-    () => {
-      if ((flags & O_TRUNC) === 0) {
-        ok();
-        return;
-      }
-      const failed = (err: unknown): void => {
-        closeHandle(s, handle.fh);
-        s.error(unique, err);
-      };
-      changeAttr(s, inode, { size: 0 }, (open_flags & FUSE_OPEN_KILL_SUIDGID) !== 0, ok, failed);
-    },
+    (op) =>
+      openChecked(s, op, inode, flags, (h) => {
+        handle = h;
+      }),
+    () =>
+      truncateOpened(
+        s,
+        handle,
+        open_flags,
+        () => replyOpen(s, unique, handle.fh, s.openFlags(flags)),
+        (err) => s.error(unique, err),
+      ),
   );
 }
 

@@ -1,7 +1,6 @@
 /** Names: LOOKUP, CREATE, TMPFILE, MKNOD, MKDIR, SYMLINK, LINK, UNLINK, RMDIR, RENAME, RENAME2. */
-import { I_FLAGS } from "../format/disk/index.ts";
+import { I_FLAGS, isReg } from "../format/disk/index.ts";
 import {
-  FUSE_OPEN_KILL_SUIDGID,
   FuseCreateIn,
   FuseLinkIn,
   FuseMkdirIn,
@@ -18,15 +17,18 @@ import { handleLeadsTo, lookIntoAllocators } from "../volume/dir/seen.ts";
 import { openLock } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import type { FileHandle } from "./handles.ts";
-import { changeAttr } from "./ops_attr.ts";
-import { closeHandle, openHandle } from "./ops_file.ts";
+import { openChecked, openHandle, truncateOpened } from "./ops_file.ts";
 import { replyCreate, replyEntry, replyNoEntry } from "./reply.ts";
 import type { Session } from "./session.ts";
 
 const PERIOD = 0x2e;
+const O_ACCMODE = 3;
 const O_EXCL = 0o200;
 const O_TRUNC = 0o1000;
 const RENAME_EXCHANGE = 2;
+const MAY_WRITE = 2;
+/** Permission bits that O_RDONLY, O_WRONLY, O_RDWR and 3 ask for (ACC_MODE). */
+const NEEDS = [4, MAY_WRITE, 6, 6];
 
 const credOf = (s: Session, umask: number): ns.Cred => ({ uid: s.uid, gid: s.gid, umask });
 
@@ -141,9 +143,17 @@ function openTold(s: Session, op: Op, t: Told, ok: (handle: FileHandle) => void)
   return attr;
 }
 
+/** Whether the kernel would let the caller open a file of that kind, as far as can be told without its groups, ACLs and capabilities. */
+function ownerMayOpen(attr: Attr, uid: number, flags: number): boolean {
+  const wanted = NEEDS[flags & O_ACCMODE]! | ((flags & O_TRUNC) === 0 ? 0 : MAY_WRITE);
+  return isReg(attr.mode) && attr.uid === uid && ((attr.mode >> 6) & wanted) === wanted;
+}
+
 /**
- * The kernel saw no such name when it asked; another node may have made it meanwhile. Without O_EXCL the file that is
- * there is opened then (as ocfs2 does through lookup under its locks).
+ * The kernel saw no such name when it asked; another node may have made it meanwhile. Without O_EXCL open(2) is about what is there then. But the
+ * kernel takes what we answer for new: it looks neither at its mode (FMODE_CREATED in do_open) nor follows it. So only what the caller may open for
+ * certain is opened here. Else the answer is ESTALE, and open(2) looks the whole path up once more (do_filp_open, LOOKUP_REVAL), and finds it.
+ * Not always ESTALE: where two nodes make and delete one name over and over, the second time could fail like the first.
  */
 export function create(s: Session): void {
   const { unique, osb } = s;
@@ -169,29 +179,27 @@ export function create(s: Session): void {
   const find = (): void =>
     osb.exec(
       (op) => {
-        const attr = ns.lookup(op, parent, name);
-        return attr && openTold(s, op, { attr, flags, parent, name }, opened);
+        const attr = ns.lookup(op, parent, name, s.writesUnderEx(flags));
+        if (attr === undefined) return undefined;
+        if (!ownerMayOpen(attr, cred.uid, flags)) throw estale("create", { ino: attr.ino });
+        openChecked(s, op, osb.inodes.get(attr.ino), flags, opened);
+        s.tell(op, attr, parent, name);
+        return attr;
       },
       (err, attr) => {
         if (err) s.error(unique, err);
         else if (attr === undefined) make();
-        else if ((flags & O_TRUNC) === 0) replyCreate(s, unique, attr, handle, parent, true);
-        else {
-          const failed = (why: unknown): void => {
-            closeHandle(s, handle.fh);
-            s.vfs.forget(osb, attr.ino, 1);
-            s.error(unique, why);
-          };
-          const kill = (open_flags & FUSE_OPEN_KILL_SUIDGID) !== 0;
-          changeAttr(
+        else
+          truncateOpened(
             s,
-            handle.inode,
-            { size: 0 },
-            kill,
-            (a) => replyCreate(s, unique, a, handle, parent, true),
-            failed,
+            handle,
+            open_flags,
+            (cut) => replyCreate(s, unique, cut ?? attr, handle, parent, true),
+            (why) => {
+              s.forget(attr.ino, 1);
+              s.error(unique, why);
+            },
           );
-        }
       },
     );
   make();

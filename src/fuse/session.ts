@@ -39,6 +39,7 @@ const SCRATCH_BYTES = OUT + (1 << 20) + 4096;
 /** Requests of one turn, so that the disk's completions get their share. */
 const MAX_BATCH = 64;
 const ROOT_ID = 1;
+const O_ACCMODE = 3;
 const ECONNABORTED = 103;
 
 export interface SessionOptions {
@@ -358,6 +359,11 @@ export class Session {
 
   inode(nodeid: number): Inode {
     return this.osb.inodes.get(this.ino(nodeid));
+  }
+
+  /** An open file with these flags may be written through a mapping, without asking: its pages need the lock at EX. */
+  writesUnderEx(flags: number): boolean {
+    return this.policy.clustered && (flags & O_ACCMODE) !== 0;
   }
 
   openFlags(flags: number): number {

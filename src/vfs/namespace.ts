@@ -31,9 +31,9 @@ export { RENAME_EXCHANGE, RENAME_NOREPLACE } from "../volume/dir/rename.ts";
 const inodeOf = (op: Op, ino: number): Inode => op.osb.inodes.get(ino);
 const attrOf = (op: Op, locked: Locked): Attr => attr.attrOf(op.osb, locked.di);
 
-/** What `name` in the directory leads to; undefined: nothing. ENOTDIR, ENAMETOOLONG, ESTALE. */
-export function lookup(op: Op, parent: number, name: Name): Attr | undefined {
-  const found = namei.lookup(op, inodeOf(op, parent), name);
+/** What `name` in the directory leads to, locked at PR, or at EX; undefined: nothing. ENOTDIR, ENAMETOOLONG, ESTALE. */
+export function lookup(op: Op, parent: number, name: Name, ex = false): Attr | undefined {
+  const found = namei.lookup(op, inodeOf(op, parent), name, ex);
   return found && attrOf(op, found);
 }
 

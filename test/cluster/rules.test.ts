@@ -46,6 +46,7 @@ describe.skipIf(clusterUnavailable() !== undefined)("two nodes at the same momen
     ["a hundred direct writes in flight that wait for a lock, on both", "parked_aios"],
     ["two rm of the same names in one directory", "two_rm"],
     ["files that are taken away in the moment in which they are made", "fresh_inodes"],
+    ["two users who make one file", "users_create"],
   ])(
     "%s",
     async (_, race) => {

@@ -260,9 +260,32 @@ def fresh_inodes(d, side, seconds):
                 check(e.errno in (errno.ENOENT, errno.ESTALE), f"{name}: {e}")
 
 
+def users_create(d, side, seconds):
+    """Both make one name in the same moment, as different users and as the same: who comes second opens the file as what it is, or is refused."""
+    if side == 0:
+        os.chmod(d, 0o777)
+    while os.stat(d).st_mode & 0o777 != 0o777:
+        time.sleep(0.01)
+    for _ in until(seconds):
+        step = int(time.time() * 50) + 1
+        time.sleep(step / 50 - time.time())
+        uid = 1000 + (side if step % 2 else 0)
+        os.seteuid(uid)
+        name = f"{d}/{step}"
+        try:
+            f = os.open(name, os.O_CREAT | os.O_RDWR, 0o600)
+            check(os.fstat(f).st_uid == uid, "another user's file was opened")
+            os.close(f)
+        except PermissionError:
+            check(step % 2, "a user's own file was refused")
+        os.seteuid(0)
+        if step % 2 == 0 and side == 0:
+            os.unlink(name)
+
+
 RACES = {
     f.__name__: f
-    for f in (invalidated_reads, partial_writes, dropped_pages, mapped_counters, size_during_writeback, parked_aios, two_rm, fresh_inodes)
+    for f in (invalidated_reads, partial_writes, dropped_pages, mapped_counters, size_during_writeback, parked_aios, two_rm, fresh_inodes, users_create)
 }
 
 if __name__ == "__main__":

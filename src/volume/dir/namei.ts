@@ -26,13 +26,13 @@ import { writeSymlink } from "./symlink.ts";
 export const nameError = (errno: number, where: string, dir: Inode, name: Name): FsError =>
   new FsError(errno, `namei.${where}`, { dir: dir.ino, name: nameText(name) });
 
-/** The inode that `name` leads to, locked at PR; undefined when there is none (ocfs2_lookup). ENAMETOOLONG, ENOTDIR. */
-export function lookup(op: Op, dir: Inode, name: Name): Locked | undefined {
+/** The inode that `name` leads to, locked at PR, or at EX; undefined when there is none (ocfs2_lookup). ENAMETOOLONG, ENOTDIR. */
+export function lookup(op: Op, dir: Inode, name: Name, ex = false): Locked | undefined {
   checkNameLength(name);
   const d = lockDir(op, dir);
   const entry = findEntry(openDir(op, dir, d.di_bh), name);
   if (entry === undefined) return undefined;
-  return entry.ino === dir.ino ? d : igetNamed(op, dir, name, entry.ino);
+  return entry.ino === dir.ino ? d : igetNamed(op, dir, name, entry.ino, ex);
 }
 
 /** What a new name is to lead to. */

@@ -20,6 +20,7 @@ interface Request {
   readonly unique: number;
   readonly opcode: number;
   readonly nodeid: number;
+  readonly uid: number;
   /** Copied when the node reads the request, as the kernel copies a WRITE's pages. */
   readonly body: () => Uint8Array;
 }
@@ -68,11 +69,11 @@ export class FuseConnection implements FuseChannel {
     return this.#answers.size;
   }
 
-  #put(opcode: number, nodeid: number, body: () => Uint8Array): number {
+  #put(opcode: number, nodeid: number, uid: number, body: () => Uint8Array): number {
     const unique = this.#next;
     this.#next += 2;
     this.requests++;
-    this.#pending.push({ unique, opcode, nodeid, body });
+    this.#pending.push({ unique, opcode, nodeid, uid, body });
     this.#wake();
     return unique;
   }
@@ -84,17 +85,17 @@ export class FuseConnection implements FuseChannel {
   }
 
   /** Waits for the reply. Never answered once the connection is gone. */
-  ask(opcode: number, nodeid: number, body: Uint8Array | (() => Uint8Array)): Thunk<Reply> {
+  ask(opcode: number, nodeid: number, body: Uint8Array | (() => Uint8Array), uid = 0): Thunk<Reply> {
     return (cb) => {
       if (this.#gone) return;
-      this.#answers.set(this.#put(opcode, nodeid, typeof body === "function" ? body : () => body), cb);
+      this.#answers.set(this.#put(opcode, nodeid, uid, typeof body === "function" ? body : () => body), cb);
     };
   }
 
   forget(nodeid: number, nlookup: number): void {
     const body = F.FuseForgetIn.alloc();
     body.nlookup = nlookup;
-    if (!this.#gone) this.#put(F.FUSE_FORGET, nodeid, () => new Uint8Array(body.dv.buffer));
+    if (!this.#gone) this.#put(F.FUSE_FORGET, nodeid, 0, () => new Uint8Array(body.dv.buffer));
   }
 
   // The node's side -----------------------------------------------------------------------------------------------------
@@ -112,6 +113,7 @@ export class FuseConnection implements FuseChannel {
     head.opcode = r.opcode;
     head.unique = r.unique;
     head.nodeid = r.nodeid;
+    head.uid = r.uid;
     head.pid = 1;
     u8.set(body, addr + F.FuseInHeader.size);
     return total;
