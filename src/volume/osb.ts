@@ -107,6 +107,8 @@ export class Osb {
   readonly #ready: (() => void)[] = [];
   #draining = false;
   #in_op = false;
+  /** Operations that have succeeded and whose onSuccess functions run: one of them may run another operation. */
+  #taking_effect = 0;
   /** Tells the thread's loop that `turn` has work; the default runs it as a microtask. */
   wakeLoop: () => void = () => {
     if (!this.#woken) {
@@ -211,7 +213,12 @@ export class Osb {
         return;
       }
       this.#in_op = false;
-      op.commit();
+      this.#taking_effect++;
+      try {
+        op.commit();
+      } finally {
+        this.#taking_effect--;
+      }
       op.locks.withdraw();
       own?.releaseAll();
       done(null, value);
@@ -236,8 +243,11 @@ export class Osb {
     return found;
   }
 
-  /** True while the code of an operation runs. */
-  readonly operationRuns = (): boolean => this.#in_op;
+  /**
+   * True while the code of an operation runs, and until all of it has taken effect: a lock that is released in the midst of that may
+   * be wanted by another node, and the commit that this asks for would find neither the data that belongs to it nor gone what was freed.
+   */
+  readonly operationRuns = (): boolean => this.#in_op || this.#taking_effect > 0;
 
   /** Operations that nobody outside waits for; the volume is not closed before they have ended. */
   background_ops = 0;
