@@ -39,6 +39,8 @@ export interface WholeResult {
   readonly ops: number;
   /** Of programs behind kernels: reads and writes that were compared, and notifications. */
   readonly program_reads: number;
+  /** Cells of files that a kernel's late WRITE has left without a history. */
+  readonly cells_left_out: number;
   readonly program_writes: number;
   readonly notifications: number;
   readonly grants: number;
@@ -305,6 +307,7 @@ export function wholeRun(o: WholeOptions): WholeResult {
     virtual_ms: Math.round(world.clock.monotonic_ms()),
     ops: history?.model?.ops ?? 0,
     program_reads: history?.programs?.history.reads ?? 0,
+    cells_left_out: history?.programs?.history.left_out ?? 0,
     program_writes: history?.programs?.history.writes ?? 0,
     notifications: [...world.nodes.values()].reduce((n, node) => n + (node.kernel?.notifications ?? 0), 0),
     grants: world.checks.grants,

@@ -111,6 +111,8 @@ export class Kernel {
   notifications = 0;
   /** Invalidations that met an inode that was not there yet. */
   unknown = 0;
+  /** A WRITE goes out with a page that was taken out of the mapping while write(2) got the next one: of `own` and what others stored meanwhile. */
+  onLateWrite: (nodeid: number, off: number, sent: Uint8Array, own: Uint8Array) => void = () => {};
 
   constructor(c: FuseConnection, clock: Clock, below: (n: number) => number) {
     this.#c = c;
@@ -517,8 +519,11 @@ export class Kernel {
       q.offset = off;
       q.size = len;
       q.flags = file.flags;
-      const body = (): Uint8Array =>
-        join(bytesOf(q), ...parts.map(({ page, at, n }) => page.data.subarray(at, at + n)));
+      const body = (): Uint8Array => {
+        const data = join(...parts.map(({ page, at, n }) => page.data.subarray(at, at + n)));
+        if (parts.some(({ page }) => page.gone)) this.onLateWrite(inode.nodeid, off, data, bytes.subarray(0, len));
+        return join(bytesOf(q), data);
+      };
       yield* this.#ask(F.FUSE_WRITE, inode.nodeid, body);
     } finally {
       locked?.lock.release();

@@ -41,6 +41,8 @@ export class Programs {
   /** System calls that are still to be made, of all nodes together. */
   #left: number;
   #value = 0;
+  /** Of files, by node id. */
+  readonly #names = new Map<number, string>();
   #stopped = false;
   problem: string | null = null;
 
@@ -74,6 +76,12 @@ export class Programs {
   }
 
   start(node: SimNode): void {
+    // What another program stored into the page and has been written back is sent once more: a kernel does that, and no server can know (SIMULATION.md).
+    node.kernel!.onLateWrite = (nodeid, off, sent, own) => {
+      for (let at = 0; at < sent.length; at += CELL)
+        if (sent[at] !== own[at] || sent[at + 1] !== own[at + 1])
+          this.history.leaveOut(this.#cell(this.#names.get(nodeid)!, (off + at) / CELL).name);
+    };
     for (let i = 0; i < PER_NODE; i++) {
       this.#running.set(node, (this.#running.get(node) ?? 0) + 1);
       spawn(this.#program(node, i), (err) => {
@@ -204,6 +212,7 @@ export class Programs {
     const inode = yield* k.lookup(dir, name);
     k.put(dir);
     if (inode === null) throw new Error(`the file ${name} is not there`);
+    this.#names.set(inode.nodeid, name);
     const file = yield* k.open(inode, flags);
     k.put(inode);
     return file;
