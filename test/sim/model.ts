@@ -5,6 +5,7 @@
 import { Errno, errnoName } from "../../src/lib/errno.ts";
 import { FsError } from "../../src/lib/fs_error.ts";
 import { type Task, wait } from "../../src/lib/task.ts";
+import { copyFileRange } from "../../src/vfs/copy_range.ts";
 import { readFile, setattr, writeFile } from "../../src/vfs/file.ts";
 import * as ns from "../../src/vfs/namespace.ts";
 import { openDir } from "../../src/volume/dir/dir.ts";
@@ -249,7 +250,7 @@ export class Model<N extends Node> {
   }
 
   #one(node: N): void {
-    const kind = this.#below(20);
+    const kind = this.#below(22);
     if (kind < 4) this.#make(node);
     else if (kind < 6) this.#remove(node);
     else if (kind < 7) this.#link(node);
@@ -259,7 +260,8 @@ export class Model<N extends Node> {
       if (kind < 14) this.#write(node, file);
       else if (kind < 15) this.#truncate(node, file);
       else if (kind < 18) this.checkFile(node, file);
-      else this.checkAttr(node, file);
+      else if (kind < 20) this.checkAttr(node, file);
+      else this.#copy(node, file, this.files[this.#below(this.files.length)]!);
     }
   }
 
@@ -442,6 +444,30 @@ export class Model<N extends Node> {
       node,
       wait((cb) => setattr(osb, osb.inodes.get(file.ino), { size }, cb)),
     );
+    this.#apply(this.#pending, data);
+    this.made++;
+  }
+
+  /** Shares whole clusters where it can. */
+  #copy(node: N, src: Item, dst: Item): void {
+    const [s_off, d_off] = [4096 * this.#below(6), 4096 * this.#below(6)];
+    const len = 4096 * (1 + this.#below(6));
+    const n = Math.max(0, Math.min(len, src.data.length - s_off));
+    if (src === dst && s_off < d_off + n && d_off < s_off + n) return;
+    const { osb } = node;
+    this.#know(node, [src, dst]);
+    this.ops++;
+    this.c.note(`model ${node.num} copies ${n} of ${src.ino} at ${s_off} to ${dst.ino} at ${d_off}`);
+    const data = new Uint8Array(n === 0 ? dst.data.length : Math.max(dst.data.length, d_off + n));
+    data.set(dst.data);
+    if (n > 0) data.set(src.data.subarray(s_off, s_off + n), d_off);
+    this.#pending = this.#changing(dst, data);
+    dst.tainted ||= src.tainted;
+    const copied = this.c.task(
+      node,
+      wait<number>((cb) => copyFileRange(osb, osb.inodes.get(src.ino), s_off, osb.inodes.get(dst.ino), d_off, len, cb)),
+    );
+    if (copied !== n) throw new Error(`node ${node.num}: ${copied} of ${n} bytes were copied`);
     this.#apply(this.#pending, data);
     this.made++;
   }

@@ -1,10 +1,11 @@
 /**
  * What goes on beside the model: on every node several operations at a time, on the same few names. Nobody says what their
  * results must be, but every answer must be one that a file system gives, every page that is read belongs to its
- * file, records that were appended are whole, and at the end the volume is sound.
+ * file or to one that was copied into it, records that were appended are whole, and at the end the volume is sound.
  */
 import { FsError } from "../../src/lib/fs_error.ts";
 import { asThunk, type Callback, type Task, type Thunk, wait } from "../../src/lib/task.ts";
+import { copyFileRange } from "../../src/vfs/copy_range.ts";
 import { fsync, readFile, setattr, writeFile } from "../../src/vfs/file.ts";
 import * as ns from "../../src/vfs/namespace.ts";
 import { nameOf } from "../../src/volume/dir/name.ts";
@@ -119,7 +120,7 @@ export class Noise<N extends Node> {
     const any = (): number => this.#dirs[this.#below(this.#dirs.length)]!;
     const [d1, d2] = [any(), any()];
     const [n1, n2] = [nameOf(`x${this.#below(6)}`), nameOf(`x${this.#below(6)}`)];
-    const kind = this.#below(20);
+    const kind = this.#below(22);
     // An operation is run again: what it is asked to do must stay the same.
     const flags = this.#below(5) === 0 ? ns.RENAME_EXCHANGE : 0;
     this.#c.note(`noise ${node.num} slot ${addr} ${kind} ${d1}/${Buffer.from(n1)} ${d2}/${Buffer.from(n2)} ${flags}`);
@@ -140,6 +141,8 @@ export class Noise<N extends Node> {
         n1,
         (inode) => (cb) => setattr(osb, inode, { size: 8 * this.#below(3700) }, cb as Callback<unknown>),
       );
+    if (kind > 19)
+      return this.#use(node, d1, n1, (src) => this.#use(node, d2, n2, (dst) => this.#copy(node, src, dst)));
     return this.#use(node, d1, n1, (inode) => (cb) => fsync(osb, inode, false, cb as Callback<unknown>));
   }
 
@@ -201,6 +204,23 @@ export class Noise<N extends Node> {
     return (cb) => writeFile(osb, inode, { offset, len: pages * PAGE, addr, direct }, cb);
   }
 
+  /** What was ever copied to a file, by inode number, from which others. */
+  readonly #copied = new Map<number, Set<number>>();
+
+  #copy(node: N, src: Inode, dst: Inode): Thunk<unknown> {
+    const [s_off, d_off, pages] = [PAGE * this.#below(6), PAGE * this.#below(6), 1 + this.#below(4)];
+    const from = this.#copied.get(dst.ino) ?? new Set();
+    this.#copied.set(dst.ino, from.add(src.ino));
+    return (cb) => copyFileRange(node.osb, src, s_off, dst, d_off, pages * PAGE, cb as Callback<number>);
+  }
+
+  /** Whether a page with the number of `other` may be in the file. */
+  #mayHave(ino: number, other: number): boolean {
+    const reached = new Set([ino]);
+    for (const at of reached) for (const from of this.#copied.get(at) ?? []) reached.add(from);
+    return reached.has(other);
+  }
+
   /** Every page is its file's, or zero from some point on (truncated and grown). */
   #read(node: N, inode: Inode, addr: number): Thunk<unknown> {
     const { osb } = node;
@@ -212,7 +232,7 @@ export class Noise<N extends Node> {
         if (!err)
           for (let at = addr; at + 8 <= addr + n!; at += 8) {
             const [a, b] = [dv.getUint32(at, true), dv.getUint32(at + 4, true)];
-            if (!(a === inode.ino && b === 0x5a5a5a5a) && !(a === 0 && b === 0)) {
+            if (!(b === 0x5a5a5a5a && (a === inode.ino || this.#mayHave(inode.ino, a))) && !(a === 0 && b === 0)) {
               this.problem ??= `node ${node.num}: file ${inode.ino} has ${a.toString(16)} ${b.toString(16)} at ${offset + at - addr}`;
               break;
             }
