@@ -2,6 +2,7 @@
 // Cuts the power on a volume under a mixed workload, at every moment and in every way that a disk's cache allows, and
 // recovers what is left (test/crash/crash_run.ts).
 //   node scripts/crash.mjs --states 5000
+//   node scripts/crash.mjs --states 5000 --locks                in a cluster
 //   node scripts/crash.mjs --seed N --at MOMENT --fate FATE      one state again, from a failure's report
 import { commandLine, Progress } from "../test/support/command_line.mjs";
 import { loadTs, report } from "../test/support/run_ts.mjs";
@@ -15,6 +16,7 @@ const o = commandLine(
     steps: [160, "N", "length of a workload"],
     at: [-1, "MOMENT", "only this moment of the workload: a failure's report again"],
     fate: ["dropped", "FATE", "with --at: what becomes of the writes that were not durable"],
+    locks: [false, "", "beside another node, which wants every lock at any moment"],
     planted: ["", "PART", "plant the fault with this in its name (test/crash/planted.ts): it must be found"],
   },
 );
@@ -25,7 +27,7 @@ if (o.planted !== "" && planted === undefined) {
   console.error(`crash: no such fault; there are: ${PLANTED.map(({ name }) => `"${name}"`).join(", ")}`);
   process.exit(2);
 }
-const { states, steps } = o;
+const { states, steps, locks } = o;
 const only = o.at < 0 ? undefined : { at: o.at, fate: o.fate };
 const perRun = only === undefined ? Math.min(states, 500) : 1;
 const runs = only === undefined ? Math.ceil(states / perRun) : 1;
@@ -45,6 +47,7 @@ for (let i = 0; i < runs; i++) {
     states: want,
     only,
     planted,
+    locks,
     onState: (n) => bar.at(done + n, `${failures.length} failures, ${volume.name}`),
   });
   bar.clear();

@@ -25,6 +25,12 @@ describe.skipIf(unavailable !== undefined)("a volume after a power cut", () => {
     600_000,
   );
 
+  test("beside another node that wants every lock", async () => {
+    const result = await crashRun({ ...VOLUMES[0]!, seed: 4, steps: 90, states: 40, locks: true });
+    expect(result.states).toBe(40);
+    expect(result.failures).toEqual([]);
+  }, 600_000);
+
   test.each(PLANTED)(
     "is found out when $name",
     async (planted) => {

@@ -12,6 +12,8 @@ import { Errno } from "../../src/lib/errno.ts";
 import { FsError } from "../../src/lib/fs_error.ts";
 import { mlogSet } from "../../src/lib/masklog.ts";
 import { runTask, wait } from "../../src/lib/task.ts";
+import type { LockDomain } from "../../src/stackglue/lock_domain.ts";
+import { RandomBastDomain } from "../../src/stackglue/random_bast.ts";
 import { fsync, writeFile } from "../../src/vfs/file.ts";
 import { create, nameOf, unlink } from "../../src/vfs/namespace.ts";
 import { defaultMountOptions } from "../../src/volume/mount_options.ts";
@@ -86,6 +88,8 @@ export interface CrashOptions {
   readonly onState?: (done: number) => void;
   /** A fault in the mount that is cut: to see that the judge sees it. */
   readonly planted?: Planted;
+  /** Beside another node, which wants every lock at any moment. */
+  readonly locks?: boolean;
 }
 
 export interface CrashResult {
@@ -96,7 +100,13 @@ export interface CrashResult {
 }
 
 /** Opens; between two completions what became ready runs, as a microtask. */
-async function open(reused: Reused, dev: MemoryDevice, seed: number, planted?: Planted): Promise<Osb> {
+async function open(
+  reused: Reused,
+  dev: MemoryDevice,
+  seed: number,
+  planted?: Planted,
+  domain?: LockDomain,
+): Promise<Osb> {
   let settled = false;
   const opened = runTask(
     openVolume({
@@ -106,6 +116,7 @@ async function open(reused: Reused, dev: MemoryDevice, seed: number, planted?: P
       clock: countingClock(),
       random: seededRandom(seed),
       options: { ...defaultMountOptions, cache_bytes: 4 << 20, data_cache_bytes: 4 << 20, ...planted?.mount },
+      ...(domain === undefined ? {} : { domain }),
     }),
   ).finally(() => {
     settled = true;
@@ -165,7 +176,9 @@ interface Recorded {
 async function record(reused: Reused, base: Uint8Array, options: CrashOptions): Promise<Recorded> {
   const arena = reused.take();
   const device = new RecordingDevice(arena, base.slice(), options.seed, options.planted?.loses);
-  const osb = await open(reused, device, options.seed, options.planted);
+  const domain = options.locks === true ? new RandomBastDomain({ random: seededRandom(options.seed + 3) }) : undefined;
+  if (domain !== undefined) device.alsoHappens = () => domain.poke();
+  const osb = await open(reused, device, options.seed, options.planted, domain);
   const buffer = arena.alloc(Workload.bufferBytes, 4096);
   const orphan_dirs = [...osb.system_inodes].flatMap(([name, { ino }]) => (name.startsWith("orphan_dir") ? [ino] : []));
   const workload = new Workload(osb, seededRandom(options.seed * 7919 + 1), () => device.now, buffer);
@@ -250,7 +263,7 @@ export async function crashRun(options: CrashOptions): Promise<CrashResult> {
     let disk = walker.state(fate, random, spare);
     const second = random.u32() % 8 === 0;
     const byTool = random.u32() % 16 === 0;
-    const where = `--seed ${options.seed} --at ${at} --fate "${fate}"${second ? " (cut again)" : ""}${byTool ? " (fsck.ocfs2 recovers)" : ""}`;
+    const where = `--seed ${options.seed}${options.locks === true ? " --locks" : ""} --at ${at} --fate "${fate}"${second ? " (cut again)" : ""}${byTool ? " (fsck.ocfs2 recovers)" : ""}`;
     const path = join(dir, `${i % 2}.img`);
     const problems: string[] = [];
     const leaked: string[] = [];

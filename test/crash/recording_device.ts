@@ -154,8 +154,17 @@ export class RecordingDevice extends MemoryDevice {
     });
   }
 
+  /** Something else that may happen while the disk works: a random event of a LockDomain. False when there is none. */
+  alsoHappens: (() => boolean) | undefined;
+
   /** Completes one of what is in flight, mostly an old one. */
   override pump(): boolean {
+    if (
+      this.alsoHappens !== undefined &&
+      (this.#queue.length === 0 || this.#random.u32() % 3 === 0) &&
+      this.alsoHappens()
+    )
+      return true;
     if (this.#queue.length === 0) return false;
     const window = Math.min(this.#queue.length, 8);
     const [run] = this.#queue.splice(this.#random.u32() % window, 1);
