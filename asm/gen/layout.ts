@@ -164,6 +164,7 @@ export const S_IFSOCK: u32 = 0xc000;
 export const S_ISGID: u32 = 0x400;
 export const S_ISUID: u32 = 0x800;
 export const S_ISVTX: u32 = 0x200;
+export const S_IXGRP: u32 = 0x8;
 export const TRUNCATE_LOG_SYSTEM_INODE: u32 = 0xc;
 export const USER_QUOTA_SYSTEM_INODE: u32 = 0x5;
 export const USRQUOTA: u32 = 0x0;

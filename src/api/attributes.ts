@@ -1,10 +1,10 @@
 /** What is known of a file besides its data: stat, mode, owner, times, size, access, and extended attributes. */
 import { constants } from "node:fs";
-import { isDir, isReg, S_ISGID, S_ISUID } from "../format/disk/index.ts";
+import { isDir, isReg } from "../format/disk/index.ts";
 import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
 import { type AttrChanges, setattr, statfs as volumeStatFs } from "../vfs/file.ts";
-import { type Attr, getattr } from "../vfs/namespace.ts";
+import type { Attr } from "../vfs/namespace.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import * as xattrs from "../volume/xattr/index.ts";
@@ -35,22 +35,15 @@ export interface Changes {
   readonly mtime?: TimeLike;
 }
 
-const S_IXGRP = 0o010;
+/** The library acts as root: of every group. */
+const ofAllGroups = (): boolean => true;
 
-/** A change of owner takes setuid and setgid from anything but a directory, whoever asks (chown_common). */
-function modeAfterChown(mode: number): number {
-  let left = mode & ~S_ISUID;
-  if ((mode & S_IXGRP) !== 0) left &= ~S_ISGID;
-  return left;
-}
-
-function changesFor(attr: Attr, c: Changes): AttrChanges {
+function changesFor(c: Changes): AttrChanges {
   const out: { -readonly [K in keyof AttrChanges]: AttrChanges[K] } = {};
   if (c.mode !== undefined) out.mode = c.mode & 0o7777;
   if (c.uid !== undefined && c.uid !== -1) out.uid = c.uid >>> 0;
   if (c.gid !== undefined && c.gid !== -1) out.gid = c.gid >>> 0;
-  if (c.uid !== undefined && !isDir(attr.mode) && modeAfterChown(attr.mode) !== attr.mode)
-    out.mode = modeAfterChown(attr.mode) & 0o7777;
+  if (c.uid !== undefined) out.kill_suid = ofAllGroups;
   if (c.atime !== undefined) out.atime = timestampOf(c.atime, "atime");
   if (c.mtime !== undefined) out.mtime = timestampOf(c.mtime, "mtime");
   return out;
@@ -58,10 +51,9 @@ function changesFor(attr: Attr, c: Changes): AttrChanges {
 
 /** Changes attributes of an inode in hand. */
 export async function changeAttr(v: OpenVolume, call: CallInfo, inode: Inode, c: Changes): Promise<void> {
-  const attr = await v.run(call, (op) => getattr(op, inode.ino));
   await v.call<Attr>(call, (done) => {
     v.checkWritable();
-    setattr(v.osb, inode, changesFor(attr, c), done);
+    setattr(v.osb, inode, changesFor(c), done);
   });
 }
 
@@ -88,10 +80,10 @@ export async function changePath(
   c: Changes,
 ): Promise<void> {
   const call = { syscall, path: pathText(path) };
-  await withInode(v, call, path, follow, (inode, attr) =>
+  await withInode(v, call, path, follow, (inode) =>
     v.call<Attr>(call, (done) => {
       v.checkWritable();
-      setattr(v.osb, inode, changesFor(attr, c), done);
+      setattr(v.osb, inode, changesFor(c), done);
     }),
   );
 }

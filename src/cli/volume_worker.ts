@@ -11,7 +11,7 @@ import { lockingState as dlmLockingState, domainSummary } from "../dlm/debug.ts"
 import { lockingState as fsLockingState } from "../dlmglue/debug.ts";
 import { FEATURE_INCOMPAT } from "../format/disk/index.ts";
 import { FUSE_OPCODE_NAMES } from "../format/fuse/index.ts";
-import { DevFuse, NotifierWorker } from "../fuse/dev_fuse.ts";
+import { DevFuse, groupsOf, NotifierWorker } from "../fuse/dev_fuse.ts";
 import { SessionCaches } from "../fuse/kernel_caches.ts";
 import { Notifier } from "../fuse/notifier.ts";
 import { Session } from "../fuse/session.ts";
@@ -188,6 +188,7 @@ function serve(o: Osb, fd: number): void {
       acl: o.options.acl && o.incompat(FEATURE_INCOMPAT.XATTR),
     },
     fuse_minor: data.fuse_minor,
+    groups_of: groupsOf,
     large_slots: LARGE_SLOTS,
     small_slots: SMALL_SLOTS,
   });

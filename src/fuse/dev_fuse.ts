@@ -14,6 +14,16 @@ import {
 import type { Loop } from "../native/loop.ts";
 import type { FuseChannel, NotifierThread } from "./channel.ts";
 
+/** Supplementary groups of a thread; none when it is of another PID namespace. */
+export function groupsOf(pid: number): number[] {
+  try {
+    const [, groups] = /^Groups:\t(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, "latin1")) ?? [];
+    return groups!.trim().split(" ").map(Number);
+  } catch {
+    return [];
+  }
+}
+
 export class DevFuse implements FuseChannel {
   readonly #arena: ArenaHandle;
   readonly #fd: number;

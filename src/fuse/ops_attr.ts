@@ -1,6 +1,4 @@
 /** Attributes: GETATTR, STATX, SETATTR, READLINK. */
-import { LockSet } from "../dlmglue/lock_set.ts";
-import { S_ISGID, S_ISUID } from "../format/disk/index.ts";
 import {
   FATTR_ATIME,
   FATTR_ATIME_NOW,
@@ -22,8 +20,6 @@ import type { Inode } from "../volume/inode.ts";
 import { replyAttr, replyStatx } from "./reply.ts";
 import type { Session } from "./session.ts";
 
-const S_IXGRP = 0o010;
-
 export function getattr(s: Session): void {
   const inode = s.inode(s.nodeid);
   s.run(
@@ -40,49 +36,36 @@ export function statx(s: Session): void {
   );
 }
 
-/** What is left of a mode when somebody without CAP_FSETID changes the contents or the owner (setattr_should_drop_suidgid). */
-export function withoutSuid(mode: number): number {
-  let left = mode & ~S_ISUID;
-  if ((mode & S_IXGRP) !== 0) left &= ~S_ISGID;
-  return left;
-}
-
-/** As `setattr` of vfs, and clears setuid and setgid with it. */
+/** `setattr` of vfs. */
 export function changeAttr(
   s: Session,
   inode: Inode,
   changes: AttrChanges,
-  kill_suid: boolean,
   ok: (attr: Attr) => void,
   failed: (err: unknown) => void,
 ): void {
-  const { osb } = s;
   const answered = changes.size === undefined ? (): void => {} : s.pages.serve(inode.ino);
-  const go = (all: AttrChanges): void =>
-    setattrOf(osb, inode, all, (err, attr) => {
-      answered();
-      if (err) failed(err);
-      else ok(attr!);
-    });
-  if (!kill_suid) {
-    go(changes);
-    return;
-  }
-  const locks = new LockSet();
-  locks.exempt = changes.size !== undefined;
-  osb.exec(
-    (op) => getattrOf(op, inode).mode,
-    (err, was) => {
-      locks.releaseAll();
-      if (err) {
-        answered();
-        failed(err);
-        return;
-      }
-      const mode = changes.mode ?? was!;
-      go(withoutSuid(mode) === mode ? changes : { ...changes, mode: withoutSuid(mode) });
+  setattrOf(s.osb, inode, changes, (err, attr) => {
+    answered();
+    if (err) failed(err);
+    else ok(attr!);
+  });
+}
+
+/**
+ * A SETATTR that sets nothing is chown(-1, -1), which takes setuid and setgid away as every chown does. But it may as well come before a write by
+ * who may not give setuid, and takes them away by itself. So only root's and the owner's is a chown.
+ */
+function setNothing(s: Session, inode: Inode): void {
+  const { uid } = s;
+  const kill_suid = s.callersGroups();
+  s.run(
+    (op) => getattrOf(op, inode),
+    (was, unique) => {
+      const ok = (attr: Attr): void => replyAttr(s, unique, attr, true);
+      if (uid !== 0 && uid !== was.uid) ok(was);
+      else changeAttr(s, inode, { kill_suid }, ok, (err) => s.error(unique, err));
     },
-    locks,
   );
 }
 
@@ -105,13 +88,17 @@ export function setattr(s: Session): void {
   if (valid & FATTR_ATIME) changes.atime = valid & FATTR_ATIME_NOW ? "now" : time(q.atime, q.atimensec);
   if (valid & FATTR_MTIME) changes.mtime = valid & FATTR_MTIME_NOW ? "now" : time(q.mtime, q.mtimensec);
   if (valid & FATTR_CTIME) changes.ctime = time(q.ctime, q.ctimensec);
+  if (valid & FATTR_KILL_SUIDGID) changes.kill_suid = s.callersGroups();
+  if ((valid & ~FATTR_FH) === 0) {
+    setNothing(s, inode);
+    return;
+  }
   // The times of what its writeback cache took in before.
   if (s.policy.writeback_cache && (valid & ~FATTR_FH) === (FATTR_MTIME | FATTR_CTIME)) changes.kernels_own = true;
   changeAttr(
     s,
     inode,
     changes,
-    (valid & FATTR_KILL_SUIDGID) !== 0,
     (attr) => replyAttr(s, unique, attr, true),
     (err) => s.error(unique, err),
   );

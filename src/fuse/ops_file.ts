@@ -1,5 +1,5 @@
 /** Open files: OPEN, READ, WRITE, FSYNC, RELEASE, LSEEK, FALLOCATE. */
-import { I_ATTR } from "../format/disk/index.ts";
+import { I_ATTR, S_ISGID, S_ISUID } from "../format/disk/index.ts";
 import {
   FUSE_FSYNC_FDATASYNC,
   FUSE_OPEN_KILL_SUIDGID,
@@ -31,11 +31,11 @@ import {
   type WriteRequest,
   writeFile,
 } from "../vfs/file.ts";
-import { type Attr, atimeIsDue, getattr, touchAtime } from "../volume/dir/attr.ts";
+import { type Attr, atimeIsDue, getattr, type InGroup, touchAtime } from "../volume/dir/attr.ts";
 import { dinodeOf, type Inode, inodeLock } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import { type FileHandle, isDirect } from "./handles.ts";
-import { changeAttr, withoutSuid } from "./ops_attr.ts";
+import { changeAttr } from "./ops_attr.ts";
 import { dropFlock } from "./ops_lock.ts";
 import { killCapabilities } from "./ops_xattr.ts";
 import { replyOpen } from "./reply.ts";
@@ -89,11 +89,15 @@ export function openChecked(s: Session, op: Op, inode: Inode, flags: number, ok:
   });
 }
 
+/** What O_TRUNC takes away, by the open flags of OPEN or CREATE. */
+export const killsSuid = (s: Session, open_flags: number): InGroup | undefined =>
+  (open_flags & FUSE_OPEN_KILL_SUIDGID) === 0 ? undefined : s.callersGroups();
+
 /** O_TRUNC of the file just opened; `ok` gets the attributes that it has then. A failure closes it again. */
 export function truncateOpened(
   s: Session,
   handle: FileHandle,
-  open_flags: number,
+  kill_suid: InGroup | undefined,
   ok: (attr: Attr | undefined) => void,
   failed: (err: unknown) => void,
 ): void {
@@ -101,8 +105,7 @@ export function truncateOpened(
     ok(undefined);
     return;
   }
-  const kill = (open_flags & FUSE_OPEN_KILL_SUIDGID) !== 0;
-  changeAttr(s, handle.inode, { size: 0 }, kill, ok, (err) => {
+  changeAttr(s, handle.inode, kill_suid === undefined ? { size: 0 } : { size: 0, kill_suid }, ok, (err) => {
     closeHandle(s, handle.fh);
     failed(err);
   });
@@ -112,7 +115,8 @@ export function open(s: Session): void {
   const { unique } = s;
   const inode = s.inode(s.nodeid);
   const q = FuseOpenIn.at(s.dv as DataView, s.body);
-  const { flags, open_flags } = q;
+  const { flags } = q;
+  const kill_suid = killsSuid(s, q.open_flags);
   let handle: FileHandle;
   s.run(
     (op) =>
@@ -123,7 +127,7 @@ export function open(s: Session): void {
       truncateOpened(
         s,
         handle,
-        open_flags,
+        kill_suid,
         () => replyOpen(s, unique, handle.fh, s.openFlags(flags)),
         (err) => s.error(unique, err),
       ),
@@ -231,6 +235,7 @@ export function write(s: Session): void {
     s.fail(unique, Errno.EPERM);
     return;
   }
+  const kill_suid = (write_flags & FUSE_WRITE_KILL_SUIDGID) === 0 ? undefined : s.callersGroups();
   const append = s.policy.clustered && (flags & O_APPEND) !== 0;
   // Where an append goes is known when it is there.
   const pending = written_back
@@ -244,7 +249,7 @@ export function write(s: Session): void {
     addr,
     append,
     direct: isDirect(flags),
-    kill_suid: (write_flags & FUSE_WRITE_KILL_SUIDGID) !== 0,
+    kill_suid,
     exempt: written_back,
     todo: (from, to) => pending?.todo(from, to) ?? { from, to },
   });
@@ -334,13 +339,13 @@ function killSuid(s: Session, inode: Inode, go: () => void): void {
     go();
     return;
   }
+  const kill_suid = s.callersGroups();
   s.run(
     (op) => getattr(op, inode).mode,
     (mode) => {
-      const left = withoutSuid(mode);
-      if (left === mode) go();
+      if ((mode & (S_ISUID | S_ISGID)) === 0) go();
       else
-        setattr(osb, inode, { mode: left }, (err) => {
+        setattr(osb, inode, { kill_suid }, (err) => {
           if (err) s.error(unique, err);
           else go();
         });

@@ -17,7 +17,7 @@ import { handleLeadsTo, lookIntoAllocators } from "../volume/dir/seen.ts";
 import { openLock } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import type { FileHandle } from "./handles.ts";
-import { openChecked, openHandle, truncateOpened } from "./ops_file.ts";
+import { killsSuid, openChecked, openHandle, truncateOpened } from "./ops_file.ts";
 import { replyCreate, replyEntry, replyNoEntry } from "./reply.ts";
 import type { Session } from "./session.ts";
 
@@ -158,7 +158,8 @@ function ownerMayOpen(attr: Attr, uid: number, flags: number): boolean {
 export function create(s: Session): void {
   const { unique, osb } = s;
   const q = FuseCreateIn.at(s.dv as DataView, s.body);
-  const { flags, mode, open_flags } = q;
+  const { flags, mode } = q;
+  const kill_suid = killsSuid(s, q.open_flags);
   const cred = credOf(s, q.umask);
   const parent = s.ino(s.nodeid);
   const name = s.nameAt(s.body + FuseCreateIn.size);
@@ -193,7 +194,7 @@ export function create(s: Session): void {
           truncateOpened(
             s,
             handle,
-            open_flags,
+            kill_suid,
             (cut) => replyCreate(s, unique, cut ?? attr, handle, parent, true),
             (why) => {
               s.forget(attr.ino, 1);

@@ -14,7 +14,7 @@ import { FUSE_KERNEL_MINOR_VERSION, FUSE_OPCODE_NAMES, FuseInHeader, FuseOutHead
 import { Errno, errnoName } from "../lib/errno.ts";
 import { AssertionFailure, assert, Corruption, FsError } from "../lib/fs_error.ts";
 import { ML, mlog, mlogOn } from "../lib/masklog.ts";
-import type { Attr } from "../volume/dir/attr.ts";
+import type { Attr, InGroup } from "../volume/dir/attr.ts";
 import { iget } from "../volume/dir/iget.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
@@ -49,6 +49,8 @@ export interface SessionOptions {
   /** Slots with 1 MiB, and with 64 KiB. */
   readonly large_slots?: number;
   readonly small_slots?: number;
+  /** Supplementary groups of a thread that waits for an answer. */
+  readonly groups_of?: (pid: number) => readonly number[];
 }
 
 export class Session {
@@ -89,6 +91,7 @@ export class Session {
   readonly #in: FuseInHeader;
   readonly #out: FuseOutHeader;
   readonly #scratch: number;
+  readonly #groups_of: (pid: number) => readonly number[];
   #receive: Slot;
   /** The receive slot went with a request that is parked. */
   #receive_given = false;
@@ -131,6 +134,7 @@ export class Session {
     this.#loop = loop;
     this.#channel = channel;
     this.policy = options.policy;
+    this.#groups_of = options.groups_of ?? (() => []);
     this.fuse_minor = options.fuse_minor ?? FUSE_KERNEL_MINOR_VERSION;
     this.names = new CachedNames(() => osb.clock.monotonic_ms(), options.policy.names_cool_ms);
     this.ahead = options.policy.clustered ? new Ahead((ino, done) => this.#askAhead(ino, done)) : null;
@@ -289,6 +293,12 @@ export class Session {
   }
 
   // Running -----------------------------------------------------------------------------------------------------------
+  /** The groups of who made the request in hand: it says only one of them. */
+  callersGroups(): InGroup {
+    const { uid, gid, pid } = this;
+    return (group) => uid === 0 || group === gid || this.#groups_of(pid).includes(group);
+  }
+
   /** Runs an operation and hands its value on; a failure is the reply. */
   run<T>(fn: (op: Op) => T, ok: (value: T, unique: number) => void): void {
     const { unique } = this;

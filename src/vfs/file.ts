@@ -8,7 +8,7 @@ import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
 import { type Callback, spawn, type Task, wait } from "../lib/task.ts";
 import { volumeStat } from "../volume/alloc/suballoc.ts";
-import { type Attr, attrOf, getattr } from "../volume/dir/attr.ts";
+import { type Attr, attrOf, getattr, type InGroup, withoutSuid } from "../volume/dir/attr.ts";
 import { seekData, seekHole } from "../volume/extents/extent_map.ts";
 import { fallocateTask } from "../volume/file/fallocate.ts";
 import { truncateTask } from "../volume/file/truncate.ts";
@@ -35,6 +35,8 @@ export interface AttrChanges {
   readonly atime?: Timestamp | "now";
   readonly mtime?: Timestamp | "now";
   readonly ctime?: Timestamp;
+  /** Setuid and setgid go, as whoever asks is in these groups. */
+  readonly kill_suid?: InGroup;
   /** The kernel tells of times that it kept itself: of a file that may not be changed any more, too. */
   readonly kernels_own?: boolean;
 }
@@ -55,6 +57,7 @@ function checkAttrChange(inode: Inode, di: Dinode, changes: AttrChanges): void {
 function applyAttr(op: Op, inode: Inode, di: Dinode, changes: AttrChanges): void {
   checkAttrChange(inode, di, changes);
   const { now } = op;
+  if (changes.kill_suid !== undefined) di.i_mode = withoutSuid(di.i_mode, di.i_gid, changes.kill_suid);
   if (changes.mode !== undefined) {
     di.i_mode = (di.i_mode & S_IFMT) | (changes.mode & 0o7777);
     chmodAcl(op, inode);

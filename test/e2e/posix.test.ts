@@ -1,7 +1,7 @@
 /**
  * What programs get from the system calls, each request of FUSE and each rule of errno among them: test/support/posix.py asks, posix.expected has the
  * answers. They are ext4's, but for what OCFS2 has otherwise: no collapse and insert, direct I/O of any alignment, attributes of 64 KiB, and
- * space behind the end of a file that UNRESVSP takes away.
+ * space behind the end of a file that UNRESVSP takes away; and what FUSE does not tell of setuid and setgid (docs/FUSE.md).
  */
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";

@@ -55,12 +55,12 @@ class Said(str):
     __repr__ = str.__str__
 
 
-def as_user(fn, uid=NOBODY, gid=NOBODY):
+def as_user(fn, uid=NOBODY, gid=NOBODY, groups=()):
     """What `fn` gives in a process of another user."""
     r, w = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.setgroups([])
+        os.setgroups(groups)
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
         os.write(w, said(fn).encode())
@@ -358,6 +358,60 @@ def privileges():
         say(f"file capabilities after {what}", lambda: (change(p), os.listxattr(p))[1])
 
 
+def setid():
+    """What each change leaves of setuid and setgid, by who makes it: one line for all modes."""
+    owner, group = 1000, 2000
+    source = make("source", b"#" * 4096, 0o644)
+    data = b"1" * 8192
+
+    def store(p):
+        f = os.open(p, os.O_RDWR)
+        with mmap.mmap(f, 4096) as m:
+            m[0] = 65
+            m.flush()
+        os.close(f)
+
+    changes = {
+        "chown(-1, -1)": lambda p: os.chown(p, -1, -1),
+        "chown(owner, -1)": lambda p: os.chown(p, owner, -1),
+        "chown(-1, group)": lambda p: os.chown(p, -1, group),
+        "chown(-1, own group)": lambda p: os.chown(p, -1, os.getegid()),
+        "chmod": lambda p: os.chmod(p, os.stat(p).st_mode & 0o7777),
+        "an ACL": lambda p: os.setxattr(p, "system.posix_acl_access", struct.pack("<IHHIHHIHHI", 2, 1, 7, 2**32 - 1, 4, 7, 2**32 - 1, 32, 7, 2**32 - 1)),
+        "utime": lambda p: os.utime(p),
+        "write": write,
+        "direct write": lambda p: opened(p, os.O_RDWR | os.O_DIRECT, lambda f: os.pwritev(f, [direct(4096)], 0)),
+        "truncate": lambda p: os.truncate(p, 1),
+        "truncate to the same size": lambda p: os.truncate(p, 8192),
+        "ftruncate": lambda p: opened(p, os.O_RDWR, lambda f: os.ftruncate(f, 1)),
+        "O_TRUNC": lambda p: opened(p, os.O_WRONLY | os.O_TRUNC),
+        "fallocate": lambda p: fallocate(p, 0, 8192, 4096),
+        "punch": lambda p: fallocate(p, PUNCH | KEEP, 0, 4096),
+        "copy_file_range": lambda p: opened(source, os.O_RDONLY, lambda a: opened(p, os.O_RDWR, lambda b: os.copy_file_range(a, b, 4096, 0, 0))),
+        "a store to a mapping": store,
+    }
+    who = {
+        "root": (0, 0, []),
+        "its owner": (owner, 1000, [1000]),
+        "its owner, of the group": (owner, group, [group]),
+        "its owner, also of the group": (owner, 1000, [1000, group]),
+        "one of the group": (1001, group, []),
+        "another": (1002, 1002, [1002]),
+    }
+    for what, change in changes.items():
+        for name, (uid, gid, groups) in who.items():
+            left = []
+            for m in (0o6777, 0o6767, 0o2775, 0o2765, 0o4766):
+                p = make("si", data, m, owner, group)
+                os.stat(p)
+                said = as_user(lambda: (change(p), None)[1], uid, gid, groups)
+                left.append(mode(p)[2:] if said == "None" else said)
+            print(f"{what}, by {name}: {' '.join(left)}", flush=True)
+    p = make("si", data, 0o4755)
+    os.setxattr(p, "security.capability", struct.pack("<IIIII", 0x02000001, 1, 0, 0, 0))
+    say("write by root to a file with setuid and capabilities", lambda: (write(p), mode(p))[1])
+
+
 def times():
     g = make("t")
     say("times before 1970", lambda: (os.utime(g, (-1, -1)), os.stat(g).st_mtime)[1])
@@ -510,6 +564,6 @@ def locks():
 os.chdir(sys.argv[1])
 os.umask(0o022)
 os.chmod(".", 0o777)
-for part in (names, orphans, sizes, privileges, times, attributes, chattr, locks):
+for part in (names, orphans, sizes, privileges, setid, times, attributes, chattr, locks):
     print(f"\n== {part.__name__}")
     part()

@@ -9,11 +9,15 @@ import {
   I_ATTR,
   isBlk,
   isChr,
+  isDir,
   isLnk,
   OCFS2_DX_LINK_MAX,
   OCFS2_FL_VISIBLE,
   OCFS2_LINK_MAX,
   OCFS2_LINKS_HI_SHIFT,
+  S_ISGID,
+  S_ISUID,
+  S_IXGRP,
 } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
 import { Corruption, FsError } from "../../lib/fs_error.ts";
@@ -137,6 +141,16 @@ export function stamp(op: Op, di: Dinode, modified: boolean): void {
     di.i_mtime = sec;
     di.i_mtime_nsec = nsec;
   }
+}
+
+/** Whether who makes a change is in a group, or may give setgid of any (in_group_or_capable). */
+export type InGroup = (gid: number) => boolean;
+
+/** What is left of a mode when somebody without CAP_FSETID changes the contents, or anybody the owner (setattr_should_drop_suidgid). */
+export function withoutSuid(mode: number, gid: number, inGroup: InGroup): number {
+  if (isDir(mode)) return mode;
+  const keeps_sgid = (mode & (S_ISGID | S_IXGRP)) === S_ISGID && inGroup(gid);
+  return mode & ~(keeps_sgid ? S_ISUID : S_ISUID | S_ISGID);
 }
 
 const attrIs = (di: Dinode, flags: number): boolean => (di.i_attr & flags) !== 0;

@@ -23,6 +23,7 @@ import { assert, FsError } from "../../lib/fs_error.ts";
 import type { Callback } from "../../lib/task.ts";
 import { waitOn } from "../../lib/wait.ts";
 import { claimClusters } from "../alloc/suballoc.ts";
+import { type InGroup, withoutSuid } from "../dir/attr.ts";
 import { getClusters, voidExtentMap } from "../extents/extent_map.ts";
 import { changeExtentFlag, dinodeExtentTree, insertExtent } from "../extents/extent_tree.ts";
 import { dinodeOf, type Inode, inodeChanged, inodeLock, rwLock } from "../inode.ts";
@@ -52,8 +53,8 @@ export interface WriteRequest {
   readonly append?: boolean;
   /** O_DIRECT: past the data cache where alignment allows. */
   readonly direct?: boolean;
-  /** Clear setuid and setgid as a write by a user without CAP_FSETID must. */
-  readonly kill_suid?: boolean;
+  /** Clear setuid and setgid as a write by a user without CAP_FSETID must, who is in these groups. */
+  readonly kill_suid?: InGroup | undefined;
   /** The kernel writes back: goes on while the file's lock is being given up (LockSet.exempt). */
   readonly exempt?: boolean;
   /** The first part of [from, to) that is not written by now, asked whenever a part is planned; empty at `to` when all is. */
@@ -371,7 +372,7 @@ function runsInPlace(
   const end = pos + len;
   const aligned = pos % PAGE_BYTES === 0 && len % PAGE_BYTES === 0 && addr % osb.dev.alignment_bytes === 0;
   if (!aligned || !isReg(di.i_mode) || isInline(di) || end > di.i_size) return undefined;
-  if (req.kill_suid === true && (di.i_mode & (S_ISUID | S_ISGID)) !== 0) return undefined;
+  if (req.kill_suid !== undefined && (di.i_mode & (S_ISUID | S_ISGID)) !== 0) return undefined;
   inode.sync_writes = (di.i_attr & I_ATTR.SYNC) !== 0;
   const cs = osb.geo.clustersize;
   const runs: IoRun[] = [];
@@ -440,11 +441,7 @@ function finishWrite(op: Op, inode: Inode, bh: Bh, end: number, req: WriteReques
   if (end > di.i_size) di.i_size = end;
   touch(op, di);
   inode.sync_writes = (di.i_attr & I_ATTR.SYNC) !== 0;
-  if (req.kill_suid === true) {
-    let mode = di.i_mode & ~S_ISUID;
-    if ((mode & 0o010) !== 0) mode &= ~S_ISGID;
-    di.i_mode = mode;
-  }
+  if (req.kill_suid !== undefined) di.i_mode = withoutSuid(di.i_mode, di.i_gid, req.kill_suid);
   inodeChanged(op, inode, datasync);
 }
 
@@ -457,7 +454,7 @@ function planTodo(op: Op, inode: Inode, req: WriteRequest, done_bytes: number, a
     plan.bytes = to - at;
     return plan;
   }
-  if (req.kill_suid === true) {
+  if (req.kill_suid !== undefined) {
     const bh = inodeLock(op, inode, true);
     op.modify(bh);
     finishWrite(op, inode, bh, 0, req, true);
