@@ -21,6 +21,7 @@ import type { Osb } from "../../src/volume/osb.ts";
 import { closeVolume, openVolume } from "../../src/volume/super.ts";
 import { type Arena, createArena } from "../../src/wasm/arena.ts";
 import { createKernels } from "../../src/wasm/kernels.ts";
+import { fsck as judge } from "./judges.ts";
 
 export const haveTool = (tool: string): boolean =>
   spawnSync("sh", ["-c", `command -v ${tool}`], {
@@ -93,10 +94,9 @@ export function fsck(
   const path = join(dir, "img");
   try {
     writeSparse(path, image);
-    const r = spawnSync("/sbin/fsck.ocfs2", ["-fn", path], { encoding: "utf8" });
-    const output = `${r.stdout}${r.stderr}`;
+    const { status, output } = judge(path);
     const findings = output.split("\n").filter((line) => /^\[[A-Z0-9_]+\]|[Ee]rror|corrupt/.test(line));
-    return { clean: r.status === 0 && findings.every((f) => known.includes(f)), output, findings };
+    return { clean: status === 0 && findings.every((f) => known.includes(f)), output, findings };
   } finally {
     rmSync(dir, { recursive: true });
   }
