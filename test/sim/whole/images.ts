@@ -38,7 +38,7 @@ export class SimVolume {
   #file_made = false;
 
   constructor(options: RawOptions, slots: number) {
-    this.#pristine = sparseCopy(clusterImage(options, 16 + 8 * slots, slots));
+    this.#pristine = sparseCopy(clusterImage(options, 16 + 12 * slots, slots));
     this.bytes = sparseCopy(this.#pristine);
     const readAt = (off: number, len: number): Uint8Array => this.#pristine.subarray(off, off + len);
     const found = findExisting(readAt)!;
