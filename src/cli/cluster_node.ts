@@ -17,7 +17,7 @@ import type { ClusterNode as DlmClusterNode } from "../dlm/node.ts";
 import { systemClock, systemRandom } from "../lib/clock.ts";
 import { assert, check } from "../lib/fs_error.ts";
 import { openReader } from "../native/disk_reader.ts";
-import { eventfdWake, fenceNow, fenceTrigger, killSelfIn, leaseAlloc, leaseSet } from "../native/index.ts";
+import { fenceNow, fenceTrigger, killSelfIn, leaseAlloc, leaseSet } from "../native/index.ts";
 import { tcpHub, tcpTransport } from "../native/tcp_transport.ts";
 import { type ExistingVolume, findExisting, heartbeatOffset } from "../tools/mkfs/existing.ts";
 import type { ReadAt } from "../tools/read_super.ts";
@@ -271,7 +271,7 @@ export class ClusterNode {
   }
 
   /** Lets a volume thread at the cluster through `port`. `domain` is one that this node does not have. */
-  serve(port: MessagePort, domain: string, wakefd: () => number): DomainServer {
+  serve(port: MessagePort, domain: string, wake: () => void): DomainServer {
     assert(!this.#domains.has(domain), `domain ${domain} is on another thread`);
     this.#domains.add(domain);
     const server = new ClusterServer(
@@ -279,7 +279,7 @@ export class ClusterNode {
       this.stack.hb,
       (batch) => {
         port.postMessage(batch);
-        if (wakefd() >= 0) eventfdWake(wakefd());
+        wake();
       },
       (flush) => queueMicrotask(flush),
       this.stack.net,
@@ -304,9 +304,9 @@ export class ClusterNode {
   }
 
   /** Lets a thread at the cluster that joins a domain for programs' locks, whose heartbeat this node keeps until it is closed. */
-  openDomain(name: string, wakefd: () => number): DomainOfThread {
+  openDomain(name: string, wake: () => void): DomainOfThread {
     const { port1, port2 } = new MessageChannel();
-    const server = this.serve(port1, name, wakefd);
+    const server = this.serve(port1, name, wake);
     this.#programs.add(name);
     return {
       of: this.#ofDomain(name),

@@ -1,6 +1,5 @@
 /** Talking to the daemon of a mount over its socket. */
-import { connect, type Socket } from "node:net";
-import { nodeSocketPath } from "../native/node_socket.ts";
+import { connectLines, type LineSocket, nodeSocketPath } from "../native/node_socket.ts";
 import { socketPath } from "./run_dir.ts";
 
 export interface Answer {
@@ -12,31 +11,11 @@ export interface Answer {
 const SILENT_MS = 5000;
 
 export class Control {
-  readonly #socket: Socket;
-  #text = "";
+  #line!: LineSocket;
   readonly #waiting: ((a: Answer | null) => void)[] = [];
   readonly #heard: Answer[] = [];
-  #closed = false;
 
-  private constructor(socket: Socket) {
-    this.#socket = socket;
-    socket.setEncoding("utf8");
-    socket.on("data", (more: string) => {
-      this.#text += more;
-      for (let nl = this.#text.indexOf("\n"); nl >= 0; nl = this.#text.indexOf("\n")) {
-        const answer = JSON.parse(this.#text.slice(0, nl)) as Answer;
-        this.#text = this.#text.slice(nl + 1);
-        const next = this.#waiting.shift();
-        if (next === undefined) this.#heard.push(answer);
-        else next(answer);
-      }
-    });
-    socket.on("error", () => {});
-    socket.on("close", () => {
-      this.#closed = true;
-      for (const next of this.#waiting.splice(0)) next(null);
-    });
-  }
+  private constructor() {}
 
   /** Undefined when nobody listens. */
   static open(dir: string): Promise<Control | undefined> {
@@ -50,22 +29,34 @@ export class Control {
 
   static #openPath(path: string): Promise<Control | undefined> {
     return new Promise((ok) => {
-      const socket = connect(path);
-      socket.once("connect", () => ok(new Control(socket)));
-      socket.once("error", () => ok(undefined));
+      const c = new Control();
+      c.#line = connectLines(path, {
+        connected: () => ok(c),
+        heard: (m) => c.#hear(m as Answer),
+        ended() {
+          ok(undefined);
+          for (const next of c.#waiting.splice(0)) next(null);
+        },
+      });
     });
+  }
+
+  #hear(answer: Answer): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#heard.push(answer);
+    else next(answer);
   }
 
   /** The next message; null when the daemon is gone. */
   next(): Promise<Answer | null> {
     const heard = this.#heard.shift();
     if (heard !== undefined) return Promise.resolve(heard);
-    if (this.#closed) return Promise.resolve(null);
+    if (!this.#line.isOpen) return Promise.resolve(null);
     return new Promise((ok) => this.#waiting.push(ok));
   }
 
   ask(command: { type: string; [key: string]: unknown }): Promise<Answer | null> {
-    this.#socket.write(`${JSON.stringify(command)}\n`);
+    this.#line.send(command);
     return this.next();
   }
 
@@ -81,6 +72,6 @@ export class Control {
   }
 
   close(): void {
-    this.#socket.destroy();
+    this.#line.close();
   }
 }

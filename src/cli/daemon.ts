@@ -3,14 +3,13 @@
  * the control socket. It never touches the mounted folder: it would wait for itself.
  */
 import { accessSync, constants, rmSync, writeFileSync } from "node:fs";
-import { createServer, type Server, type Socket } from "node:net";
+import { createServer, type Server } from "node:net";
 import { hostname } from "node:os";
-import { MessageChannel, Worker } from "node:worker_threads";
+import { MessageChannel } from "node:worker_threads";
 import { Errno, errnoName } from "../lib/errno.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import {
   closeFd,
-  eventfdWake,
   fuseOpen,
   fusermountMount,
   fusermountUmount,
@@ -19,6 +18,7 @@ import {
   mount2,
   umount2,
 } from "../native/index.ts";
+import { type LineSocket, overLines } from "../native/node_socket.ts";
 import type { ExistingVolume } from "../tools/mkfs/existing.ts";
 import { abortAtEnd } from "./abort_at_end.ts";
 import type { ClusterNode, DomainServer } from "./cluster_node.ts";
@@ -27,6 +27,7 @@ import { mountFailed } from "./errors.ts";
 import { logMasks, logToStderr } from "./log.ts";
 import { MS, type ParsedOptions } from "./mount_opts.ts";
 import { mountAt } from "./mount_table.ts";
+import { RingWorker } from "./ring_worker.ts";
 import { removeRecord, socketPath, startTime, writeRecord } from "./run_dir.ts";
 import type { FromVolume, LocksOf, ToVolume, VolumeInfo, VolumeStatus, VolumeWorkerData } from "./worker_messages.ts";
 
@@ -36,6 +37,15 @@ export interface DaemonOptions {
   readonly options: ParsedOptions;
   /** For a clustered volume, whose heartbeat region must be steady. */
   readonly cluster?: { readonly node: ClusterNode; readonly volume: ExistingVolume };
+}
+
+interface Command {
+  readonly type?: string;
+  readonly settle?: boolean;
+  readonly mask?: string;
+  readonly state?: string;
+  readonly what?: LocksOf;
+  readonly names?: string[];
 }
 
 logToStderr();
@@ -71,15 +81,14 @@ function remedy(device: string, ro: boolean, errno: string | null, message: stri
 
 export class Daemon {
   readonly #o: DaemonOptions;
-  readonly #worker: Worker;
+  readonly #worker: RingWorker<ToVolume, FromVolume>;
   readonly #cluster: DomainServer | null;
-  #wakefd = -1;
   #fuse_fd = -1;
   #mounted = false;
   #forgetAbort: () => void = () => {};
   #info: VolumeInfo | null = null;
   #server: Server | null = null;
-  readonly #clients = new Set<Socket>();
+  readonly #clients = new Set<LineSocket>();
   readonly #asked = new Map<number, (s: VolumeStatus) => void>();
   readonly #pieces = new Map<number, (text: string) => void>();
   #next_ask = 1;
@@ -103,7 +112,7 @@ export class Daemon {
     });
     const channel = o.cluster === undefined ? null : new MessageChannel();
     this.#cluster =
-      channel === null ? null : o.cluster!.node.serve(channel.port1, o.cluster!.volume.uuid, () => this.#wakefd);
+      channel === null ? null : o.cluster!.node.serve(channel.port1, o.cluster!.volume.uuid, () => this.#worker.wake());
     const workerData: VolumeWorkerData = {
       device: o.device,
       options: o.options.volume,
@@ -116,13 +125,10 @@ export class Daemon {
       log_masks: logMasks(),
       cluster: channel === null ? null : { of: o.cluster!.node.ofVolume(o.cluster!.volume), port: channel.port2 },
     };
-    this.#worker = new Worker(new URL("./volume_worker.js", import.meta.url), {
-      workerData,
-      transferList: channel === null ? [] : [channel.port2],
-    });
-    this.#worker.on("message", (m: FromVolume) => this.#heard(m));
-    this.#worker.on("error", (err) => this.#fatal(err.message));
-    this.#worker.on("exit", () => this.#workerGone());
+    const ports = channel === null ? [] : [channel.port2];
+    this.#worker = new RingWorker("./volume_worker.js", workerData, (m) => this.#heard(m), ports);
+    this.#worker.onError((err) => this.#fatal(err.message));
+    this.#worker.onExit(() => this.#workerGone());
   }
 
   get device(): string {
@@ -131,21 +137,11 @@ export class Daemon {
 
   /** Switches a set of debug messages of the volume thread. */
   log(mask: string, state: "allow" | "off"): void {
-    this.#tell({ type: "log", mask, state });
-  }
-
-  #tell(message: ToVolume): void {
-    this.#worker.postMessage(message);
-    if (this.#wakefd >= 0) eventfdWake(this.#wakefd);
+    this.#worker.tell({ type: "log", mask, state });
   }
 
   #heard(m: FromVolume): void {
     switch (m.type) {
-      case "wakefd":
-        this.#wakefd = m.wakefd;
-        // What was posted before it could be woken.
-        eventfdWake(m.wakefd);
-        break;
       case "progress":
         mlog(ML.NOTICE, `${this.#o.device}: ${m.text}`);
         break;
@@ -155,7 +151,7 @@ export class Daemon {
           this.#mount(m.info);
         } catch (err) {
           this.#failed(err as Error);
-          this.#tell({ type: "close" });
+          this.#worker.tell({ type: "close" });
         }
         break;
       case "failed":
@@ -170,7 +166,7 @@ export class Daemon {
         this.#mounted = false;
         break;
       case "closed":
-        this.#wakefd = -1;
+        this.#worker.closed();
         this.#finish(m.error);
         break;
       case "fatal":
@@ -197,7 +193,7 @@ export class Daemon {
     else this.#mountAsUser(device, dir, flags, options.allow_other);
     this.#mounted = true;
     this.#forgetAbort = abortAtEnd(dir);
-    this.#tell({ type: "serve", fd: this.#fuse_fd });
+    this.#worker.tell({ type: "serve", fd: this.#fuse_fd });
   }
 
   #mountAsRoot(device: string, dir: string, flags: number): void {
@@ -276,7 +272,7 @@ export class Daemon {
     }
     this.#leaving = true;
     if (!this.#mounted) {
-      this.#tell({ type: "close" });
+      this.#worker.tell({ type: "close" });
       return;
     }
     if (this.unmount() === 0) return;
@@ -288,7 +284,7 @@ export class Daemon {
   }
 
   #cut(): void {
-    this.#tell({ type: "close" });
+    this.#worker.tell({ type: "close" });
   }
 
   // The end ---------------------------------------------------------------------------------------------------------
@@ -309,7 +305,7 @@ export class Daemon {
 
   #farewell(error: string | null): void {
     removeRecord(this.#o.dir);
-    for (const client of this.#clients) client.end(`${JSON.stringify({ type: "closed", error })}\n`);
+    for (const client of this.#clients) client.end({ type: "closed", error });
     this.#server?.close();
   }
 
@@ -366,7 +362,7 @@ export class Daemon {
         clearTimeout(timer);
         ok(status);
       });
-      this.#tell({ type: "status", id, settle });
+      this.#worker.tell({ type: "status", id, settle });
     });
   }
 
@@ -378,53 +374,43 @@ export class Daemon {
         const text = await new Promise<string>((ok) => {
           if (this.#finished) return ok("");
           this.#pieces.set(id, ok);
-          this.#tell({ type: "locks", id, what, names });
+          this.#worker.tell({ type: "locks", id, what, names });
         });
         if (text === "") return;
         yield text;
       }
     } finally {
       this.#pieces.delete(id);
-      if (!this.#finished) this.#tell({ type: "locks-end", id });
+      if (!this.#finished) this.#worker.tell({ type: "locks-end", id });
     }
   }
 
-  async #sayLocks(socket: Socket, what: LocksOf, names: readonly string[]): Promise<void> {
+  async #sayLocks(line: LineSocket, what: LocksOf, names: readonly string[]): Promise<void> {
     if (what === "dlm_locks" && this.#cluster === null) {
       const message = `${this.#o.device} is mounted on ${this.#o.dir} without a cluster: there is no lock domain`;
-      socket.write(`${JSON.stringify({ type: "error", message })}\n`);
+      line.send({ type: "error", message });
       return;
     }
     for await (const text of this.locks(what, names)) {
-      if (socket.destroyed) return;
-      if (socket.write(`${JSON.stringify({ type: "locks", text })}\n`)) continue;
+      if (!line.isOpen) return;
       // The reader is slow, or goes away.
-      await new Promise<void>((ok) => {
-        socket.once("drain", ok);
-        socket.once("close", ok);
-      });
+      if (!line.send({ type: "locks", text })) await line.drained();
     }
-    socket.write(`${JSON.stringify({ type: "locks", text: "" })}\n`);
+    line.send({ type: "locks", text: "" });
   }
 
   /** One JSON object a line; each is answered by one, and "closed" comes by itself when the volume is. */
   #listen(path: string): void {
     this.#server = createServer((socket) => {
-      this.#clients.add(socket);
-      let text = "";
-      socket.setEncoding("utf8");
-      socket.on("data", (more: string) => {
-        text += more;
-        for (let nl = text.indexOf("\n"); nl >= 0; nl = text.indexOf("\n")) {
-          const line = text.slice(0, nl);
-          text = text.slice(nl + 1);
-          void this.#command(line, socket).then((answer) => {
-            if (answer !== undefined) socket.write(`${JSON.stringify(answer)}\n`);
-          });
-        }
+      const line = overLines(socket, {
+        heard: (m) =>
+          void this.#command(m as Command, line).then((answer) => {
+            if (answer !== undefined) line.send(answer);
+          }),
+        garbled: () => void line.send({ type: "error", message: "not JSON" }),
+        ended: () => this.#clients.delete(line),
       });
-      socket.on("error", () => {});
-      socket.on("close", () => this.#clients.delete(socket));
+      this.#clients.add(line);
     });
     let tried = false;
     this.#server.on("error", (err: NodeJS.ErrnoException) => {
@@ -444,13 +430,7 @@ export class Daemon {
   }
 
   /** Undefined: the answers have been given. */
-  async #command(line: string, socket: Socket): Promise<unknown> {
-    let c: { type?: string; settle?: boolean; mask?: string; state?: string; what?: LocksOf; names?: string[] };
-    try {
-      c = JSON.parse(line) as typeof c;
-    } catch {
-      return { type: "error", message: "not JSON" };
-    }
+  async #command(c: Command, line: LineSocket): Promise<unknown> {
     switch (c.type) {
       case "status":
         return {
@@ -461,10 +441,10 @@ export class Daemon {
           ...(await this.status(c.settle === true)),
         };
       case "locks":
-        await this.#sayLocks(socket, c.what ?? "fs_locks", c.names ?? []);
+        await this.#sayLocks(line, c.what ?? "fs_locks", c.names ?? []);
         return undefined;
       case "log":
-        this.#tell({ type: "log", mask: c.mask ?? "", state: c.state === "allow" ? "allow" : "off" });
+        this.#worker.tell({ type: "log", mask: c.mask ?? "", state: c.state === "allow" ? "allow" : "off" });
         return { type: "ok" };
       default:
         return { type: "error", message: `unknown command ${c.type}` };

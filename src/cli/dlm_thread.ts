@@ -2,12 +2,12 @@
  * The node's side of the thread of programs' locks (dlmfs_worker.ts): it starts with the first that wants it, mounts the locks as files where they are wanted,
  * and carries what programs on sockets and their domains say to each other.
  */
-import { type MessagePort, Worker } from "node:worker_threads";
-import { closeFd, eventfdWake, MNT_DETACH, umount2 } from "../native/index.ts";
+import { closeFd, MNT_DETACH, umount2 } from "../native/index.ts";
 import type { FromHost, ToHost } from "../stackglue/remote.ts";
 import type { ClusterNode, DomainOfThread } from "./cluster_node.ts";
 import type { DlmfsWorkerData, FromDlmfs, ToDlmfs } from "./dlmfs_worker.ts";
 import { logMasks } from "./log.ts";
+import { RingWorker } from "./ring_worker.ts";
 import { mountFuse } from "./tree_mount.ts";
 
 /** A program's socket. */
@@ -25,21 +25,19 @@ interface Mount {
 
 export class DlmThread {
   readonly #node: ClusterNode;
-  readonly #worker: Worker;
+  readonly #worker: RingWorker<ToDlmfs, FromDlmfs>;
   readonly #domains = new Map<string, DomainOfThread>();
   readonly #asked = new Map<number, (domains: readonly Record<string, unknown>[]) => void>();
   readonly #clients = new Map<number, DlmClient>();
   readonly #ended: Promise<void>;
   #next = 0;
-  #wakefd = -1;
   #mount: Mount | null = null;
 
   constructor(node: ClusterNode) {
     this.#node = node;
     const workerData: DlmfsWorkerData = { log_masks: logMasks() };
-    this.#worker = new Worker(new URL("./dlmfs_worker.js", import.meta.url), { workerData });
-    this.#worker.on("message", (m: FromDlmfs) => this.#heard(m));
-    this.#ended = new Promise((ok) => this.#worker.on("exit", () => ok(this.#end())));
+    this.#worker = new RingWorker("./dlmfs_worker.js", workerData, (m) => this.#heard(m));
+    this.#ended = new Promise((ok) => this.#worker.onExit(() => ok(this.#end())));
   }
 
   /** Where the locks are files; null when nowhere. */
@@ -55,21 +53,11 @@ export class DlmThread {
   /** Mounts them there. Throws CliError. */
   mount(dir: string): void {
     this.#mount = { dir, ...mountFuse("dlmfs", dir) };
-    this.#tell({ t: "serve", fd: this.#mount.fd });
-  }
-
-  #tell(m: ToDlmfs, ports: MessagePort[] = []): void {
-    this.#worker.postMessage(m, ports);
-    if (this.#wakefd >= 0) eventfdWake(this.#wakefd);
+    this.#worker.tell({ t: "serve", fd: this.#mount.fd });
   }
 
   #heard(m: FromDlmfs): void {
     switch (m.t) {
-      case "wakefd":
-        this.#wakefd = m.wakefd;
-        // What was posted before it could be woken.
-        eventfdWake(m.wakefd);
-        break;
       case "join":
         this.#join(m.name);
         break;
@@ -100,10 +88,10 @@ export class DlmThread {
   }
 
   #join(name: string): void {
-    if (this.#node.hasDomain(name)) return this.#tell({ t: "refused", name });
-    const domain = this.#node.openDomain(name, () => this.#wakefd);
+    if (this.#node.hasDomain(name)) return this.#worker.tell({ t: "refused", name });
+    const domain = this.#node.openDomain(name, this.#worker.wake);
     this.#domains.set(name, domain);
-    this.#tell({ t: "domain", of: domain.of, port: domain.port }, [domain.port]);
+    this.#worker.tell({ t: "domain", of: domain.of, port: domain.port }, [domain.port]);
   }
 
   #unmounted(): void {
@@ -114,7 +102,6 @@ export class DlmThread {
   }
 
   #end(): void {
-    this.#wakefd = -1;
     for (const domain of this.#domains.values()) domain.close();
     this.#unmounted();
     for (const answer of this.#asked.values()) answer([]);
@@ -125,18 +112,18 @@ export class DlmThread {
   client(name: string, client: DlmClient): { hear(m: ToHost): void; gone(): void } {
     const c = this.#next++;
     this.#clients.set(c, client);
-    this.#tell({ t: "client-join", c, name });
+    this.#worker.tell({ t: "client-join", c, name });
     return {
-      hear: (m) => this.#tell({ t: "client", c, m }),
+      hear: (m) => this.#worker.tell({ t: "client", c, m }),
       gone: () => {
-        if (this.#clients.delete(c)) this.#tell({ t: "client-gone", c });
+        if (this.#clients.delete(c)) this.#worker.tell({ t: "client-gone", c });
       },
     };
   }
 
   /** Switches a set of debug messages of its thread. */
   log(mask: string, state: "allow" | "off"): void {
-    this.#tell({ t: "log", mask, state });
+    this.#worker.tell({ t: "log", mask, state });
   }
 
   /** What its domains are like (domainSummary). */
@@ -144,14 +131,14 @@ export class DlmThread {
     return new Promise((ok) => {
       if (this.#domains.size === 0) return ok([]);
       this.#asked.set(this.#next, ok);
-      this.#tell({ t: "domains", id: this.#next++ });
+      this.#worker.tell({ t: "domains", id: this.#next++ });
     });
   }
 
   /** Ends it; settles when all domains are left. */
   drop(): Promise<void> {
     if (this.#mount !== null) umount2(this.#mount.dir, MNT_DETACH);
-    this.#tell({ t: "close" });
+    this.#worker.tell({ t: "close" });
     return this.#ended;
   }
 }

@@ -17,13 +17,13 @@ import { DomainHost, type FromHost, type ToHost } from "../stackglue/remote.ts";
 import { type Joined, SharedDomains } from "../stackglue/shared_domains.ts";
 import { attachDomain } from "./domain_thread.ts";
 import { type LogMasks, logToStderr, setLogMasks } from "./log.ts";
+import type { WakeFd } from "./ring_worker.ts";
 import type { ClusterOfDomain } from "./worker_messages.ts";
 
 export interface DlmfsWorkerData {
   readonly log_masks: LogMasks;
 }
 export type FromDlmfs =
-  | { readonly t: "wakefd"; readonly wakefd: number }
   /** A program wants this domain: `ToDlmfs` "domain" or "refused" is the answer. */
   | { readonly t: "join"; readonly name: string }
   /** The domain was left, or could not be joined. */
@@ -171,7 +171,7 @@ function heard(m: ToDlmfs): void {
 }
 
 parentPort!.on("message", heard);
-say({ t: "wakefd", wakefd: loop.wakefd });
+parentPort!.postMessage({ wakefd: loop.wakefd } satisfies WakeFd);
 loop.start(() => {
   loop.close();
   parentPort!.close();

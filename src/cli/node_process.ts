@@ -9,7 +9,7 @@ import { resolve } from "node:path";
 import { settingsOf, unusedSettings } from "../cluster/cluster_conf.ts";
 import { OCFS2_CLUSTER_O2CB_GLOBAL_HEARTBEAT } from "../format/disk/index.ts";
 import { ML, mlog, mlogSet, mlogStates } from "../lib/masklog.ts";
-import { nodeSocketPath } from "../native/node_socket.ts";
+import { type LineSocket, nodeSocketPath, overLines } from "../native/node_socket.ts";
 import type { ToHost } from "../stackglue/remote.ts";
 import type { ClusterDesc } from "../tools/mkfs/params.ts";
 import { reload, startHeartbeat, stopHeartbeat } from "./cluster_control.ts";
@@ -60,7 +60,7 @@ export class NodeProcess {
   /** UUIDs of the volumes that are mounted or about to be, by folder. */
   readonly #volumes = new Map<string, string>();
   #server: Server | null = null;
-  readonly #clients = new Set<Socket>();
+  readonly #clients = new Set<LineSocket>();
   #end!: () => void;
   /** Settles when the node has stopped. */
   readonly stopped: Promise<void>;
@@ -230,43 +230,29 @@ export class NodeProcess {
   // Control --------------------------------------------------------------------------------------------------------------
   /** One JSON object a line, each answered by one; a program that joins a domain talks to that from then on (stackglue/remote.ts). */
   #serve(socket: Socket): void {
-    this.#clients.add(socket);
-    const say = (answer: unknown): void => void socket.write(`${JSON.stringify(answer)}\n`);
     let domain: ReturnType<DlmThread["client"]> | null = null;
-    const heard = (line: string): void => {
-      let c: Command;
-      try {
-        c = JSON.parse(line) as Command;
-      } catch {
-        return say({ type: "error", message: "not JSON" });
-      }
-      if (domain !== null) domain.hear(c as ToHost);
-      else if (c.type !== "join-domain") void this.#command(c).then(say);
-      else if (!/^[^/\0]{1,63}$/.test(c.name ?? ""))
-        say({ type: "error", message: "a domain's name has 1 to 63 letters" });
-      else
-        domain = (this.#dlm ??= new DlmThread(this.node)).client(c.name!, {
-          joined: (err, node_num) => say({ type: "joined", err, node_num }),
-          say,
-          hangUp: () => socket.destroy(),
-        });
-    };
-    let text = "";
-    socket.setEncoding("utf8");
-    socket.on("data", (more: string) => {
-      text += more;
-      for (let nl = text.indexOf("\n"); nl >= 0; nl = text.indexOf("\n")) {
-        const line = text.slice(0, nl);
-        text = text.slice(nl + 1);
-        heard(line);
-      }
+    const line = overLines(socket, {
+      heard: (m) => {
+        const c = m as Command;
+        if (domain !== null) domain.hear(m as ToHost);
+        else if (c.type !== "join-domain") void this.#command(c).then(line.send);
+        else if (!/^[^/\0]{1,63}$/.test(c.name ?? ""))
+          line.send({ type: "error", message: "a domain's name has 1 to 63 letters" });
+        else
+          domain = (this.#dlm ??= new DlmThread(this.node)).client(c.name!, {
+            joined: (err, node_num) => void line.send({ type: "joined", err, node_num }),
+            say: line.send,
+            hangUp: line.close,
+          });
+      },
+      garbled: () => void line.send({ type: "error", message: "not JSON" }),
+      ended: () => {
+        this.#clients.delete(line);
+        domain?.gone();
+        if (domain !== null) this.#maybeStop();
+      },
     });
-    socket.on("error", () => {});
-    socket.on("close", () => {
-      this.#clients.delete(socket);
-      domain?.gone();
-      if (domain !== null) this.#maybeStop();
-    });
+    this.#clients.add(line);
   }
 
   /** False: there is no such mask. */

@@ -1,13 +1,13 @@
 /** Mounts a tree of the node at a folder: configfs, whose thread asks here; and /dev/fuse for dlmfs (dlm_thread.ts). */
-import { Worker } from "node:worker_threads";
 import type { ConfigTree, Entry } from "../cluster/configfs.ts";
 import { S_IFDIR, S_IFREG } from "../format/disk/index.ts";
 import type { AskTree, TreeAnswer, TreeAsk } from "../fuse/tree_server.ts";
 import type { FromTree, ToTree, TreeWorkerData } from "../fuse/tree_worker.ts";
 import { Errno, errnoName } from "../lib/errno.ts";
-import { closeFd, eventfdWake, fuseOpen, MNT_DETACH, mount2, umount2 } from "../native/index.ts";
+import { closeFd, fuseOpen, MNT_DETACH, mount2, umount2 } from "../native/index.ts";
 import { abortAtEnd } from "./abort_at_end.ts";
 import { mountFailed } from "./errors.ts";
+import { RingWorker } from "./ring_worker.ts";
 
 const modeOf = (entry: Entry): number => ("dir" in entry ? S_IFDIR | 0o755 : S_IFREG | entry.file.mode);
 
@@ -65,20 +65,10 @@ export function mountFuse(kind: "configfs" | "dlmfs", dir: string): { fd: number
 export function mountConfigfs(answerTo: AskTree, dir: string): () => void {
   const { fd, forgetAbort } = mountFuse("configfs", dir);
   const workerData: TreeWorkerData = { fd };
-  const worker = new Worker(new URL("./tree_worker.js", import.meta.url), { workerData });
-  let wakefd = -1;
-  worker.on("message", (m: FromTree) => {
-    if ("wakefd" in m) {
-      wakefd = m.wakefd;
-      return;
-    }
-    answerTo(m.ask, (answer) => {
-      worker.postMessage({ id: m.id, answer } satisfies ToTree);
-      if (wakefd >= 0) eventfdWake(wakefd);
-    });
-  });
-  worker.on("exit", () => {
-    wakefd = -1;
+  const worker = new RingWorker<ToTree, FromTree>("./tree_worker.js", workerData, ({ id, ask }) =>
+    answerTo(ask, (answer) => worker.tell({ id, answer })),
+  );
+  worker.onExit(() => {
     forgetAbort();
     closeFd(fd);
   });

@@ -34,6 +34,7 @@ import { createArena } from "../wasm/arena.ts";
 import { createKernels } from "../wasm/kernels.ts";
 import { attachDomain } from "./domain_thread.ts";
 import { logToStderr, setLogMasks } from "./log.ts";
+import type { WakeFd } from "./ring_worker.ts";
 import { threadFigures, watchCollections } from "./thread_figures.ts";
 import type { FromVolume, ToVolume, VolumeInfo, VolumeStatus, VolumeWorkerData } from "./worker_messages.ts";
 
@@ -79,7 +80,7 @@ function openArena() {
 watchCollections();
 const arena = openArena();
 const loop = new Loop(arena, 1024, data.cluster?.of.lease);
-say({ type: "wakefd", wakefd: loop.wakefd });
+parentPort!.postMessage({ wakefd: loop.wakefd } satisfies WakeFd);
 
 let session: Session | null = null;
 let notifier: Notifier | null = null;

@@ -92,8 +92,6 @@ export type ToVolume =
   | { readonly type: "close" };
 
 export type FromVolume =
-  /** Write to `wakefd` after each message to this thread: it sleeps in its ring. */
-  | { readonly type: "wakefd"; readonly wakefd: number }
   | { readonly type: "progress"; readonly text: string }
   | { readonly type: "opened"; readonly info: VolumeInfo }
   | { readonly type: "failed"; readonly message: string; readonly errno: string | null }

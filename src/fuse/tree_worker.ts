@@ -11,7 +11,10 @@ import { type TreeAnswer, type TreeAsk, TreeServer } from "./tree_server.ts";
 export interface TreeWorkerData {
   readonly fd: number;
 }
-export type FromTree = { readonly wakefd: number } | { readonly id: number; readonly ask: TreeAsk };
+export interface FromTree {
+  readonly id: number;
+  readonly ask: TreeAsk;
+}
 export interface ToTree {
   readonly id: number;
   readonly answer: TreeAnswer;
@@ -34,7 +37,7 @@ parentPort!.on("message", ({ id, answer }: ToTree) => {
   waiting.delete(id);
   done?.(answer);
 });
-parentPort!.postMessage({ wakefd: loop.wakefd } satisfies FromTree);
+parentPort!.postMessage({ wakefd: loop.wakefd });
 loop.start(() => {
   loop.close();
   parentPort!.close();

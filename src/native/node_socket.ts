@@ -1,5 +1,5 @@
-/** The socket of the process of a cluster's node on this machine, as a program sees it that has its locks through it. */
-import { connect } from "node:net";
+/** The sockets of the processes that serve mounts: where that of a cluster's node is, and how all of them are spoken to. */
+import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 
 /** Where this user's processes have their sockets and records. */
@@ -10,39 +10,76 @@ export const runPath = (): string =>
 
 export const nodeSocketPath = (node: string): string => join(runPath(), `node-${encodeURIComponent(node)}.sock`);
 
-export interface LineSocketEvents {
-  /** It can be written to. */
-  connected(): void;
+export interface LineEvents {
   /** An object came. */
   heard(m: unknown): void;
+  /** A line that is none came. Without it the connection is closed then. */
+  garbled?(): void;
   /** It has ended, or could not be made; nothing comes any more. */
   ended(): void;
 }
 
 export interface LineSocket {
-  send(m: unknown): void;
+  /** False: more is on its way than the other side takes just now (`drained`). */
+  send(m: unknown): boolean;
+  /** There is room again, or it is closed. */
+  drained(): Promise<void>;
+  readonly isOpen: boolean;
+  /** Closes when all is sent, `m` last. */
+  end(m?: unknown): void;
+  /** Closes at once. */
   close(): void;
 }
 
-/** One JSON object a line, both ways. */
-export function connectLines(path: string, events: LineSocketEvents): LineSocket {
-  const socket = connect(path);
+const lineOf = (m: unknown): string => `${JSON.stringify(m)}\n`;
+
+/** Null for what is no object in JSON. */
+function parsed(line: string): object | null {
+  try {
+    const m: unknown = JSON.parse(line);
+    return typeof m === "object" ? m : null;
+  } catch {
+    return null;
+  }
+}
+
+/** One JSON object a line, both ways, over a connection. */
+export function overLines(socket: Socket, events: LineEvents): LineSocket {
+  const hear = (line: string): void => {
+    const m = parsed(line);
+    if (m !== null) events.heard(m);
+    else if (events.garbled === undefined) socket.destroy();
+    else events.garbled();
+  };
   let text = "";
   socket.setEncoding("utf8");
-  socket.once("connect", () => events.connected());
   socket.on("data", (more: string) => {
-    text += more;
-    for (let nl = text.indexOf("\n"); nl >= 0; nl = text.indexOf("\n")) {
-      const line = text.slice(0, nl);
-      text = text.slice(nl + 1);
-      events.heard(JSON.parse(line));
-    }
+    const lines = (text + more).split("\n");
+    text = lines.pop()!;
+    for (const line of lines) if (!socket.destroyed) hear(line);
   });
   // "close" follows.
   socket.on("error", () => {});
   socket.once("close", () => events.ended());
   return {
-    send: (m) => void socket.write(`${JSON.stringify(m)}\n`),
+    send: (m) => socket.write(lineOf(m)),
+    drained: () =>
+      new Promise((ok) => {
+        if (socket.destroyed || !socket.writableNeedDrain) return ok();
+        socket.once("drain", ok);
+        socket.once("close", ok);
+      }),
+    get isOpen() {
+      return !socket.destroyed;
+    },
+    end: (m) => void (m === undefined ? socket.end() : socket.end(lineOf(m))),
     close: () => void socket.destroy(),
   };
+}
+
+/** The same over a connection that is being made; `connected`: it can be written to. */
+export function connectLines(path: string, events: LineEvents & { connected(): void }): LineSocket {
+  const socket = connect(path);
+  socket.once("connect", () => events.connected());
+  return overLines(socket, events);
 }

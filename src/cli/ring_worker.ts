@@ -1,0 +1,50 @@
+/**
+ * A worker thread that sleeps in its ring (native/loop.ts): a message alone does not wake it, a write to its wakefd does. It says the number in its first
+ * message; what was posted before waits for that. Nobody writes to the number once the thread has closed it: it may be another file's.
+ */
+import { type TransferListItem, Worker } from "node:worker_threads";
+import { eventfdWake } from "../native/index.ts";
+
+export interface WakeFd {
+  readonly wakefd: number;
+}
+
+export class RingWorker<To, From extends object> {
+  readonly #worker: Worker;
+  #wakefd = -1;
+
+  /** `file` is beside this one in dist. */
+  constructor(file: string, workerData: unknown, heard: (m: From) => void, transfer: readonly TransferListItem[] = []) {
+    this.#worker = new Worker(new URL(file, import.meta.url), { workerData, transferList: [...transfer] });
+    this.#worker.on("message", (m: From | WakeFd) => {
+      if ("wakefd" in m) {
+        this.#wakefd = m.wakefd;
+        this.wake();
+      } else heard(m);
+    });
+    this.#worker.on("exit", () => this.closed());
+  }
+
+  tell(m: To, transfer: readonly TransferListItem[] = []): void {
+    this.#worker.postMessage(m, transfer);
+    this.wake();
+  }
+
+  readonly wake = (): void => {
+    if (this.#wakefd >= 0) eventfdWake(this.#wakefd);
+  };
+
+  /** It does not sleep any more. */
+  closed(): void {
+    this.#wakefd = -1;
+  }
+
+  onExit(cb: () => void): void {
+    this.#worker.once("exit", cb);
+  }
+
+  /** It has thrown what nobody caught. */
+  onError(cb: (err: Error) => void): void {
+    this.#worker.on("error", cb);
+  }
+}
