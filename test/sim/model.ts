@@ -14,6 +14,7 @@ import { nameOf, nameText } from "../../src/volume/dir/name.ts";
 import { readAll } from "../../src/volume/dir/readdir.ts";
 import type { Op } from "../../src/volume/op.ts";
 import type { Osb } from "../../src/volume/osb.ts";
+import { getxattr, listxattr, removexattr, setxattr } from "../../src/volume/xattr/index.ts";
 
 /** A node, and what can be done on it, whatever its lock manager is. */
 export interface Node {
@@ -44,6 +45,7 @@ export interface Item {
   parent: Item | null;
   readonly entries: Map<string, Item>;
   data: Uint8Array;
+  readonly xattrs: Map<string, Uint8Array>;
   /** The disk failed under a write: what is there may be anything, and what a node remembers of it is not what others read. */
   tainted: boolean;
 }
@@ -55,6 +57,7 @@ const newItem = (ino: number, is_dir: boolean, parent: Item | null): Item => ({
   parent,
   entries: new Map(),
   data: new Uint8Array(0),
+  xattrs: new Map(),
   tainted: false,
 });
 
@@ -81,6 +84,7 @@ function snapshotOf(model: Snapshot): Snapshot {
     c.nlink = item.nlink;
     c.data = item.data.slice();
     c.tainted = item.tainted;
+    for (const [name, value] of item.xattrs) c.xattrs.set(name, value);
     if (item.parent !== null) c.parent = copy(item.parent);
     for (const [name, entry] of item.entries) c.entries.set(name, copy(entry));
     return c;
@@ -250,7 +254,7 @@ export class Model<N extends Node> {
   }
 
   #one(node: N): void {
-    const kind = this.#below(22);
+    const kind = this.#below(25);
     if (kind < 4) this.#make(node);
     else if (kind < 6) this.#remove(node);
     else if (kind < 7) this.#link(node);
@@ -261,7 +265,9 @@ export class Model<N extends Node> {
       else if (kind < 15) this.#truncate(node, file);
       else if (kind < 18) this.checkFile(node, file);
       else if (kind < 20) this.checkAttr(node, file);
-      else this.#copy(node, file, this.files[this.#below(this.files.length)]!);
+      else if (kind < 22) this.#copy(node, file, this.files[this.#below(this.files.length)]!);
+      else if (kind < 24) this.#setXattr(node, file);
+      else this.#removeXattr(node, file);
     }
   }
 
@@ -472,6 +478,51 @@ export class Model<N extends Node> {
     this.made++;
   }
 
+  #xattr(node: N, file: Item, name: string): Uint8Array | undefined {
+    this.#know(node, [file]);
+    return this.c.op(node, (op) => getxattr(op, node.osb.inodes.get(file.ino), name));
+  }
+
+  /** In the inode, in a block of its own or in a tree of buckets, as there are more; long values in clusters of theirs. */
+  #setXattr(node: N, file: Item): void {
+    const name = `user.${"x".repeat(this.#below(3) * 40)}${this.#below(12)}`;
+    const value = new Uint8Array(this.#below([30, 300, 300, 6000][this.#below(4)]!)).fill(this.#below(256));
+    this.#pending = {
+      happened: (on) => {
+        const found = this.#xattr(on, file, name);
+        return found !== undefined && Buffer.compare(found, value) === 0 ? true : undefined;
+      },
+      apply: () => file.xattrs.set(name, value),
+    };
+    const set = this.#try(
+      node,
+      `setxattr ${name} of ${file.ino} to ${value.length} bytes`,
+      [],
+      [file],
+      (op) => setxattr(op, node.osb.inodes.get(file.ino), name, value, 0) ?? true,
+    );
+    if (set !== undefined) this.#apply(this.#pending, true);
+  }
+
+  #removeXattr(node: N, file: Item): void {
+    const names = [...file.xattrs.keys()];
+    const name = names[this.#below(names.length + 1)] ?? "user.none";
+    const allowed = file.xattrs.has(name) ? [] : [Errno.ENODATA];
+    if (allowed.length === 0)
+      this.#pending = {
+        happened: (on) => (this.#xattr(on, file, name) === undefined ? true : undefined),
+        apply: () => file.xattrs.delete(name),
+      };
+    const gone = this.#try(
+      node,
+      `removexattr ${name} of ${file.ino}`,
+      allowed,
+      [file],
+      (op) => removexattr(op, node.osb.inodes.get(file.ino), name) ?? true,
+    );
+    if (gone !== undefined) this.#apply(this.#pending, true);
+  }
+
   // What is seen -------------------------------------------------------------------------------------------------------
   checkAttr(node: N, item: Item): void {
     this.#know(node, [item]);
@@ -479,6 +530,23 @@ export class Model<N extends Node> {
     if (attr.nlink !== item.nlink || (!item.is_dir && attr.size !== item.data.length))
       throw new Error(
         `node ${node.num}: inode ${item.ino} has ${attr.nlink} links, ${attr.size} bytes; the model ${item.nlink}, ${item.data.length}`,
+      );
+    this.#checkXattrs(node, item);
+  }
+
+  #checkXattrs(node: N, item: Item): void {
+    const found = this.c.op(node, (op) => {
+      const inode = node.osb.inodes.get(item.ino);
+      return listxattr(op, inode).map((name): [string, Uint8Array] => [name, getxattr(op, inode, name)!]);
+    });
+    const text = (all: Iterable<[string, Uint8Array]>): string =>
+      [...all]
+        .map(([name, v]) => `${name}=${v.length}x${v[0] ?? ""}${v.some((b) => b !== v[0]) ? " torn" : ""}`)
+        .sort()
+        .join(" ");
+    if (!item.tainted && text(found) !== text(item.xattrs))
+      throw new Error(
+        `node ${node.num}: inode ${item.ino} has attributes ${text(found)}; the model ${text(item.xattrs)}`,
       );
   }
 

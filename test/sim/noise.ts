@@ -11,6 +11,7 @@ import * as ns from "../../src/vfs/namespace.ts";
 import { nameOf } from "../../src/volume/dir/name.ts";
 import type { Inode } from "../../src/volume/inode.ts";
 import type { Op } from "../../src/volume/op.ts";
+import { getxattr, setxattr } from "../../src/volume/xattr/index.ts";
 import { type Cluster, CRED, type Node } from "./model.ts";
 
 const EXPECTED = /^(EEXIST|ENOENT|EISDIR|ENOTDIR|ENOTEMPTY|EINVAL|ESTALE|EPERM)$/;
@@ -120,7 +121,7 @@ export class Noise<N extends Node> {
     const any = (): number => this.#dirs[this.#below(this.#dirs.length)]!;
     const [d1, d2] = [any(), any()];
     const [n1, n2] = [nameOf(`x${this.#below(6)}`), nameOf(`x${this.#below(6)}`)];
-    const kind = this.#below(22);
+    const kind = this.#below(24);
     // An operation is run again: what it is asked to do must stay the same.
     const flags = this.#below(5) === 0 ? ns.RENAME_EXCHANGE : 0;
     this.#c.note(`noise ${node.num} slot ${addr} ${kind} ${d1}/${Buffer.from(n1)} ${d2}/${Buffer.from(n2)} ${flags}`);
@@ -141,6 +142,10 @@ export class Noise<N extends Node> {
         n1,
         (inode) => (cb) => setattr(osb, inode, { size: 8 * this.#below(3700) }, cb as Callback<unknown>),
       );
+    if (kind > 21) {
+      const [name, len, fill] = [`user.${this.#below(6)}`, this.#below(3) === 0 ? 5000 : 400, this.#below(256)];
+      return this.#use(node, d1, n1, (inode) => this.#xattrs(node, inode, name, new Uint8Array(len).fill(fill)));
+    }
     if (kind > 19)
       return this.#use(node, d1, n1, (src) => this.#use(node, d2, n2, (dst) => this.#copy(node, src, dst)));
     return this.#use(node, d1, n1, (inode) => (cb) => fsync(osb, inode, false, cb as Callback<unknown>));
@@ -202,6 +207,17 @@ export class Noise<N extends Node> {
       osb.arena.dv.setUint32(at + 4, 0x5a5a5a5a, true);
     }
     return (cb) => writeFile(osb, inode, { offset, len: pages * PAGE, addr, direct }, cb);
+  }
+
+  /** An attribute of a value that is all one byte: set, and found so, whoever set it last. */
+  #xattrs(node: N, inode: Inode, name: string, value: Uint8Array): Thunk<unknown> {
+    const { osb } = node;
+    return asThunk(function* () {
+      yield* wait(osb.step((op) => setxattr(op, inode, name, value, 0)));
+      const found = yield* wait(osb.step((op) => getxattr(op, inode, name)));
+      if (found === undefined || found.some((byte) => byte !== found[0]))
+        throw new Error(`attribute ${name} of ${inode.ino} is ${found === undefined ? "gone" : "torn"}`);
+    });
   }
 
   /** What was ever copied to a file, by inode number, from which others. */
