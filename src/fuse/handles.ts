@@ -17,6 +17,8 @@ export class FileHandle {
   was_read = false;
   /** Opened for writing while chattr +a held: writes without O_APPEND are refused. */
   append_only = false;
+  /** The kernel was told to send reads and writes past its cache. */
+  past_cache = false;
 
   constructor(fh: number, inode: Inode, flags: number) {
     this.fh = fh;

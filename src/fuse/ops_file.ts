@@ -1,6 +1,7 @@
 /** Open files: OPEN, READ, WRITE, FSYNC, RELEASE, LSEEK, FALLOCATE. */
 import { I_ATTR, S_ISGID, S_ISUID } from "../format/disk/index.ts";
 import {
+  FOPEN_DIRECT_IO,
   FUSE_FSYNC_FDATASYNC,
   FUSE_OPEN_KILL_SUIDGID,
   FUSE_READ_LOCKOWNER,
@@ -45,6 +46,8 @@ import { payloadOf, type Slot } from "./slots.ts";
 const O_ACCMODE = 3;
 const O_TRUNC = 0o1000;
 const O_APPEND = 0o2000;
+const O_DSYNC = 0o10000;
+const O_SYNC = 0o4010000;
 
 /**
  * The kernel behind FUSE does not know immutable and append-only inodes, so opens are refused here (may_open). True for a file that may only be
@@ -58,11 +61,19 @@ function checkOpen(op: Op, inode: Inode, flags: number, ex: boolean): boolean {
   return true;
 }
 
+/**
+ * What the kernel leaves to us of O_SYNC, O_DSYNC, RWF_DSYNC and "-o sync" where FOPEN_DIRECT_IO was answered: it asks for FSYNC only behind writes
+ * through its cache (fuse_direct_write_iter has no generic_write_sync).
+ */
+const syncOf = (flags: number): "data" | "all" | undefined =>
+  (flags & O_DSYNC) === 0 ? undefined : (flags & O_SYNC) === O_SYNC ? "all" : "data";
+
 const nothing = (): void => {};
 
 /** Counts the open file and gives it a number. */
 export function openHandle(s: Session, inode: Inode, flags: number): FileHandle {
   const handle = s.handles.open(inode, flags);
+  handle.past_cache = (s.openFlags(flags) & FOPEN_DIRECT_IO) !== 0;
   s.vfs.open(s.osb, inode, handle.mayWrite);
   return handle;
 }
@@ -231,7 +242,8 @@ export function write(s: Session): void {
   // What the kernel writes back goes on while the lock is being given up: the notification waits for it.
   const written_back = (write_flags & FUSE_WRITE_CACHE) !== 0;
   // fcntl(2) took O_APPEND away, which the kernel refuses where it knows of append-only files.
-  if (!written_back && (flags & O_APPEND) === 0 && s.handles.get(q.fh)?.append_only === true) {
+  const handle = written_back ? undefined : s.handles.get(q.fh);
+  if ((flags & O_APPEND) === 0 && handle?.append_only === true) {
     s.fail(unique, Errno.EPERM);
     return;
   }
@@ -250,6 +262,7 @@ export function write(s: Session): void {
     append,
     direct: isDirect(flags),
     kill_suid,
+    sync: handle?.past_cache === true ? syncOf(flags) : undefined,
     exempt: written_back,
     todo: (from, to) => pending?.todo(from, to) ?? { from, to },
   });

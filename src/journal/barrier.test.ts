@@ -5,7 +5,7 @@ import { MemoryDevice } from "../block/memory_device.ts";
 import { JBD2_COMMIT_BLOCK, JBD2_MAGIC_NUMBER } from "../format/jbd2/index.ts";
 import type { Arena } from "../lib/arena.ts";
 import { all, wait } from "../lib/task.ts";
-import { fsync, writeFile } from "../vfs/file.ts";
+import { fsync, type WriteRequest, writeFile } from "../vfs/file.ts";
 import { create } from "../vfs/namespace.ts";
 
 /** Answers in the order in which it was asked, when somebody waits; keeps commit blocks back when told to. */
@@ -69,10 +69,10 @@ function file(pages: number) {
   const { ino } = osb.runSync((op) => create(op, osb.geo.root_blkno, Buffer.from("file"), 0o644, cred));
   const inode = osb.inodes.get(ino);
   const addr = osb.arena.alloc(65536, 4096);
-  const put = (page: number, n: number): void => {
+  const put = (page: number, n: number, how: Partial<WriteRequest> = {}): void => {
     osb.arena.u8.fill(page + 1, addr, addr + n * 4096);
     osb.runTaskSync(
-      wait<number>((cb) => writeFile(osb, inode, { offset: page * 4096, len: n * 4096, addr, direct: false }, cb)),
+      wait<number>((cb) => writeFile(osb, inode, { offset: page * 4096, len: n * 4096, addr, ...how }, cb)),
     );
   };
   put(0, pages);
@@ -129,5 +129,21 @@ test.skipIf(noMkfs)("few writes are made durable each by itself, many by a flush
   dev.diary.length = 0;
   osb.runTaskSync(all([osb.journal.flush, osb.data.flushOwner(inode, true)]));
   expect(dev.diary).toEqual(["dsync", "dsync", "dsync", "dsync", "dsync"]);
+  v.close();
+});
+
+test.skipIf(noMkfs)("a direct write that is to be durable when it is answered", () => {
+  const { v, put, dev } = file(8);
+  const direct = (page: number, sync: WriteRequest["sync"]): string[] => {
+    dev.diary.length = 0;
+    put(page, 1, { direct: true, sync });
+    return [...dev.diary];
+  };
+  expect(direct(0, undefined)).toEqual(["data"]);
+  // In place: times alone are no data.
+  expect(direct(0, "data")).toEqual(["data", "flush begins", "flush"]);
+  // Longer: data and log, then the commit block.
+  expect(direct(8, "data")).toEqual(["data", "data", "flush begins", "flush", "dsync"]);
+  expect(direct(0, "all").slice(-1)).toEqual(["dsync"]);
   v.close();
 });

@@ -160,13 +160,14 @@ function* fsyncTask(osb: Osb, inode: Inode, datasync: boolean): Task<void> {
 }
 
 /**
- * Writes `len` bytes, and makes them durable where chattr +S asks for it (ocfs2_file_write_iter); see writeFile of volume/file/write.ts. What the
+ * Writes `len` bytes, and makes them durable where chattr +S or the request asks for it (ocfs2_file_write_iter); see writeFile of volume/file/write.ts. What the
  * kernel writes back was answered for long before.
  */
 export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callback<number>): void {
   write(osb, inode, req, (err, n) => {
-    if (err || !inode.sync_writes || req.exempt === true) done(err, n);
-    else fsync(osb, inode, false, (failed) => (failed ? done(failed) : done(null, n)));
+    const sync = inode.sync_writes ? "all" : req.sync;
+    if (err || sync === undefined || req.exempt === true) done(err, n);
+    else fsync(osb, inode, sync === "data", (failed) => (failed ? done(failed) : done(null, n)));
   });
 }
 

@@ -55,6 +55,8 @@ export interface WriteRequest {
   readonly direct?: boolean;
   /** Clear setuid and setgid as a write by a user without CAP_FSETID must, who is in these groups. */
   readonly kill_suid?: InGroup | undefined;
+  /** Durable when it is answered: O_DSYNC, or O_SYNC with times and all. */
+  readonly sync?: "data" | "all" | undefined;
   /** The kernel writes back: goes on while the file's lock is being given up (LockSet.exempt). */
   readonly exempt?: boolean;
   /** The first part of [from, to) that is not written by now, asked whenever a part is planned; empty at `to` when all is. */
