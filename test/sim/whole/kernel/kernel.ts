@@ -111,8 +111,11 @@ export class Kernel {
   notifications = 0;
   /** Invalidations that met an inode that was not there yet. */
   unknown = 0;
-  /** A WRITE goes out with a page that was taken out of the mapping while write(2) got the next one: of `own` and what others stored meanwhile. */
-  onLateWrite: (nodeid: number, off: number, sent: Uint8Array, own: Uint8Array) => void = () => {};
+  /**
+   * A WRITE goes out with `len` bytes at `off` of a page that was taken out of the mapping while write(2) got the next one, and either others have
+   * stored to it before, or there is another page in its place by now.
+   */
+  onLateWrite: (nodeid: number, off: number, len: number) => void = () => {};
 
   constructor(c: FuseConnection, clock: Clock, below: (n: number) => number) {
     this.#c = c;
@@ -521,7 +524,11 @@ export class Kernel {
       q.flags = file.flags;
       const body = (): Uint8Array => {
         const data = join(...parts.map(({ page, at, n }) => page.data.subarray(at, at + n)));
-        if (parts.some(({ page }) => page.gone)) this.onLateWrite(inode.nodeid, off, data, bytes.subarray(0, len));
+        for (const { page, at, n } of parts) {
+          const [from, to] = [page.index * PAGE + at - off, page.index * PAGE + at + n - off];
+          const mixed = Buffer.compare(data.subarray(from, to), bytes.subarray(from, to)) !== 0;
+          if (page.gone && (mixed || inode.pages.has(page.index))) this.onLateWrite(inode.nodeid, off + from, n);
+        }
         return join(bytesOf(q), data);
       };
       yield* this.#ask(F.FUSE_WRITE, inode.nodeid, body);

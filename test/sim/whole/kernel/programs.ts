@@ -76,11 +76,10 @@ export class Programs {
   }
 
   start(node: SimNode): void {
-    // What another program stored into the page and has been written back is sent once more: a kernel does that, and no server can know (SIMULATION.md).
-    node.kernel!.onLateWrite = (nodeid, off, sent, own) => {
-      for (let at = 0; at < sent.length; at += CELL)
-        if (sent[at] !== own[at] || sent[at + 1] !== own[at + 1])
-          this.history.leaveOut(this.#cell(this.#names.get(nodeid)!, (off + at) / CELL).name);
+    // A kernel does that, and no server can know (SIMULATION.md).
+    node.kernel!.onLateWrite = (nodeid, off, len) => {
+      for (let at = off; at < off + len; at += CELL)
+        this.history.leaveOut(this.#cell(this.#names.get(nodeid)!, at / CELL).name);
     };
     for (let i = 0; i < PER_NODE; i++) {
       this.#running.set(node, (this.#running.get(node) ?? 0) + 1);
