@@ -2,8 +2,8 @@
  * Puts a planned volume on a device: zeros first, then the blocks, gathered into long writes; the super block after everything else
  * is on the disk, so that a volume which was cut short is not taken for one.
  */
-import { checksumTwin } from "../../wasm/twins/checksum.ts";
-import { twinMemory } from "../../wasm/twins/memory.ts";
+import { createArena } from "../../wasm/arena.ts";
+import { createKernels } from "../../wasm/kernels.ts";
 import { MIB } from "./params.ts";
 import { NO_CHECK, type Piece, STAGES, type Stage } from "./piece.ts";
 import type { VolumePlan } from "./plan.ts";
@@ -24,8 +24,6 @@ export interface WriteHooks {
 }
 
 const BUFFER_BYTES = MIB;
-/** What kernels may read behind a block. */
-const GUARD_BYTES = 16;
 /** Zeros are weighed against blocks for the progress by this size. */
 const ZERO_UNIT_BYTES = MIB;
 
@@ -33,9 +31,9 @@ const ZERO_UNIT_BYTES = MIB;
 class Batch {
   readonly #sink: MkfsSink;
   readonly #block_size: number;
-  readonly #u8 = new Uint8Array(BUFFER_BYTES + GUARD_BYTES);
-  readonly #dv = new DataView(this.#u8.buffer);
-  readonly #checksum = checksumTwin(twinMemory(this.#u8));
+  readonly #arena = createArena(2 * (BUFFER_BYTES / MIB));
+  readonly #kernels = createKernels(this.#arena);
+  readonly #buffer = this.#arena.alloc(BUFFER_BYTES, 4096);
   readonly #metaecc: boolean;
   #start_blkno = 0;
   #len_bytes = 0;
@@ -53,18 +51,19 @@ class Batch {
       this.flush();
       this.#start_blkno = piece.blkno;
     }
-    const off = this.#len_bytes;
-    this.#u8.fill(0, off, off + len);
-    piece.render(this.#dv, off);
+    const at = this.#buffer + this.#len_bytes;
+    this.#arena.u8.fill(0, at, at + len);
+    piece.render(this.#arena.dv, at);
     if (this.#metaecc && piece.check_off !== NO_CHECK) {
-      this.#checksum.blockCheckCompute(off, this.#block_size, piece.check_off);
+      this.#kernels.blockCheckCompute(at, this.#block_size, piece.check_off);
     }
     this.#len_bytes += len;
   }
 
   flush(): void {
     if (this.#len_bytes > 0) {
-      this.#sink.write(this.#u8.subarray(0, this.#len_bytes), this.#start_blkno * this.#block_size);
+      const bytes = this.#arena.u8.subarray(this.#buffer, this.#buffer + this.#len_bytes);
+      this.#sink.write(bytes, this.#start_blkno * this.#block_size);
     }
     this.#len_bytes = 0;
   }
