@@ -28,7 +28,7 @@ class Transaction {
   readonly tid: number;
   readonly blocks: Bh[] = [];
   readonly ordered = new Set<DataOwner>();
-  /** Direct writes to newly allocated clusters: the commit waits for them. */
+  /** Direct writes to newly allocated clusters, or behind the old end of a file: the commit waits for them. */
   data_ios = 0;
   readonly data_idle = new WaitQueue();
   constructor(tid: number) {

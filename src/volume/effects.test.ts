@@ -52,7 +52,7 @@ function volume(args: readonly string[], makeDevice: (arena: Arena, data: Uint8A
         locks,
       );
   };
-  return { ...v, inode, write, asked };
+  return { ...v, inode, addr, write, asked };
 }
 
 test.skipIf(!haveTool("mkfs.ocfs2"))("the commit that gives one away comes behind the data of the new clusters", () => {
@@ -101,6 +101,50 @@ test.skipIf(!haveTool("mkfs.ocfs2"))(
     const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     osb.runTaskSync(fallocateTask(osb, inode, mode, 3 * 8192, (extents - 3) * 8192));
     expect(inode.pages?.size).toBe(3);
+    close();
+  },
+);
+
+test.skipIf(!haveTool("mkfs.ocfs2"))(
+  "a direct write behind the end of the file, in its last cluster, is there before the size is",
+  () => {
+    const held: (() => void)[] = [];
+    let hold = false;
+    let commits = 0;
+    class Held extends MemoryDevice {
+      readonly #memory: Arena;
+      constructor(arena: Arena, data: Uint8Array) {
+        super(arena, data);
+        this.#memory = arena;
+      }
+      override write(addr: number, len: number, offset: number, done: IoDone, dsync = false): void {
+        const { dv, u8 } = this.#memory;
+        const data = u8.subarray(addr, addr + len).every((byte) => byte === DATA);
+        if (dv.getUint32(addr) === JBD2_MAGIC_NUMBER && dv.getUint32(addr + 4) === JBD2_COMMIT_BLOCK) commits++;
+        if (data && hold) held.push(() => super.write(addr, len, offset, done, dsync));
+        else super.write(addr, len, offset, done, dsync);
+      }
+    }
+    const { osb, inode, addr, write, close } = volume(["-b", "4096", "-C", "32768"], (arena, data) => {
+      return new Held(arena, data);
+    });
+    write(0, 4096);
+    osb.runTaskSync(wait(osb.journal.flush));
+    hold = true;
+    commits = 0;
+    let answer: unknown;
+    writeFile(osb, inode, { offset: 4096, len: 4096, addr, direct: true }, (err, n) => {
+      answer = err ?? n;
+    });
+    osb.journal.startCommit();
+    while (osb.pump());
+    expect(held.length).toBe(1);
+    expect(answer).toBeUndefined();
+    expect(commits).toBe(0);
+    for (const go of held) go();
+    while (osb.pump());
+    expect(answer).toBe(4096);
+    expect(commits).toBe(1);
     close();
   },
 );

@@ -35,7 +35,7 @@ export class Inode implements CachingInfo, DataOwner {
   pins = 0;
   /** Reads and writes of file data in flight straight between the disk and a request (direct I/O, page reads). */
   io_in_flight = 0;
-  /** Of these, direct writes to clusters that were mapped for them: nobody reads the file meanwhile. */
+  /** Of these, direct writes to clusters that were mapped for them, or behind the end of the file: nobody reads it meanwhile. */
   alloc_ios = 0;
   /** Data was written since the device was last flushed for this file, with no transaction that would do it. */
   unflushed_data = false;

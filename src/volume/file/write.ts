@@ -67,7 +67,7 @@ export interface WriteRequest {
 interface WritePlan {
   readonly fills: Fill[];
   readonly runs: IoRun[];
-  /** The direct runs go to clusters that the running transaction maps. */
+  /** The direct runs go to clusters that the running transaction maps, or behind the end that the file had before it. */
   allocated: boolean;
   /** Bytes of the request that this deals with, when it is not all that was asked. */
   bytes?: number;
@@ -348,8 +348,8 @@ function planWrite(op: Op, inode: Inode, req: WriteRequest, done_bytes: number, 
         const disk_end = p.disk + (p.stop - p.pos);
         if (tail > 0) planZero(op, inode, plan, disk_end, disk_end + tail);
       }
-      // Clusters that copy on write gave the file count as new too.
-      if (mapped.changed) plan.allocated = true;
+      // Clusters that copy on write gave the file count as new too, and so does what was behind the end of the file.
+      if (mapped.changed || end > size) plan.allocated = true;
       osb.data.waitIdle(pnoOf(p.disk), (p.stop - p.pos) / PAGE_BYTES);
       pushRun(plan.runs, from, p.stop - p.pos, p.disk);
     }
