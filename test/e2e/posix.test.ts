@@ -27,7 +27,7 @@ describe.skipIf(unavailable !== undefined)("system calls on a mount", () => {
       image,
       async (dir) => {
         const ran = await runAsync(["python3", join(repoRoot, "test/support/posix.py"), dir, ...args], {
-          timeout_ms: 100_000,
+          timeout_ms: 110_000,
         });
         expect(ran.stderr).toBe("");
         await expect(ran.stdout).toMatchFileSnapshot(join(import.meta.dirname, "posix.expected"));

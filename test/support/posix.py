@@ -400,14 +400,13 @@ def setid():
     }
     for what, change in changes.items():
         for name, (uid, gid, groups) in who.items():
-            left = []
-            for m in (0o6777, 0o6767, 0o2775, 0o2765, 0o4766):
-                p = make("si", data, m, owner, group)
+            paths = [make(f"si{i}", data, m, owner, group) for i, m in enumerate((0o6777, 0o6767, 0o2775, 0o2765, 0o4766))]
+            for p in paths:
                 os.stat(p)
-                said = as_user(lambda: (change(p), None)[1], uid, gid, groups)
-                left.append(mode(p)[2:] if said == "None" else said)
+            errors = as_user(lambda: Said(" ".join(said(lambda: (change(p), None)[1]) for p in paths)), uid, gid, groups).split()
+            left = [mode(p)[2:] if error == "None" else error for p, error in zip(paths, errors)]
             print(f"{what}, by {name}: {' '.join(left)}", flush=True)
-    p = make("si", data, 0o4755)
+    p = make("si0", data, 0o4755)
     os.setxattr(p, "security.capability", struct.pack("<IIIII", 0x02000001, 1, 0, 0, 0))
     say("write by root to a file with setuid and capabilities", lambda: (write(p), mode(p))[1])
 
