@@ -11,6 +11,7 @@ import {
 import { Errno } from "../lib/errno.ts";
 import { Corruption, estale, FsError } from "../lib/fs_error.ts";
 import * as ns from "../vfs/namespace.ts";
+import { parentOf } from "../volume/dir/ancestry.ts";
 import { type Attr, attrOf, linksOf } from "../volume/dir/attr.ts";
 import { lockInode } from "../volume/dir/iget.ts";
 import { handleLeadsTo, lookIntoAllocators } from "../volume/dir/seen.ts";
@@ -32,15 +33,29 @@ const NEEDS = [4, MAY_WRITE, 6, 6];
 
 const credOf = (s: Session, umask: number): ns.Cred => ({ uid: s.uid, gid: s.gid, umask });
 
+const staleHandle = (ino: number): never => {
+  throw estale("lookup.handle", { ino });
+};
+
+/** The directory above one that came by its handle. */
+function lookupParent(op: Op, ino: number): Attr {
+  let parent: number;
+  try {
+    parent = parentOf(op, ino);
+  } catch (err) {
+    if (err instanceof Corruption) staleHandle(ino);
+    throw err;
+  }
+  return lookupSelf(op, parent);
+}
+
 /**
  * The inode of a file handle that the kernel no longer has in its cache (open_by_handle_at, NFS): any number may come.
  * The kernel compares the generation of our answer with that of the handle.
  */
 function lookupSelf(op: Op, ino: number): Attr {
   const { osb } = op;
-  const stale = (): never => {
-    throw estale("lookup.handle", { ino });
-  };
+  const stale = (): never => staleHandle(ino);
   if (ino < 2 || ino >= osb.clustersToBlocks(osb.geo.clusters)) stale();
   handleLeadsTo(op, ino);
   const inode = osb.inodes.get(ino);
@@ -48,7 +63,9 @@ function lookupSelf(op: Op, ino: number): Attr {
     if (!inode.inUse) lookIntoAllocators(op);
     openLock(op, inode);
     const { di } = lockInode(op, inode);
-    if ((di.i_flags & I_FLAGS.SYSTEM) !== 0 || (linksOf(di) === 0 && inode.nlookup === 0)) stale();
+    // mkfs.ocfs2 makes the root a system file, too.
+    const is_system = (di.i_flags & I_FLAGS.SYSTEM) !== 0 && ino !== osb.geo.root_blkno;
+    if (is_system || (linksOf(di) === 0 && inode.nlookup === 0)) stale();
     if (inode.generation === 0) inode.generation = di.i_generation;
     if (linksOf(di) > 0) inode.maybe_orphaned = false;
     return attrOf(osb, di);
@@ -62,12 +79,17 @@ function lookupSelf(op: Op, ino: number): Attr {
 export function lookup(s: Session): void {
   const parent = s.ino(s.nodeid);
   const name = s.nameAt(s.body);
+  // The names by which the kernel gets from a file handle to the root: they say nothing of names in `parent`.
   const self = name.length === 1 && name[0] === PERIOD;
+  const up = name.length === 2 && name[0] === PERIOD && name[1] === PERIOD;
   s.run(
     (op) => {
-      const attr = self ? lookupSelf(op, parent) : ns.lookup(op, parent, name);
+      let attr: Attr | undefined;
+      if (self) attr = lookupSelf(op, parent);
+      else if (up) attr = lookupParent(op, parent);
+      else attr = ns.lookup(op, parent, name);
       if (attr === undefined) s.tellName(op, parent);
-      else if (self) s.tell(op, attr);
+      else if (self || up) s.tell(op, attr);
       else s.tell(op, attr, parent, name);
       return attr;
     },
@@ -75,7 +97,7 @@ export function lookup(s: Session): void {
       if (attr === undefined) replyNoEntry(s, unique, parent);
       else {
         replyEntry(s, unique, attr, parent);
-        if (!self) s.ahead?.found(parent, attr.ino);
+        if (!self && !up) s.ahead?.found(parent, attr.ino);
       }
     },
   );

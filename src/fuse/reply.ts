@@ -1,6 +1,7 @@
 /** The shapes of replies that several operations share: attributes, an entry, an open file. */
 import { isReg, S_ISGID, S_ISUID } from "../format/disk/index.ts";
 import {
+  FUSE_ROOT_ID,
   FuseAttr,
   FuseAttrOut,
   FuseEntryOut,
@@ -83,7 +84,8 @@ const ENTRY_ATTR = FuseEntryOut.fields.attr.off;
 export function putEntry(dv: DataView, at: number, a: Attr, nodeid: number, t: Timeouts): void {
   const out = viewsOf(dv).entry.seek(at);
   out.nodeid = nodeid;
-  out.generation = a.generation;
+  // The kernel made the root itself, without one, and would take it for another file (fuse_stale_inode).
+  out.generation = nodeid === FUSE_ROOT_ID ? 0 : a.generation;
   out.entry_valid = t.entry_s;
   out.attr_valid = attrSeconds(a, t);
   putAttr(dv, at + ENTRY_ATTR, a);

@@ -25,7 +25,9 @@ import { seenBy, withPr } from "./seen.ts";
 /** Deeper trees than any path can name are taken for a circle. */
 const MAX_DEPTH = 1 << 16;
 
-function parentOf(op: Op, ino: number): number {
+/** What ".." of a directory leads to; the root's to itself. The directory's lock is not kept. */
+export function parentOf(op: Op, ino: number): number {
+  if (ino === op.osb.geo.root_blkno) return ino;
   const { parents } = seenBy(op);
   const known = parents.get(ino);
   if (known !== undefined) return known;
