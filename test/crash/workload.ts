@@ -117,13 +117,19 @@ export function snapshot(osb: Osb): string {
     lines.push(`${path} ${attrs.join(" ")}${target} ${xattrs.join(",")}`);
     if (type !== 4) return;
     const names: [string, number][] = [];
-    osb.runSync((op) => {
-      names.length = 0;
-      readdir(op, ino, 0, (child, _dt, addr, len) => {
-        names.push([Buffer.from(osb.cache.u8.slice(addr, addr + len)).toString(), child]);
-        return true;
+    // One call ends where a block is not in memory.
+    for (let from = -1, to = 0; to !== from; ) {
+      from = to;
+      const some: [string, number][] = [];
+      to = osb.runSync((op) => {
+        some.length = 0;
+        return readdir(op, ino, from, (child, _dt, addr, len) => {
+          some.push([Buffer.from(osb.cache.u8.slice(addr, addr + len)).toString(), child]);
+          return true;
+        });
       });
-    });
+      names.push(...some);
+    }
     for (const [name, child] of names) if (name !== "." && name !== "..") visit(child, `${path}/${name}`);
   };
   visit(osb.geo.root_blkno, "");
