@@ -87,7 +87,9 @@ async function kernelManifest(node: KernelNode): Promise<string[]> {
 }
 
 const KINDS: [string, string[]][] = [
-  ["4K blocks, 4K clusters", ["-b", "4K", "-C", "4K"]],
+  ...(process.env["OCFS2_LONG"] === "1"
+    ? [["4K blocks, 4K clusters", ["-b", "4K", "-C", "4K"]] as [string, string[]]]
+    : []),
   [
     "512 blocks, 4K clusters, metaecc",
     ["-b", "512", "-C", "4K", "-J", "size=4M", "--fs-features=metaecc,noindexed-dirs"],
