@@ -3,6 +3,7 @@ import { isDir } from "../format/disk/index.ts";
 import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
 import { readdir as readEntries } from "../vfs/namespace.ts";
+import { isDots } from "../volume/dir/name.ts";
 import { codedError } from "./errors.ts";
 import type { OpenVolume } from "./open_volume.ts";
 import { find, type PathLike, pathBytes, pathText } from "./path.ts";
@@ -13,9 +14,6 @@ export interface RawEntry {
   readonly dt: number;
   readonly name: Buffer;
 }
-
-const PERIOD = 0x2e;
-const isDots = (b: Uint8Array): boolean => b[0] === PERIOD && (b.length === 1 || (b.length === 2 && b[1] === PERIOD));
 
 /** Entries of one operation: long directories are read in stretches, so that others get their turn. */
 const STRETCH = 1024;

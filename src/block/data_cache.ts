@@ -211,11 +211,11 @@ export class DataCache {
   }
 
   #mayInsert(pno: number): boolean {
-    return !this.#pages.has(pno) && !this.isWrittenPast(pno, 1);
+    return !this.#pages.has(pno) && !this.#isWrittenPast(pno, 1);
   }
 
   #insert(owner: DataOwner, pno: number): Page {
-    if (this.isWrittenPast(pno, 1)) waitOn(this.progress);
+    this.waitWrittenPast(pno, 1);
     const addr = this.#free.pop();
     if (addr === undefined) {
       this.#starved = true;
@@ -403,8 +403,12 @@ export class DataCache {
     };
   }
 
-  /** True while a direct write to a part of the range is under way. */
-  isWrittenPast(pno: number, count: number): boolean {
+  /** Throws Wait while a direct write to a part of the range is under way. */
+  waitWrittenPast(pno: number, count: number): void {
+    if (this.#isWrittenPast(pno, count)) waitOn(this.progress);
+  }
+
+  #isWrittenPast(pno: number, count: number): boolean {
     for (const r of this.#written_past) if (pno < r.pno + r.count && r.pno < pno + count) return true;
     return false;
   }

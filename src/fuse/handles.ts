@@ -2,9 +2,12 @@
 import type { Flock } from "../volume/file/flock.ts";
 import type { Inode } from "../volume/inode.ts";
 
-const O_ACCMODE = 3;
+export const O_ACCMODE = 3;
+export const O_TRUNC = 0o1000;
+export const O_APPEND = 0o2000;
 const O_DIRECT = 0o40000;
-const O_APPEND = 0o2000;
+
+export const mayWrite = (flags: number): boolean => (flags & O_ACCMODE) !== 0;
 
 export class FileHandle {
   readonly fh: number;
@@ -27,7 +30,7 @@ export class FileHandle {
   }
 
   get mayWrite(): boolean {
-    return (this.flags & O_ACCMODE) !== 0;
+    return mayWrite(this.flags);
   }
 
   get append(): boolean {

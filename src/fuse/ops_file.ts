@@ -35,7 +35,7 @@ import {
 import { type Attr, atimeIsDue, getattr, type InGroup, touchAtime } from "../volume/dir/attr.ts";
 import { dinodeOf, type Inode, inodeLock } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
-import { type FileHandle, isDirect } from "./handles.ts";
+import { type FileHandle, isDirect, O_ACCMODE, O_APPEND, O_TRUNC } from "./handles.ts";
 import { changeAttr } from "./ops_attr.ts";
 import { dropFlock } from "./ops_lock.ts";
 import { killCapabilities } from "./ops_xattr.ts";
@@ -43,9 +43,6 @@ import { replyOpen } from "./reply.ts";
 import type { Session } from "./session.ts";
 import { payloadOf, type Slot } from "./slots.ts";
 
-const O_ACCMODE = 3;
-const O_TRUNC = 0o1000;
-const O_APPEND = 0o2000;
 const O_DSYNC = 0o10000;
 const O_SYNC = 0o4010000;
 

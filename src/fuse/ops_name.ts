@@ -14,18 +14,16 @@ import * as ns from "../vfs/namespace.ts";
 import { parentOf } from "../volume/dir/ancestry.ts";
 import { type Attr, attrOf, linksOf } from "../volume/dir/attr.ts";
 import { lockInode } from "../volume/dir/iget.ts";
+import { isDots } from "../volume/dir/name.ts";
 import { handleLeadsTo, lookIntoAllocators } from "../volume/dir/seen.ts";
 import { openLock } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
-import type { FileHandle } from "./handles.ts";
+import { type FileHandle, O_ACCMODE, O_TRUNC } from "./handles.ts";
 import { killsSuid, openChecked, openHandle, truncateOpened } from "./ops_file.ts";
 import { replyCreate, replyEntry, replyNoEntry } from "./reply.ts";
 import type { Session } from "./session.ts";
 
-const PERIOD = 0x2e;
-const O_ACCMODE = 3;
 const O_EXCL = 0o200;
-const O_TRUNC = 0o1000;
 const RENAME_EXCHANGE = 2;
 const MAY_WRITE = 2;
 /** Permission bits that O_RDONLY, O_WRONLY, O_RDWR and 3 ask for (ACC_MODE). */
@@ -79,17 +77,14 @@ function lookupSelf(op: Op, ino: number): Attr {
 export function lookup(s: Session): void {
   const parent = s.ino(s.nodeid);
   const name = s.nameAt(s.body);
-  // The names by which the kernel gets from a file handle to the root: they say nothing of names in `parent`.
-  const self = name.length === 1 && name[0] === PERIOD;
-  const up = name.length === 2 && name[0] === PERIOD && name[1] === PERIOD;
+  // By these the kernel gets from a file handle to the root: they say nothing of names in `parent`.
+  const dots = isDots(name);
+  const byHandle = name.length === 1 ? lookupSelf : lookupParent;
   s.run(
     (op) => {
-      let attr: Attr | undefined;
-      if (self) attr = lookupSelf(op, parent);
-      else if (up) attr = lookupParent(op, parent);
-      else attr = ns.lookup(op, parent, name);
+      const attr = dots ? byHandle(op, parent) : ns.lookup(op, parent, name);
       if (attr === undefined) s.tellName(op, parent);
-      else if (self || up) s.tell(op, attr);
+      else if (dots) s.tell(op, attr);
       else s.tell(op, attr, parent, name);
       return attr;
     },
@@ -97,7 +92,7 @@ export function lookup(s: Session): void {
       if (attr === undefined) replyNoEntry(s, unique, parent);
       else {
         replyEntry(s, unique, attr, parent);
-        if (!self && !up) s.ahead?.found(parent, attr.ino);
+        if (!dots) s.ahead?.found(parent, attr.ino);
       }
     },
   );

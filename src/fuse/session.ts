@@ -23,7 +23,7 @@ import { Ahead } from "./ahead.ts";
 import { CachedNames } from "./cached_names.ts";
 import { type FuseChannel, REPLY_FAILED, type Turns } from "./channel.ts";
 import { type CachePolicy, openFlags } from "./flags.ts";
-import { Handles } from "./handles.ts";
+import { Handles, mayWrite } from "./handles.ts";
 import { HeldRanges } from "./held_ranges.ts";
 import { KernelPages } from "./kernel_pages.ts";
 import { opTable } from "./op_table.ts";
@@ -39,7 +39,6 @@ const SCRATCH_BYTES = OUT + (1 << 20) + 4096;
 /** Requests of one turn, so that the disk's completions get their share. */
 const MAX_BATCH = 64;
 const ROOT_ID = 1;
-const O_ACCMODE = 3;
 const ECONNABORTED = 103;
 
 export interface SessionOptions {
@@ -373,7 +372,7 @@ export class Session {
 
   /** An open file with these flags may be written through a mapping, without asking: its pages need the lock at EX. */
   writesUnderEx(flags: number): boolean {
-    return this.policy.clustered && (flags & O_ACCMODE) !== 0;
+    return this.policy.clustered && mayWrite(flags);
   }
 
   openFlags(flags: number): number {

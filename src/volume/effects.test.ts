@@ -2,7 +2,6 @@
 import { expect, test } from "vitest";
 import { DelayedDevice } from "../../test/support/delayed_device.ts";
 import { haveTool, mkfsImage, openImage } from "../../test/support/volume.ts";
-import type { IoDone } from "../block/device.ts";
 import { MemoryDevice } from "../block/memory_device.ts";
 import { JBD2_COMMIT_BLOCK, JBD2_MAGIC_NUMBER } from "../format/jbd2/index.ts";
 import type { Arena } from "../lib/arena.ts";
@@ -15,6 +14,21 @@ import { create } from "../vfs/namespace.ts";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, fallocateTask } from "./file/fallocate.ts";
 
 const DATA = 0xab;
+
+/** A disk whose writes are heard of before they are done: those of DATA alone, and those of commit blocks. */
+function watched(heard: (what: "data" | "commit" | undefined, go: () => void) => void) {
+  return (arena: Arena, image: Uint8Array): MemoryDevice => {
+    const dev = new MemoryDevice(arena, image);
+    const write = dev.write.bind(dev);
+    dev.write = (addr, len, offset, done, dsync) => {
+      const { dv, u8 } = arena;
+      const commit = dv.getUint32(addr) === JBD2_MAGIC_NUMBER && dv.getUint32(addr + 4) === JBD2_COMMIT_BLOCK;
+      const data = u8.subarray(addr, addr + len).every((byte) => byte === DATA);
+      heard(commit ? "commit" : data ? "data" : undefined, () => write(addr, len, offset, done, dsync));
+    };
+    return dev;
+  };
+}
 
 /** A volume on which, from `asked` on, every system inode's lock that an operation has is asked for before that operation ends. */
 function volume(args: readonly string[], makeDevice: (arena: Arena, data: Uint8Array) => MemoryDevice) {
@@ -57,21 +71,13 @@ function volume(args: readonly string[], makeDevice: (arena: Arena, data: Uint8A
 
 test.skipIf(!haveTool("mkfs.ocfs2"))("the commit that gives one away comes behind the data of the new clusters", () => {
   const diary: string[] = [];
-  class Diary extends MemoryDevice {
-    readonly #memory: Arena;
-    constructor(arena: Arena, data: Uint8Array) {
-      super(arena, data);
-      this.#memory = arena;
-    }
-    override write(addr: number, len: number, offset: number, done: IoDone, dsync = false): void {
-      const { dv, u8 } = this.#memory;
-      if (u8.subarray(addr, addr + len).every((byte) => byte === DATA)) diary.push("data");
-      if (dv.getUint32(addr) === JBD2_MAGIC_NUMBER && dv.getUint32(addr + 4) === JBD2_COMMIT_BLOCK)
-        diary.push("commit");
-      super.write(addr, len, offset, done, dsync);
-    }
-  }
-  const { osb, write, asked, close } = volume(["-b", "4096", "-C", "4096"], (arena, data) => new Diary(arena, data));
+  const { osb, write, asked, close } = volume(
+    ["-b", "4096", "-C", "4096"],
+    watched((what, go) => {
+      if (what !== undefined) diary.push(what);
+      go();
+    }),
+  );
   osb.runTaskSync(wait(osb.journal.flush));
   diary.length = 0;
   asked();
@@ -111,23 +117,14 @@ test.skipIf(!haveTool("mkfs.ocfs2"))(
     const held: (() => void)[] = [];
     let hold = false;
     let commits = 0;
-    class Held extends MemoryDevice {
-      readonly #memory: Arena;
-      constructor(arena: Arena, data: Uint8Array) {
-        super(arena, data);
-        this.#memory = arena;
-      }
-      override write(addr: number, len: number, offset: number, done: IoDone, dsync = false): void {
-        const { dv, u8 } = this.#memory;
-        const data = u8.subarray(addr, addr + len).every((byte) => byte === DATA);
-        if (dv.getUint32(addr) === JBD2_MAGIC_NUMBER && dv.getUint32(addr + 4) === JBD2_COMMIT_BLOCK) commits++;
-        if (data && hold) held.push(() => super.write(addr, len, offset, done, dsync));
-        else super.write(addr, len, offset, done, dsync);
-      }
-    }
-    const { osb, inode, addr, write, close } = volume(["-b", "4096", "-C", "32768"], (arena, data) => {
-      return new Held(arena, data);
-    });
+    const { osb, inode, addr, write, close } = volume(
+      ["-b", "4096", "-C", "32768"],
+      watched((what, go) => {
+        if (what === "commit") commits++;
+        if (what === "data" && hold) held.push(go);
+        else go();
+      }),
+    );
     write(0, 4096);
     osb.runTaskSync(wait(osb.journal.flush));
     hold = true;

@@ -19,6 +19,8 @@ import subprocess
 import sys
 import time
 
+import handles
+
 libc = ctypes.CDLL(None, use_errno=True)
 NOBODY = 65534
 CALLED_OFF = sys.argv[2:] == ["called-off"]
@@ -209,29 +211,17 @@ def orphans():
     say("O_TMPFILE", lambda: opened(".", os.O_TMPFILE | os.O_RDWR, to("tmp")))
     say("O_TMPFILE with O_EXCL", lambda: opened(".", os.O_TMPFILE | os.O_EXCL | os.O_RDWR, to("tmp2")))
 
-    class Handle(ctypes.Structure):
-        _fields_ = [("bytes", ctypes.c_uint), ("type", ctypes.c_int), ("handle", ctypes.c_ubyte * 128)]
-
     def by_handle(path):
-        handle, mount = Handle(128), ctypes.c_int()
-        call("name_to_handle_at", -100, path, ctypes.byref(handle), ctypes.byref(mount), 0)
+        handle = handles.handle_of(path)
+        return lambda: handles.opened(handle, handles.ino)
 
-        def ino(d):
-            f = call("open_by_handle_at", d, ctypes.byref(handle), os.O_RDONLY)
-            try:
-                return os.fstat(f).st_ino
-            finally:
-                os.close(f)
-
-        return lambda: opened(".", os.O_RDONLY, ino)
-
-    by = by_handle(b"tmp")
+    by = by_handle("tmp")
     say("open by handle", lambda: by() == os.stat("tmp").st_ino)
     os.unlink("tmp")
     say("open by handle, after it is gone", by)
 
     def while_it_goes(name):
-        by = by_handle(make(name).encode())
+        by = by_handle(make(name))
         os.unlink(name)
         return said(by)
 

@@ -97,7 +97,7 @@ function planExtent(
   // What the kernel keeps must not be of before a direct write that ends meanwhile: it forgets its pages when it begins one, not always when that has ended.
   if (req.direct !== true) {
     const first = pnoOf(disk);
-    if (data.isWrittenPast(first, pnoOf(disk + (stop - pos) - 1) - first + 1)) waitOn(data.progress);
+    data.waitWrittenPast(first, pnoOf(disk + (stop - pos) - 1) - first + 1);
   }
   // Under the lock at PR all that is cached is clean, and may be older than what another node wrote directly.
   const from_disk = req.direct === true && op.osb.options.coherency === "buffered" && inode.meta_lockres?.level === PR;

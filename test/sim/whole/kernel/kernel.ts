@@ -525,9 +525,10 @@ export class Kernel {
       const body = (): Uint8Array => {
         const data = join(...parts.map(({ page, at, n }) => page.data.subarray(at, at + n)));
         for (const { page, at, n } of parts) {
+          if (!page.gone) continue;
           const [from, to] = [page.index * PAGE + at - off, page.index * PAGE + at + n - off];
           const mixed = Buffer.compare(data.subarray(from, to), bytes.subarray(from, to)) !== 0;
-          if (page.gone && (mixed || inode.pages.has(page.index))) this.onLateWrite(inode.nodeid, off + from, n);
+          if (mixed || inode.pages.has(page.index)) this.onLateWrite(inode.nodeid, off + from, n);
         }
         return join(bytesOf(q), data);
       };
