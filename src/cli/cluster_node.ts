@@ -4,7 +4,7 @@
  *
  * Whatever ends it ends all mounts of the process, because one lease gates the writes of all: a node is fenced as a whole.
  */
-import { readFileSync, statSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { MessageChannel, type MessagePort } from "node:worker_threads";
 import { type ClusterConf, nodeManagerFrom, parseClusterConf, timeoutsFrom } from "../cluster/cluster_conf.ts";
 import { startDiskRegion } from "../cluster/disk_region.ts";
@@ -19,8 +19,8 @@ import { assert, check } from "../lib/fs_error.ts";
 import { openReader } from "../native/disk_reader.ts";
 import { fenceNow, fenceTrigger, killSelfIn, leaseAlloc, leaseSet } from "../native/index.ts";
 import { tcpHub, tcpTransport } from "../native/tcp_transport.ts";
-import { type ExistingVolume, findExisting, heartbeatOffset } from "../tools/mkfs/existing.ts";
-import type { ReadAt } from "../tools/read_super.ts";
+import { findHeartbeatArea, type HeartbeatArea } from "../tools/heartbeat_area.ts";
+import { type ExistingVolume, findExisting } from "../tools/mkfs/existing.ts";
 import { CliError } from "./errors.ts";
 import type { ClusterOfDomain, ClusterOfVolume } from "./worker_messages.ts";
 
@@ -36,17 +36,15 @@ function readText(path: string): string | undefined {
   }
 }
 
-function withDevice<T>(device: string, fn: (readAt: ReadAt) => T): T {
+/** What is on a device, before it is decided how to mount it; undefined when it is no OCFS2 volume. */
+export function volumeOn(device: string): ExistingVolume | undefined {
   const reader = openReader(device);
   try {
-    return fn(reader.readAt);
+    return findExisting(reader.readAt);
   } finally {
     reader.close();
   }
 }
-
-/** What is on a device, before it is decided how to mount it; undefined when it is no OCFS2 volume. */
-export const volumeOn = (device: string): ExistingVolume | undefined => withDevice(device, findExisting);
 
 /** The clusters of a cluster.conf. Throws with what to do. */
 export function readConf(config: string): ClusterConf[] {
@@ -59,15 +57,13 @@ export function readConf(config: string): ClusterConf[] {
   return parseClusterConf(text, config);
 }
 
-/** A heartbeat block is a sector of the device (ocfs2_fill_heartbeat_desc), 512 bytes for a file. */
-function sectorBytes(device: string): number {
-  const { rdev } = statSync(device);
-  if (rdev === 0) return 512;
-  const text = readText(
-    `/sys/dev/block/${(rdev >> 8) & 0xfff}:${(rdev & 0xff) | ((rdev >> 12) & 0xfff00)}/queue/logical_block_size`,
-  );
-  // A partition has its disk's.
-  return Number(text ?? 0) || 512;
+/** Where a node of this volume heartbeats, and how large a slot is. Throws with the device's name. */
+function heartbeatAreaOf(device: string): HeartbeatArea {
+  try {
+    return findHeartbeatArea(device);
+  } catch (err) {
+    throw new CliError(1, `${device}: ${err instanceof Error ? err.message : String(err)}`);
+  }
 }
 
 /** With more regions of global heartbeat than that one may be taken away under those who depend on it. */
@@ -168,14 +164,14 @@ export class ClusterNode {
       known.users++;
       return known.steady;
     }
-    const offset_bytes = withDevice(device, heartbeatOffset);
+    const { offset_bytes, slot_bytes } = heartbeatAreaOf(device);
     this.noteDevice(volume.uuid, device);
     let region: HbRegion | undefined;
     const steady = new Promise<void>((ok, no) => {
       region = startDiskRegion(
         this.stack.hb,
         systemRandom,
-        { name: volume.uuid, path: device, offset_bytes, slot_bytes: sectorBytes(device), lease: this.lease },
+        { name: volume.uuid, path: device, offset_bytes, slot_bytes, lease: this.lease },
         (failure) =>
           failure === "" ? this.#known(region!, device, ok) : no(new CliError(1, `heartbeat on ${device}: ${failure}`)),
       );

@@ -4,11 +4,10 @@
  */
 import { statSync } from "node:fs";
 import { OCFS2_MAX_BLOCKSIZE } from "../format/disk/index.ts";
-import { Errno } from "../lib/errno.ts";
-import { FsError } from "../lib/fs_error.ts";
 import { openReader } from "../native/disk_reader.ts";
 import { blkLogicalSize } from "../native/index.ts";
 import { DebugVolume } from "./debugfs/image.ts";
+import type { ReadAt } from "./read_super.ts";
 
 /** O2NM_MAX_NODES blocks, one a node number. */
 const SLOTS = 255;
@@ -22,26 +21,32 @@ export interface HeartbeatArea {
   readonly slot_bytes: number;
 }
 
-/** Throws FsError (the device), Corruption or DebugfsError (no volume, no usable heartbeat file). */
+/** Throws Error when the volume has no heartbeat file that slots of `slot_bytes` fit into; Corruption or DebugfsError when there is no volume. */
+export function heartbeatAreaOn(readAt: ReadAt, slot_bytes: number): HeartbeatArea {
+  const volume = new DebugVolume(readAt);
+  const di = volume.inode(volume.systemFile("heartbeat"));
+  const extents = [...volume.extents(di.i_list)];
+  if (extents.length !== 1 || di.i_list.l_tree_depth !== 0) throw new Error("the heartbeat file is not one extent");
+  // A slot beyond the file would be written over what is behind it.
+  if (slot_bytes <= 0 || slot_bytes > Math.min(volume.blocksize, OCFS2_MAX_BLOCKSIZE))
+    throw new Error(
+      `blocks of ${volume.blocksize} bytes on a device with sectors of ${slot_bytes}: copy the volume to a device with smaller sectors, or make a new one with larger blocks`,
+    );
+  if (extents[0]!.clusters * volume.clustersize < SLOTS * slot_bytes)
+    throw new Error("the heartbeat file is too short");
+  return {
+    uuid: Buffer.from(volume.sb.s_uuid).toString("hex").toUpperCase(),
+    offset_bytes: extents[0]!.blkno * volume.blocksize,
+    slot_bytes,
+  };
+}
+
+/** As heartbeatAreaOn, of the volume on a device or in a file; and FsError when that cannot be opened. */
 export function findHeartbeatArea(path: string): HeartbeatArea {
   const reader = openReader(path);
   try {
-    const volume = new DebugVolume(reader.readAt);
-    const slot_bytes = statSync(path).isBlockDevice() ? blkLogicalSize(reader.fd) : FILE_SLOT_BYTES;
-    const di = volume.inode(volume.systemFile("heartbeat"));
-    const extents = [...volume.extents(di.i_list)];
-    const refuse = (what: string): never => {
-      throw new FsError(Errno.EINVAL, "heartbeat area", { what });
-    };
-    if (extents.length !== 1 || di.i_list.l_tree_depth !== 0) refuse("the heartbeat file is not one extent");
-    if (slot_bytes <= 0 || slot_bytes > Math.min(volume.blocksize, OCFS2_MAX_BLOCKSIZE))
-      refuse(`blocks of ${volume.blocksize} bytes on a device with sectors of ${slot_bytes}`);
-    if (extents[0]!.clusters * volume.clustersize < SLOTS * slot_bytes) refuse("the heartbeat file is too short");
-    return {
-      uuid: Buffer.from(volume.sb.s_uuid).toString("hex").toUpperCase(),
-      offset_bytes: extents[0]!.blkno * volume.blocksize,
-      slot_bytes,
-    };
+    const is_device = statSync(path).isBlockDevice();
+    return heartbeatAreaOn(reader.readAt, is_device ? blkLogicalSize(reader.fd) : FILE_SLOT_BYTES);
   } finally {
     reader.close();
   }

@@ -95,8 +95,6 @@ function* openWith(parts: OpenParts): Task<Osb> {
   const alone = parts.domain === undefined || options.nocluster || dev.readonly;
   const domain = alone ? new LocalDomain() : parts.domain!;
   const ro = gateFeatures(geo, options, parts.domain?.clustered === true);
-  if (geo.blocksize < dev.alignment_bytes)
-    throw new FsError(Errno.EINVAL, "mount", { blocksize: geo.blocksize, device_alignment: dev.alignment_bytes });
   osb.cache = new BufferCache(arena, dev, geo.blocksize, options.cache_bytes);
   osb.data = new DataCache(arena, dev, options.data_cache_bytes);
   osb.data.onWriteError = (_owner, errno) => {

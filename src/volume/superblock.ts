@@ -16,17 +16,29 @@ import type { Task } from "../lib/task.ts";
 import type { MountOptions } from "./mount_options.ts";
 import type { Geometry } from "./osb.ts";
 
-/** Reads and checks the superblock, whatever the block size (ocfs2_sb_probe). Leaves the geometry. */
+/**
+ * Reads and checks the superblock, whatever the block size (ocfs2_sb_probe). Leaves the geometry. A volume whose blocks are smaller than what the
+ * device takes is found, too, to say so: it is written block by block.
+ */
 export function* readSuperblock(arena: Arena, dev: BlockDevice): Task<Geometry> {
-  const addr = arena.alloc(4096, 4096);
+  const align = dev.alignment_bytes;
+  const addr = arena.alloc(Math.max(4096, align), Math.max(4096, align));
   for (let bits = 9; bits <= 12; bits++) {
     const bytes = 1 << bits;
-    if (bytes < dev.alignment_bytes || dev.size_bytes < (OCFS2_SUPER_BLOCK_BLKNO + 1) * bytes) continue;
-    yield* deviceRead(dev, addr, bytes, OCFS2_SUPER_BLOCK_BLKNO * bytes);
-    const di = Dinode.at(arena.dv, addr);
+    const at = OCFS2_SUPER_BLOCK_BLKNO * bytes;
+    const skip = at % align;
+    const len = Math.ceil((skip + bytes) / align) * align;
+    if (dev.size_bytes < at - skip + len) continue;
+    yield* deviceRead(dev, addr, len, at - skip);
+    const di = Dinode.at(arena.dv, addr + skip);
     if (di.i_signature !== OCFS2_SUPER_BLOCK_SIGNATURE) continue;
     const sb = di.i_super;
     if (sb.s_blocksize_bits !== bits) continue;
+    if (bytes < align)
+      throw new FsError(Errno.EINVAL, "superblock", {
+        device: dev.name,
+        found: `blocks of ${bytes} bytes on a device that takes no less than ${align}: copy the volume to a device with smaller sectors, or make a new one with larger blocks`,
+      });
     return checkSuperblock(di, sb, dev);
   }
   throw new FsError(Errno.EINVAL, "superblock", { device: dev.name, found: "no OCFS2 volume" });

@@ -149,6 +149,20 @@ describe.skipIf(unavailable !== undefined)("a mount that cannot be says why in o
     );
   });
 
+  test("a device whose sectors are larger than the volume's blocks, before a heartbeat is written to it", async () => {
+    const small = clusterImage(64, ["-N", "2", "-b", "1K"]);
+    const before = readFileSync(small);
+    const device = sh(["losetup", "--find", "--show", "--sector-size", "4096", small]).trim();
+    try {
+      expect(await mount({ device })).toBe(
+        `${device}: blocks of 1024 bytes on a device with sectors of 4096: copy the volume to a device with smaller sectors, or make a new one with larger blocks`,
+      );
+    } finally {
+      sh(["losetup", "--detach", device]);
+    }
+    expect(readFileSync(small).equals(before)).toBe(true);
+  });
+
   test("a volume that is mounted without the cluster", async () => {
     const alone = join(dir, "alone");
     mkdirSync(alone);

@@ -24,6 +24,7 @@ import { join } from "node:path";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { Dinode, FEATURE_INCOMPAT, FEATURE_RO_COMPAT } from "../../src/format/disk/index.ts";
 import { forceUnmount, tempDir } from "../support/cleanup.ts";
+import { mkfs } from "../support/images.ts";
 import { fsck, fsckUnavailable } from "../support/judges.ts";
 import { isMounted, mountPoint, mountUnavailable, ocfs2 } from "../support/mount.ts";
 import { repoRoot } from "../support/rig.ts";
@@ -467,6 +468,22 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     expect(ran).toMatchObject({ status: 0, stderr: `ocfs2 mount: ${image} is mounted read-only: ${said}\n` });
     expect(() => writeFileSync(join(mnt, "new"), "")).toThrow("EROFS");
     expect((await cli("umount", mnt)).status).toBe(0);
+  });
+
+  test("blocks that are smaller than the device's sectors are refused, with what to do", async () => {
+    dir = tempDir("ocfs2-life");
+    image = join(dir, "volume.img");
+    mkfs(image, 64, ["-b", "1K", "-C", "4K", "-N", "1"]);
+    mnt = mountPoint();
+    const loop = sh(["losetup", "--find", "--show", "--sector-size", "4096", image]).trim();
+    try {
+      expect(await cli("mount", loop, mnt)).toMatchObject({
+        status: 32,
+        stderr: `ocfs2 mount: ${loop}: blocks of 1024 bytes on a device that takes no less than 4096: copy the volume to a device with smaller sectors, or make a new one with larger blocks\n`,
+      });
+    } finally {
+      sh(["losetup", "--detach", loop]);
+    }
   });
 
   test("quotas that the volume does not have are not mounted as if it had them", async () => {

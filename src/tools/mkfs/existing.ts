@@ -64,50 +64,29 @@ function findEntry(bytes: Uint8Array, name: string): number | undefined {
 
 const DIR_BYTES_MAX = 1 << 20;
 
-/** A system file's dinode, and what reads its contents. Throws when the system directory is no such thing. */
-function systemFile(
-  sb: DinodeView,
-  readAt: ReadAt,
-  type: number,
-): { di: DinodeView; read: (max: number) => Uint8Array } {
+/** Reads the beginning of the slot map. Throws when the system directory is no such thing. */
+function readSlotMap(sb: DinodeView, readAt: ReadAt, bytes: number): Uint8Array {
   const { s_blocksize_bits, s_clustersize_bits, s_system_dir_blkno } = sb.i_super;
   const block_size = 2 ** s_blocksize_bits;
-  const inodeAt = (blkno: number): DinodeView => Dinode.from(readAt(blkno * block_size, block_size).slice());
-  const read = (di: DinodeView, max: number): Uint8Array =>
-    contents(di, readAt, block_size, 2 ** s_clustersize_bits, max);
-  const name = systemInodeName(type as (typeof SYSTEM_INODE)[keyof typeof SYSTEM_INODE]);
-  const blkno = findEntry(read(inodeAt(s_system_dir_blkno), DIR_BYTES_MAX), name);
+  const read = (blkno: number, max: number): Uint8Array => {
+    const di = Dinode.from(readAt(blkno * block_size, block_size).slice());
+    return contents(di, readAt, block_size, 2 ** s_clustersize_bits, max);
+  };
+  const name = systemInodeName(SYSTEM_INODE.SLOT_MAP);
+  const blkno = findEntry(read(s_system_dir_blkno, DIR_BYTES_MAX), name);
   if (blkno === undefined) throw new Error(`there is no ${name} in the system directory`);
-  const di = inodeAt(blkno);
-  return { di, read: (max) => read(di, max) };
+  return read(blkno, bytes);
 }
 
 function readNodes(sb: DinodeView, readAt: ReadAt): number[] | undefined {
   const { s_max_slots, s_feature_incompat } = sb.i_super;
   try {
     const extended = (s_feature_incompat & FEATURE_INCOMPAT.EXTENDED_SLOT_MAP) !== 0;
-    const { read } = systemFile(sb, readAt, SYSTEM_INODE.SLOT_MAP);
-    const map = read(s_max_slots * (extended ? ExtendedSlot.size : 2));
+    const map = readSlotMap(sb, readAt, s_max_slots * (extended ? ExtendedSlot.size : 2));
     return extended ? extendedNodes(map) : classicNodes(map);
   } catch {
     return undefined;
   }
-}
-
-/**
- * Where the heartbeat file begins, in bytes; one block a node (ocfs2_fill_heartbeat_desc). Throws Error when the volume has none that a
- * heartbeat can use.
- */
-export function heartbeatOffset(readAt: ReadAt): number {
-  const sb = findSuper(readAt);
-  if (sb === undefined) throw new Error("there is no OCFS2 volume");
-  const { di } = systemFile(sb, readAt, SYSTEM_INODE.HEARTBEAT);
-  const block_size = 2 ** sb.i_super.s_blocksize_bits;
-  const rec = di.i_list.l_recs.at(0);
-  const bytes = rec.e_leaf_clusters * 2 ** sb.i_super.s_clustersize_bits;
-  if (di.i_list.l_tree_depth !== 0 || di.i_list.l_next_free_rec < 1 || rec.e_blkno === 0 || bytes < di.i_size)
-    throw new Error("the heartbeat file is not one piece of the disk");
-  return rec.e_blkno * block_size;
 }
 
 function extendedNodes(map: Uint8Array): number[] {

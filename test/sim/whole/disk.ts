@@ -14,7 +14,7 @@ import type { Arena } from "../../../src/wasm/arena.ts";
 import { inPieces } from "../../support/vector_io.ts";
 import type { SimProcess, SimThread } from "./threads.ts";
 
-const SECTOR = 512;
+export const SECTOR = 512;
 const PAGE = 4096;
 /** Between two tries of a write that the gate refused (UringDevice). */
 const GATE_MS = 50;

@@ -2,13 +2,15 @@
 import { closeSync, existsSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { arenaDontFork, registerArena } from "../../../src/native/index.ts";
-import { findExisting, heartbeatOffset } from "../../../src/tools/mkfs/existing.ts";
+import { heartbeatAreaOn } from "../../../src/tools/heartbeat_area.ts";
+import { findExisting } from "../../../src/tools/mkfs/existing.ts";
 import type { RawOptions } from "../../../src/tools/mkfs/options.ts";
 import { type Arena, createArena } from "../../../src/wasm/arena.ts";
 import { tempDir } from "../../support/cleanup.ts";
 import { clusterImage } from "../../support/cluster.ts";
 import { fsck } from "../../support/judges.ts";
 import { SIM_VOLUMES } from "../volumes.ts";
+import { SECTOR } from "./disk.ts";
 
 const PAGE = 4096;
 const ZEROS = Buffer.alloc(PAGE);
@@ -44,7 +46,7 @@ export class SimVolume {
     const found = findExisting(readAt)!;
     this.uuid = found.uuid;
     this.blocksize = found.block_size;
-    this.heartbeat_offset = heartbeatOffset(readAt);
+    this.heartbeat_offset = heartbeatAreaOn(readAt, SECTOR).offset_bytes;
   }
 
   restore(touched: Iterable<number>): void {
