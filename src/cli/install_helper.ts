@@ -1,6 +1,7 @@
 /**
  * `ocfs2 install-helper`: puts mount.fuse.ocfs2 and umount.fuse.ocfs2 where mount(8) and umount(8) look for them, so that
- * `mount -t fuse.ocfs2 DEVICE DIR`, a line in /etc/fstab and `umount DIR` do what `ocfs2 mount` and `ocfs2 umount` do.
+ * `mount -t fuse.ocfs2 DEVICE DIR`, a line in /etc/fstab and `umount DEVICE` do what `ocfs2 mount` and `ocfs2 umount` do (`umount DIR`:
+ * docs/FUSE.md, "What FUSE cannot give").
  */
 import { chmodSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -70,7 +71,7 @@ function install(folder: string, remove: boolean): number {
 }
 
 export const installHelperCommand = new Command("install-helper")
-  .description("make `mount -t fuse.ocfs2`, /etc/fstab and `umount` work")
+  .description("make `mount -t fuse.ocfs2`, /etc/fstab and `umount DEVICE` work")
   .option("--dir <folder>", "where mount(8) looks", "/sbin")
   .option("--remove", "take the helpers away again")
   .action((o: { dir: string; remove?: boolean }) => {
