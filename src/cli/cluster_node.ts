@@ -363,7 +363,10 @@ export class ClusterNode {
       cluster: nodes.cluster,
       heartbeat_mode: nodes.heartbeat_mode,
       timeouts: nodes.timeouts,
-      nodes: nodes.nodes().map((n) => ({ ...n, live: hb.liveNodes().has(n.num) })),
+      nodes: nodes.nodes().map((n) => {
+        const age_ms = hb.sinceChange_ms(n.num);
+        return { ...n, live: age_ms !== undefined, ...(age_ms === undefined ? {} : { heartbeat_age_ms: age_ms }) };
+      }),
       heartbeat: hb.regions().map((r) => ({ ...r.status(), device: this.deviceOf(r.name) })),
       connections: net.peers(),
       quorum: quorum.state,

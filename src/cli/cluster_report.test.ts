@@ -10,9 +10,9 @@ const status: NodeStatus = {
   heartbeat_mode: "local",
   timeouts: { dead_threshold: 31, idle_timeout_ms: 30_000 },
   nodes: [
-    { name: "web1", num: 1, ipv4_address: "10.0.0.1", ipv4_port: 7777, live: true },
-    { name: "web2", num: 2, ipv4_address: "10.0.0.2", ipv4_port: 7777, live: true },
-    { name: "web3", num: 3, ipv4_address: "10.0.0.3", ipv4_port: 7777, live: true },
+    { name: "web1", num: 1, ipv4_address: "10.0.0.1", ipv4_port: 7777, live: true, heartbeat_age_ms: 812 },
+    { name: "web2", num: 2, ipv4_address: "10.0.0.2", ipv4_port: 7777, live: true, heartbeat_age_ms: 1100 },
+    { name: "web3", num: 3, ipv4_address: "10.0.0.3", ipv4_port: 7777, live: true, heartbeat_age_ms: 13900 },
     { name: "web4", num: 4, ipv4_address: "10.0.0.4", ipv4_port: 7777, live: false },
   ],
   heartbeat: [{ name: "UUID", device: "/dev/sdb", state: "steady", live: [1, 2, 3], age_ms: 812, worst_gap_ms: 2013 }],
@@ -32,11 +32,11 @@ test("nodes, heartbeats, connections, domains and mounts, with what is wrong wit
   expect(statusText(status)).toMatchInlineSnapshot(`
     "Node web1 (1) of cluster 'web', pid 4711: local heartbeat, dead after 62.0 s, idle after 30.0 s
 
-      NODE  NUMBER  ADDRESS        HEARTBEAT  CONNECTION
-      web1  1       10.0.0.1:7777  alive      this node
-      web2  2       10.0.0.2:7777  alive      connected, heard 1.5 s ago, 3 messages under way
-      web3  3       10.0.0.3:7777  alive      failed: connection failed: ECONNREFUSED
-      web4  4       10.0.0.4:7777  not seen   down
+      NODE  NUMBER  ADDRESS        HEARTBEAT          CONNECTION
+      web1  1       10.0.0.1:7777  alive, 0.8 s ago   this node
+      web2  2       10.0.0.2:7777  alive, 1.1 s ago   connected, heard 1.5 s ago, 3 messages under way
+      web3  3       10.0.0.3:7777  alive, 13.9 s ago  failed: connection failed: ECONNREFUSED
+      web4  4       10.0.0.4:7777  not seen           down
 
       HEARTBEAT REGION  DEVICE    STATE   LIVE NODES  LAST BEAT  LONGEST GAP
       UUID              /dev/sdb  steady  1 2 3       0.8 s ago  2.0 s

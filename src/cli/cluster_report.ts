@@ -21,6 +21,8 @@ export interface NodeStatus {
     readonly ipv4_address: string;
     readonly ipv4_port: number;
     readonly live: boolean;
+    /** Since its block was seen to change; of a node that is live. */
+    readonly heartbeat_age_ms?: number;
   }[];
   readonly heartbeat: readonly {
     readonly name: string;
@@ -82,8 +84,9 @@ export function statusText(s: NodeStatus): string {
         c !== undefined && c.queued + c.in_flight > 0 ? `, ${c.queued + c.in_flight} messages under way` : "";
       const heard = c?.silent_ms === undefined ? "" : `, heard ${seconds(c.silent_ms)} ago${waiting}`;
       const why = c === undefined || c.last_error === "" || c.state === "connected" ? "" : `: ${c.last_error}`;
+      const beat = n.heartbeat_age_ms === undefined ? "not seen" : `alive, ${seconds(n.heartbeat_age_ms)} ago`;
       const connection = n.num === s.number ? "this node" : `${c?.state ?? "down"}${heard}${why}`;
-      return [n.name, String(n.num), `${n.ipv4_address}:${n.ipv4_port}`, n.live ? "alive" : "not seen", connection];
+      return [n.name, String(n.num), `${n.ipv4_address}:${n.ipv4_port}`, beat, connection];
     }),
   );
   section(

@@ -145,9 +145,11 @@ describe("coming and going", () => {
     both();
     for (let i = 0; i < DEAD_THRESHOLD - 1; i++) n.beat(region, disk);
     expect(n.events).toEqual([]);
+    expect([n.hb.sinceChange_ms(1), n.hb.sinceChange_ms(2)]).toEqual([2000, DEAD_THRESHOLD * 2000]);
     n.beat(region, disk);
     expect(n.events).toEqual(["down 2"]);
     expect([...n.hb.liveNodes()]).toEqual([1]);
+    expect(n.hb.sinceChange_ms(2)).toBeUndefined();
   });
 
   test("a new generation is a death and a return, at once", () => {

@@ -141,10 +141,9 @@ export class HbRegion {
     };
   }
 
-  /** Ms since the node's block changed here, undefined when it is not live. */
-  sinceChange_ms(node: NodeNum): number | undefined {
-    const slot = this.#slots[node]!;
-    return slot.is_live ? this.#hb.clock.monotonic_ms() - slot.last_change_ms : undefined;
+  /** Ms since the block of a node that is live here was seen to change. */
+  sinceChange_ms(node: NodeNum): number {
+    return this.#hb.clock.monotonic_ms() - this.#slots[node]!.last_change_ms;
   }
 
   // ---- who is there already -------------------------------------------------------------------------------------------
@@ -603,6 +602,12 @@ export class Heartbeat implements O2hb {
     this.#ends.get(region)?.();
     this.#ends.delete(region);
     this.#regions.delete(region.name);
+  }
+
+  /** Ms since the node's block was last seen to change, in whichever region; undefined when it is not live. */
+  sinceChange_ms(node: NodeNum): number | undefined {
+    const ages = [...(this.#seen_in.get(node) ?? [])].map((region) => region.sinceChange_ms(node));
+    return ages.length === 0 ? undefined : Math.min(...ages);
   }
 
   /** The lowest and the highest slot that may hold a node. */
