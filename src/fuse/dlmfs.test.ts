@@ -6,6 +6,7 @@ import type { TreeAnswer, TreeAsk } from "./tree_server.ts";
 
 const RDONLY = 0;
 const RDWR = 2;
+const APPEND = 0o2000;
 const NONBLOCK = 0o4000;
 const POLLIN = 0x1;
 const POLLRDNORM = 0x40;
@@ -72,6 +73,10 @@ test("what is written goes to the front, and never beyond the 64 bytes", () => {
   expect(ask(0, { what: "read", path: LOCK }).text!.slice(0, 6)).toBe("xycdef");
   expect(ask(0, { what: "write", path: LOCK, text: "z".repeat(100), offset: 60 }).size).toBe(4);
   expect(ask(0, { what: "write", path: LOCK, text: "z", offset: 64 }).err).toBe(-Errno.ENOSPC);
+  // As the kernel sends what is appended to a file of 64 bytes.
+  const appended = ask(0, { what: "write", path: LOCK, text: "end", offset: 64, flags: RDWR | APPEND });
+  expect(appended).toEqual({ err: 0, size: 3 });
+  expect(ask(0, { what: "read", path: LOCK }).text!.slice(0, 4)).toBe("endz");
 });
 
 test("a holder hears that another node wants its lock, and not before", () => {

@@ -14,6 +14,7 @@ import type { TreeAnswer, TreeAsk } from "./tree_server.ts";
 const DOMAIN_NAME_MAX = 64;
 const LOCK_NAME_MAX = 32;
 const O_ACCMODE = 3;
+const O_APPEND = 0o2000;
 const O_NONBLOCK = 0o4000;
 const POLLIN = 0x1;
 const POLLRDNORM = 0x40;
@@ -127,8 +128,8 @@ export class Dlmfs {
       case "read":
         return { err: 0, text: Buffer.from(lock.readLvb()).toString("latin1") };
       case "write": {
-        // user_dlm_write_lvb: always from the first byte; what is behind stays.
-        const offset = a.offset ?? 0;
+        // user_dlm_write_lvb: always from the first byte; what is behind stays. There is no end to append at (dlmfs_file_open takes O_APPEND away).
+        const offset = (flags & O_APPEND) !== 0 ? 0 : (a.offset ?? 0);
         if (offset >= LVB_LEN) return -Errno.ENOSPC;
         const bytes = Buffer.from(a.text ?? "", "latin1").subarray(0, LVB_LEN - offset);
         const lvb = lock.readLvb();

@@ -19,7 +19,7 @@ export interface TreeAsk {
   readonly text?: string;
   readonly offset?: number;
   readonly pid?: number;
-  /** Of open, and of the close that belongs to it: O_*. */
+  /** Of open, of the close that belongs to it, and of write: O_*. */
   readonly flags?: number;
 }
 
@@ -345,9 +345,9 @@ function read(s: TreeServer, r: Request): void {
 }
 
 function write(s: TreeServer, r: Request): void {
-  const { size, offset } = fuse.FuseWriteIn.from(r.body);
+  const { size, offset, flags } = fuse.FuseWriteIn.from(r.body);
   const text = Buffer.from(r.body.subarray(fuse.FuseWriteIn.size, fuse.FuseWriteIn.size + size)).toString("latin1");
-  s.ask(r, { what: "write", path: r.path, text, offset, pid: r.pid }, (answer) =>
+  s.ask(r, { what: "write", path: r.path, text, offset, flags, pid: r.pid }, (answer) =>
     s.answer(r, fuse.FuseWriteOut.size, (at, dv) => {
       fuse.FuseWriteOut.at(dv, at).size = answer.size ?? size;
     }),

@@ -113,6 +113,10 @@ test.skipIf(clusterUnavailable() !== undefined)(
     for (const dir of dirs) expect((await runAsync(["mkdir", join(dir, "space")])).stderr).toBe("");
     writeFileSync(join(dirs[0]!, "space/lock"), "");
     writeFileSync(join(dirs[1]!, "space/lock"), "");
+    const append =
+      "exec 3>>space/lock; printf app >&3; printf end >&3; exec 3>&-; head -c 4 space/lock; stat -c %s space/lock";
+    const appended = await runAsync(["bash", "-c", `cd ${dirs[0]}; ${append}`], { timeout_ms: 60_000 });
+    expect(appended).toMatchObject({ status: 0, stdout: "end\x0064\n", stderr: "" });
     const polling = join(work, "polling");
     const holder = runAsync(["python3", "-c", POLL, join(dirs[0]!, "space/lock"), polling], { timeout_ms: 60_000 });
     while (!existsSync(polling)) await new Promise((ok) => setTimeout(ok, 50));
