@@ -99,6 +99,47 @@ ${look}
   }
   const { SIGBUS } = constants.signals;
 
+  test("what a write(2) of whole pages has filled is read on its node while it waits for the other one", async () => {
+    const [a, b] = members as [OurMember, OurMember];
+    const program = join(tempDir("ocfs2-filled"), "write.py");
+    writeFileSync(
+      program,
+      `import ctypes, mmap, os, sys, threading, time
+f, g = os.open(sys.argv[1], os.O_RDWR), os.open(sys.argv[1], os.O_RDONLY)
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+page = ctypes.c_void_p(libc.mmap(None, 4096, mmap.PROT_READ, mmap.MAP_SHARED, g, 0))
+cached = ctypes.c_ubyte(0)
+print("open", flush=True)
+sys.stdin.readline()
+writer = threading.Thread(target=lambda: os.pwrite(f, b"n" * 4096, 0))
+writer.start()
+# A read that comes before would ask for the page, and hold it.
+while cached.value == 0:
+    time.sleep(0.01)
+    assert libc.mincore(page, 4096, ctypes.byref(cached)) == 0
+print(os.pread(g, 1, 0), writer.is_alive(), flush=True)
+writer.join()
+`,
+    );
+    await a.run("head -c 4096 /dev/zero | tr '\\0' o >$D/w");
+    const writer = spawn("python3", [program, join(a.dir, "w")], { stdio: ["pipe", "pipe", "inherit"] });
+    let stdout = "";
+    writer.stdout.on("data", (text: Buffer) => (stdout += text.toString()));
+    const ended = new Promise((ok) => writer.once("exit", ok));
+    await expect.poll(() => stdout, { timeout: 20_000 }).toBe("open\n");
+    await b.run("printf b | dd of=$D/w conv=notrunc status=none");
+    b.signal("SIGSTOP");
+    try {
+      writer.stdin.end("go\n");
+      await expect.poll(() => stdout, { timeout: 5000 }).toBe("open\nb'n' True\n");
+    } finally {
+      b.signal("SIGCONT");
+    }
+    expect(await ended).toBe(0);
+    expect(await b.run("head -c 2 $D/w")).toBe("nn");
+  }, 60_000);
+
   test("behind the old end of a mapped file that another node made longer: SIGBUS, until a request tells the new size", async () => {
     const grow = "head -c 4096 /dev/zero | tr '\\0' y >>$D/m";
     expect((await whileMapped(4096, grow, "print(chr(m[5000]))")).status).toBe(SIGBUS);
