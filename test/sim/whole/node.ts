@@ -86,6 +86,10 @@ export class SimNode {
   #connection: FuseConnection | null = null;
   /** Which process of its number it is. */
   readonly generation: number;
+  /** What its heartbeats say of that; 0 before the first. */
+  hb_generation = 0n;
+  /** What the heartbeats of the others said when it last looked. */
+  readonly heard_generation = new Map<number, bigint>();
   dev: SimDevice | null = null;
   #host: SimHost | null = null;
   #router!: ModKeyRouter;
@@ -153,16 +157,20 @@ export class SimNode {
     this.#region = region;
     const [first, last] = hb.slotRange();
     const heard = (): void => {
-      for (let beat = thread.take(); beat !== undefined; beat = thread.take()) region.beat(beat);
+      for (let beat = thread.take(); beat !== undefined; beat = thread.take()) {
+        for (const [i, slot] of beat.slots.entries()) this.heard_generation.set(beat.first + i, slot.generation);
+        region.beat(beat);
+      }
       if (thread.ended) region.ended();
     };
+    this.hb_generation = (BigInt(this.random.u32()) << 32n) | BigInt((this.random.u32() | 1) >>> 0);
     const thread = new HeartbeatThread({
       path: this.path,
       thread: this.beat,
       random: this.random,
       offset_bytes: this.world.heartbeat_offset,
       node: this.num,
-      generation: (BigInt(this.random.u32()) << 32n) | BigInt((this.random.u32() | 1) >>> 0),
+      generation: this.hb_generation,
       dead_ms: deadMs(t),
       interval_ms: O2HB_REGION_TIMEOUT_MS,
       lease_ms: deadMs(t) / 2,

@@ -200,7 +200,8 @@ export class World {
     const other = this.nodes.get(num);
     const seen = this.#seen.get(node) ?? new Map<number, SimNode>();
     this.#seen.set(node, seen);
-    if (other !== undefined) seen.set(num, other);
+    // What it has seen may be the last heartbeats of the process before.
+    if (other !== undefined && other.hb_generation === node.heard_generation.get(num)) seen.set(num, other);
   }
 
   /** `node` declares `num` dead. */
