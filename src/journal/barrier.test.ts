@@ -7,6 +7,7 @@ import type { Arena } from "../lib/arena.ts";
 import { all, wait } from "../lib/task.ts";
 import { fsync, type WriteRequest, writeFile } from "../vfs/file.ts";
 import { create } from "../vfs/namespace.ts";
+import type { MountOptions } from "../volume/mount_options.ts";
 
 /** Answers in the order in which it was asked, when somebody waits; keeps commit blocks back when told to. */
 class Queue extends MemoryDevice {
@@ -58,9 +59,10 @@ class Queue extends MemoryDevice {
   }
 }
 
-function file(pages: number) {
+function file(pages: number, options: Partial<MountOptions> = {}) {
   let dev: Queue | undefined;
-  const v = openImage(mkfsImage(["-b", "4096", "-C", "4096", "-J", "size=4M", "-N", "1"], 64), {}, (arena, data) => {
+  const image = mkfsImage(["-b", "4096", "-C", "4096", "-J", "size=4M", "-N", "1"], 64);
+  const v = openImage(image, options, (arena, data) => {
     dev = new Queue(arena, data);
     return dev;
   });
@@ -145,5 +147,31 @@ test.skipIf(noMkfs)("a direct write that is to be durable when it is answered", 
   // Longer: data and log, then the commit block.
   expect(direct(8, "data")).toEqual(["data", "data", "flush begins", "flush", "dsync"]);
   expect(direct(0, "all").slice(-1)).toEqual(["dsync"]);
+  v.close();
+});
+
+test.skipIf(noMkfs)(
+  "-o barrier=0: the disk has no cache that could lose something, and is never asked to flush it",
+  () => {
+    const { v, osb, inode, put, dev } = file(8, { barrier: false });
+    put(3, 1);
+    put(8, 1);
+    osb.runTaskSync(wait<void>((cb) => fsync(osb, inode, false, cb)));
+    put(0, 8);
+    osb.runTaskSync(wait<void>((cb) => fsync(osb, inode, true, cb)));
+    osb.runTaskSync(wait(osb.journal.flush));
+    expect(new Set(dev.diary)).toEqual(new Set(["data"]));
+    v.close();
+  },
+);
+
+test.skipIf(noMkfs).each([
+  ["ordered", 0],
+  ["writeback", 3],
+] as const)("-o data=%s: %i pages of new clusters are still to be written when these are committed", (data, left) => {
+  const { v, osb, inode, put } = file(1, { data });
+  put(1, 3);
+  osb.runTaskSync(wait(osb.journal.flush));
+  expect(inode.dirty_pages).toBe(left);
   v.close();
 });

@@ -265,7 +265,8 @@ export class Journal {
     yield* this.#makeRoom(blocks);
     const start = this.#head;
     const kept = this.#p.keep_tail === true && log.superblock.s_start !== 0;
-    if (this.#logged.length === 0 && log.superblock.s_start !== start && !kept) yield* log.writeTail(start, tx.tid);
+    if (this.#logged.length === 0 && log.superblock.s_start !== start && !kept)
+      yield* log.writeTail(start, tx.tid, barrier);
     yield* all<unknown>([...data_written, ...log.write(this.#staging, blocks - 1, start, few)]);
     this.#reportDataErrors(tx);
     yield* log.writeCommit(this.#staging + (blocks - 1) * log.blocksize, log.next(start, blocks - 1), barrier);
@@ -415,8 +416,8 @@ export class Journal {
     // Until the tail on the disk has moved, what it points to is not free: a commit meanwhile that wrote over it would not be found.
     if (this.#p.keep_tail !== true) {
       const oldest = this.#logged.find((logged) => !tidGeq(upto.tid, logged.tid));
-      if (oldest === undefined) yield* log.writeTail(this.#head, (upto.tid + 1) >>> 0);
-      else yield* log.writeTail(oldest.start, oldest.tid);
+      if (oldest === undefined) yield* log.writeTail(this.#head, (upto.tid + 1) >>> 0, barrier);
+      else yield* log.writeTail(oldest.start, oldest.tid, barrier);
     }
     while (this.#logged.length > 0 && tidGeq(upto.tid, this.#logged[0]!.tid)) this.#logged.shift();
     if (this.#p.keep_tail === true) return;
@@ -444,9 +445,9 @@ export class Journal {
 
   /** Ends the journal: everything in place, the log marked empty (s_start 0). */
   *shutdown(): Task<void> {
-    const { log } = this.#p;
+    const { log, barrier } = this.#p;
     while (!this.#idle() || this.#logged.length > 0) yield* this.#flush();
-    yield* log.writeTail(0, this.#running.tid);
+    yield* log.writeTail(0, this.#running.tid, barrier);
   }
 
   /** A commit for every `interval` that passed with something to commit: called by the mount's timer. */

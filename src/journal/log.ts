@@ -116,13 +116,13 @@ export class Log {
     return sum;
   }
 
-  /** Makes `s_start` and `s_sequence` durable: what lies before is not replayed any more (jbd2_update_log_tail). */
-  *writeTail(s_start: number, s_sequence: number): Task<void> {
+  /** Makes `s_start` and `s_sequence` durable: what lies before is not replayed any more (jbd2_update_log_tail). `barrier`: the disk may have a volatile cache. */
+  *writeTail(s_start: number, s_sequence: number, barrier: boolean): Task<void> {
     const sb = this.superblock;
     sb.s_start = s_start;
     sb.s_sequence = s_sequence >>> 0;
     if (this.hasCsum) sb.s_checksum = this.#superblockChecksum();
-    yield* deviceWrite(this.#dev, this.#sb_addr, this.#sb_bytes, this.place(0).blkno * this.blocksize, true);
+    yield* deviceWrite(this.#dev, this.#sb_addr, this.#sb_bytes, this.place(0).blkno * this.blocksize, barrier);
   }
 
   /** The block after `n` in the ring. */

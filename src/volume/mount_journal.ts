@@ -44,7 +44,7 @@ function* openLog(osb: Osb, slot: number): Task<Log> {
 export function* replaySlot(osb: Osb, slot: number): Task<void> {
   const log = yield* openLog(osb, slot);
   const result = yield* replay(osb.arena, osb.dev, log, osb.clustersToBlocks(osb.geo.clusters));
-  if (log.superblock.s_start !== 0) yield* log.writeTail(0, result.next_sequence);
+  if (log.superblock.s_start !== 0) yield* log.writeTail(0, result.next_sequence, osb.options.barrier);
   yield* deviceFlush(osb.dev);
 }
 
@@ -53,7 +53,7 @@ export function* startJournal(osb: Osb, markDirty: () => Task<void>): Task<void>
   const log = yield* openLog(osb, osb.slot_num);
   if (log.superblock.s_start !== 0)
     // Not marked dirty, yet the log claims to hold something: the kernel wipes such a log too (jbd2_journal_wipe).
-    yield* log.writeTail(0, log.superblock.s_sequence);
+    yield* log.writeTail(0, log.superblock.s_sequence, osb.options.barrier);
   osb.journal = new Journal(
     {
       arena: osb.arena,

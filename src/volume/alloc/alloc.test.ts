@@ -307,9 +307,12 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("allocators", () => {
     judge(image);
   });
 
-  test("two files written by turns stay contiguous each", () => {
+  test.each([
+    ["resv_level=2: stay contiguous each", 2, 1, 5],
+    ["resv_level=0: take the clusters by turns", 0, 60, 60],
+  ] as const)("two files written by turns, %s", (_, resv_level, least, most) => {
     const image = mkfsImage(VOLUMES[1]![1], 64);
-    const v = openImage(image);
+    const v = openImage(image, { resv_level });
     const { osb } = v;
     const files = [osb.inodes.get(900001), osb.inodes.get(900002)];
     const runs: Run[][] = [[], []];
@@ -323,8 +326,7 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("allocators", () => {
       if (last !== undefined && last.p_cluster + last.clusters === got.p_cluster) last.clusters += got.clusters;
       else runs[f]!.push(got);
     }
-    expect(runs[0]!.length).toBeLessThanOrEqual(5);
-    expect(runs[1]!.length).toBeLessThanOrEqual(5);
+    for (const { length } of runs) expect([length >= least, length <= most, length]).toEqual([true, true, length]);
     for (const r of runs.flat()) osb.runSync((op) => freeClusters(op, r.p_cluster, r.clusters));
     v.close();
     judge(image);

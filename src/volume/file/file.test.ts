@@ -10,6 +10,7 @@ import { RandomBastDomain } from "../../stackglue/random_bast.ts";
 import { copyFileRange } from "../../vfs/copy_range.ts";
 import { fsync, readFile, setattr, writeFile } from "../../vfs/file.ts";
 import { create } from "../../vfs/namespace.ts";
+import { atimeIsDue } from "../dir/attr.ts";
 import { dinodeOf, type Inode, inodeChanged, inodeLock } from "../inode.ts";
 import type { Osb } from "../osb.ts";
 import { fallocateTask } from "./fallocate.ts";
@@ -137,6 +138,28 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
       });
     }
   }
+
+  test("atime is due when it is older than atime_quantum, and never with noatime", () => {
+    const image = mkfsImage(["-b", "4K", "-C", "4K", "-J", "size=4M", "-N", "1"], 64);
+    const cred = { uid: 0, gid: 0, umask: 0 };
+    for (const [options, due] of [
+      [{}, [false, true]],
+      [{ atime_quantum_s: 5 }, [true, true]],
+      [{ atime_quantum_s: 500 }, [false, false]],
+      [{ noatime: true }, [false, false]],
+    ] as const) {
+      const { osb, close } = openImage(image.slice(), options);
+      const made = osb.runSync((op) => create(op, osb.geo.root_blkno, Buffer.from("f"), 0o100644, cred));
+      const inode = osb.inodes.get(made.ino);
+      const isDue = (age_s: number): boolean => {
+        const sec = Math.floor(Date.now() / 1000) - age_s;
+        osb.runTaskSync(wait((cb) => setattr(osb, inode, { atime: { sec, nsec: 0 } }, cb)));
+        return osb.runSync((op) => atimeIsDue(op, dinodeOf(op, inodeLock(op, inode))));
+      };
+      expect([isDue(30), isDue(90)], JSON.stringify(options)).toEqual(due);
+      close();
+    }
+  });
 
   test("a file that leaves its inode grows with zeros, whatever its new cluster held", () => {
     const image = mkfsImage(["-b", "4K", "-C", "64K", "-J", "size=4M", "-N", "1"], 64);
