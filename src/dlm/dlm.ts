@@ -300,12 +300,21 @@ export class Dlm {
     return (cb) => this.send(msg, payload, to, (err, status) => cb(null, { err, status }));
   }
 
-  /** Registers what answers a message. A short payload is read as if zeros followed. */
-  register<F>(msg: DlmMessage<F>, handler: Handler<F>): void {
+  /**
+   * Registers what answers a message. A short payload is read as if zeros followed. `to_outcast` is what a node hears that is no member: one that
+   * was stopped for longer than the dead time and goes on. Others have told us of its death, and what we had of it is cleared, but our heartbeat has not
+   * ended its connection yet. What it says would stand here for ever, as nobody clears it a second time.
+   */
+  register<F>(msg: DlmMessage<F>, to_outcast: number, handler: Handler<F>): void {
     const size = msg.struct.size;
     this.#ends.push(
       this.node.net.register(msg.type, this.key, msg.max_len, (payload, from) => {
         if (this.gone) return -ENOPROTOOPT;
+        if (!this.domain_map.has(from)) {
+          if (mlogOn(ML.DLM))
+            mlog(ML.DLM, `${this.name}: ${msg.name} from node ${from}, which is no member: ${to_outcast}`);
+          return to_outcast;
+        }
         if (payload.length < size) {
           const whole = new Uint8Array(size);
           whole.set(payload);

@@ -14,6 +14,8 @@ import {
   DlmQueryRegion,
 } from "../format/wire/dlm.ts";
 import {
+  DLM_MASTER_RESP_ERROR,
+  DLM_STATUS,
   JOIN_DISALLOW,
   JOIN_OK,
   JOIN_OK_NO_MAP,
@@ -117,24 +119,26 @@ export function joinDomain(
   return dlm;
 }
 
+/** What an outcast hears neither stops it, if it is a kernel node, nor lets it go on with what it asks for: it asks again until it is fenced. */
 function registerHandlers(dlm: Dlm): void {
-  dlm.register(DLM_MSG.MASTER_REQUEST, (m, p) => masterRequestHandler(dlm, m, p));
-  dlm.register(DLM_MSG.ASSERT_MASTER, (m, p) => assertMasterHandler(dlm, m, p));
-  dlm.register(DLM_MSG.CREATE_LOCK, (m, p) => createLockHandler(dlm, m, p));
-  dlm.register(DLM_MSG.CONVERT_LOCK, (m, p) => convertLockHandler(dlm, m, p));
-  dlm.register(DLM_MSG.UNLOCK_LOCK, (m, p) => unlockLockHandler(dlm, m, p));
-  dlm.register(DLM_MSG.PROXY_AST, (m, p) => proxyAstHandler(dlm, m, p));
-  dlm.register(DLM_MSG.EXIT_DOMAIN, (m) => exitDomainHandler(dlm, m));
-  dlm.register(DLM_MSG.DEREF_LOCKRES, (m, p) => derefLockresHandler(dlm, m, p));
-  dlm.register(DLM_MSG.MIGRATE_REQUEST, (m, p) => migrateRequestHandler(dlm, m, p));
-  dlm.register(DLM_MSG.MIG_LOCKRES, (m, p) => migLockresHandler(dlm, m, p));
-  dlm.register(DLM_MSG.MASTER_REQUERY, (m, p) => masterRequeryHandler(dlm, m, p));
-  dlm.register(DLM_MSG.LOCK_REQUEST, (m) => lockRequestHandler(dlm, m));
-  dlm.register(DLM_MSG.RECO_DATA_DONE, (m) => recoDataDoneHandler(dlm, m));
-  dlm.register(DLM_MSG.BEGIN_RECO, (m) => beginRecoHandler(dlm, m));
-  dlm.register(DLM_MSG.FINALIZE_RECO, (m) => finalizeRecoHandler(dlm, m));
-  dlm.register(DLM_MSG.BEGIN_EXIT_DOMAIN, (m) => beginExitDomainHandler(dlm, m));
-  dlm.register(DLM_MSG.DEREF_LOCKRES_DONE, (m, p) => derefLockresDoneHandler(dlm, m, p));
+  const { RECOVERING, IVLOCKID } = DLM_STATUS;
+  dlm.register(DLM_MSG.MASTER_REQUEST, DLM_MASTER_RESP_ERROR, (m, p) => masterRequestHandler(dlm, m, p));
+  dlm.register(DLM_MSG.ASSERT_MASTER, 0, (m, p) => assertMasterHandler(dlm, m, p));
+  dlm.register(DLM_MSG.CREATE_LOCK, RECOVERING, (m, p) => createLockHandler(dlm, m, p));
+  dlm.register(DLM_MSG.CONVERT_LOCK, RECOVERING, (m, p) => convertLockHandler(dlm, m, p));
+  dlm.register(DLM_MSG.UNLOCK_LOCK, RECOVERING, (m, p) => unlockLockHandler(dlm, m, p));
+  dlm.register(DLM_MSG.PROXY_AST, IVLOCKID, (m, p) => proxyAstHandler(dlm, m, p));
+  dlm.register(DLM_MSG.EXIT_DOMAIN, 0, (m) => exitDomainHandler(dlm, m));
+  dlm.register(DLM_MSG.DEREF_LOCKRES, 0, (m, p) => derefLockresHandler(dlm, m, p));
+  dlm.register(DLM_MSG.MIGRATE_REQUEST, -Errno.EINVAL, (m, p) => migrateRequestHandler(dlm, m, p));
+  dlm.register(DLM_MSG.MIG_LOCKRES, -Errno.EINVAL, (m, p) => migLockresHandler(dlm, m, p));
+  dlm.register(DLM_MSG.MASTER_REQUERY, OWNER_UNKNOWN, (m, p) => masterRequeryHandler(dlm, m, p));
+  dlm.register(DLM_MSG.LOCK_REQUEST, -Errno.EINVAL, (m) => lockRequestHandler(dlm, m));
+  dlm.register(DLM_MSG.RECO_DATA_DONE, -Errno.EINVAL, (m) => recoDataDoneHandler(dlm, m));
+  dlm.register(DLM_MSG.BEGIN_RECO, -Errno.EINVAL, (m) => beginRecoHandler(dlm, m));
+  dlm.register(DLM_MSG.FINALIZE_RECO, -Errno.EINVAL, (m) => finalizeRecoHandler(dlm, m));
+  dlm.register(DLM_MSG.BEGIN_EXIT_DOMAIN, 0, (m) => beginExitDomainHandler(dlm, m));
+  dlm.register(DLM_MSG.DEREF_LOCKRES_DONE, 0, (m, p) => derefLockresDoneHandler(dlm, m, p));
 }
 
 // Joining --------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import { beforeAll, expect, test } from "vitest";
 import { type Member, World } from "../../test/support/dlm_clients.ts";
 import {
   DLM_LOCKID_NAME_MAX,
+  DLM_MASTER_RESP_ERROR,
   DLM_MASTER_RESP_NO,
   DLM_STATUS,
   LKM_CANCEL,
@@ -160,6 +161,35 @@ test("each message is answered as docs/PROTOCOL.md has it", () => {
   for (const [what, msg, fields, name, status] of table)
     expect(`${what}: ${say(one, msg, fields, name)}`).toBe(`${what}: ${status}`);
   expect(one.world.referee.faults).toEqual([]);
+});
+
+test("one that others have told us is dead, and whose connection stands, leaves nothing behind", () => {
+  const world = new World({ seed: 3 });
+  const one = world.add(1);
+  for (const num of [2, 3]) world.add(num);
+  world.joinAll();
+  world.runUntil("granted to the master", lock(one));
+  expect(say(one, DLM_MSG.BEGIN_RECO, { node_idx: 3, dead_node: 2 })).toBe(0);
+  const { dlm } = one.domain!;
+  expect([...dlm.domain_map]).toEqual([1, 3]);
+  const cookie = { cookie_hi: 2 << 24, cookie_lo: 99 };
+  const table: [DlmMessage, Record<string, number>, string, number][] = [
+    [DLM_MSG.MASTER_REQUEST, {}, "new", DLM_MASTER_RESP_ERROR],
+    [DLM_MSG.MASTER_REQUEST, {}, "lost", DLM_MASTER_RESP_ERROR],
+    [DLM_MSG.ASSERT_MASTER, {}, "new", 0],
+    [DLM_MSG.ASSERT_MASTER, {}, "lost", 0],
+    [DLM_MSG.CREATE_LOCK, { ...cookie, requested_type: 3 }, "lost", S.RECOVERING],
+    [DLM_MSG.PROXY_AST, cookie, "lost", S.IVLOCKID],
+    [DLM_MSG.DEREF_LOCKRES, {}, "lost", 0],
+    [DLM_MSG.BEGIN_RECO, { dead_node: 3 }, "", -22],
+  ];
+  for (const [msg, fields, name, status] of table)
+    expect(`${msg.name} ${say(one, msg, fields, name)}`).toBe(`${msg.name} ${status}`);
+  expect(dlm.mles.size).toBe(0);
+  const res = dlm.lockres.get("lost")!;
+  expect([...res.locks()].map((l) => l.node)).toEqual([1]);
+  expect(dlm.reco).toMatchObject({ dead_node: 2, new_master: 3 });
+  expect(res.hasRef(2)).toBe(false);
 });
 
 test("a domain is shown as the kernel shows it in debugfs", () => {
