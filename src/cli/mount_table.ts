@@ -1,5 +1,5 @@
 /** What is mounted where, by the kernel's own list: asking a mount itself could wait for the process that asks. */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
 export interface MountEntry {
   readonly major_minor: string;
@@ -30,3 +30,24 @@ export function mountTable(pid: number | "self" = "self"): MountEntry[] {
 /** The topmost mount at `dir`. */
 export const mountAt = (dir: string, pid: number | "self" = "self"): MountEntry | undefined =>
   mountTable(pid).findLast((m) => m.dir === dir);
+
+/**
+ * Where a file system is mounted still: in each tree of mounts at one place, with a process that sees it there. A container that was started while
+ * it was mounted here has a copy of the mount, and keeps the file system as long as it runs.
+ */
+export function stillMounted(
+  major_minor: string,
+): { readonly pid: number; readonly comm: string; readonly dir: string }[] {
+  const found = new Map<string, { pid: number; comm: string; dir: string }>();
+  for (const pid of readdirSync("/proc").map(Number).filter(Number.isInteger)) {
+    try {
+      const tree = readlinkSync(`/proc/${pid}/ns/mnt`);
+      if (found.has(tree)) continue;
+      const dir = mountTable(pid).find((m) => m.major_minor === major_minor)?.dir;
+      if (dir !== undefined) found.set(tree, { pid, comm: readFileSync(`/proc/${pid}/comm`, "utf8").trim(), dir });
+    } catch {
+      // It has ended meanwhile, or is somebody else's.
+    }
+  }
+  return [...found.values()];
+}

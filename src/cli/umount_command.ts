@@ -6,8 +6,11 @@ import { fusermountUmount, MNT_DETACH, MNT_FORCE, umount2 } from "../native/inde
 import { Control } from "./control.ts";
 import { CliError, MOUNT_FAILURE, report } from "./errors.ts";
 import { mountEnd } from "./mount_end.ts";
-import { mountAt } from "./mount_table.ts";
+import { mountAt, stillMounted } from "./mount_table.ts";
 import { type MountRecord, mountRecords } from "./run_dir.ts";
+
+/** Who waits for longer wants to know for what. */
+const LONG_MS = 3000;
 
 interface Meant {
   readonly dir: string;
@@ -43,8 +46,17 @@ function detach(dir: string, lazy: boolean, served: boolean): void {
   throw new CliError(MOUNT_FAILURE, `${dir} cannot be unmounted: ${errnoName(-rc)}`);
 }
 
+/** What umount(2) has taken out of our tree of mounts may be mounted in others: who waits for its end is told. */
+function sayWhoHolds(dir: string, major_minor: string): void {
+  for (const { pid, comm, dir: at } of stillMounted(major_minor))
+    process.stderr.write(
+      `ocfs2: ${dir} is unmounted here, but process ${pid} (${comm}) has it mounted at ${at} still: waiting for that to end\n`,
+    );
+}
+
 async function umount(what: string, lazy: boolean): Promise<number> {
   const { dir, record, served } = find(what);
+  const major_minor = mountAt(dir)?.major_minor;
   const control = record === undefined ? undefined : await Control.open(dir);
   detach(dir, lazy || !served, served);
   if (record === undefined) return 0;
@@ -52,7 +64,9 @@ async function umount(what: string, lazy: boolean): Promise<number> {
     control?.close();
     return 0;
   }
+  const long = setTimeout(() => major_minor !== undefined && sayWhoHolds(dir, major_minor), LONG_MS);
   const error = await mountEnd(record, control);
+  clearTimeout(long);
   if (error !== null) throw new CliError(MOUNT_FAILURE, `${record.device} was not closed cleanly: ${error}`);
   return 0;
 }

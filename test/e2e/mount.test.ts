@@ -222,6 +222,26 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     expect((await cli("umount", mnt)).status).toBe(0);
   });
 
+  test("a mount that a container has a copy of is waited for, and it is said whose it is", async () => {
+    await mounted();
+    const holder = spawn("unshare", ["--mount", "sleep", "60"], { stdio: "ignore" });
+    await until("its own tree of mounts", () => readFileSync(`/proc/${holder.pid}/comm`, "utf8") === "sleep\n");
+    const child = spawn(process.execPath, [ocfs2, "umount", mnt], {
+      env: toolEnv(),
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    let said = "";
+    child.stderr.on("data", (text) => (said += text));
+    await until("who holds it", () => said.endsWith("\n"));
+    expect(said).toBe(
+      `ocfs2: ${mnt} is unmounted here, but process ${holder.pid} (sleep) has it mounted at ${mnt} still: waiting for that to end\n`,
+    );
+    expect(child.exitCode).toBe(null);
+    holder.kill();
+    expect(await once(child, "exit")).toEqual([0, null]);
+    expect(fsck(image).findings).toEqual([]);
+  });
+
   test("a mount right behind umount(2) waits for the end of the one before", async () => {
     const pid = await mounted();
     // It stands still: whatever the mount looks at first, the one before is still there.
