@@ -1,0 +1,107 @@
+/** Commands that neither mount nor run anything, beside the classic tools on the same file or device: cluster, mounted, info. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import { tempDir } from "../support/cleanup.ts";
+import { mkfs } from "../support/images.ts";
+import { ocfs2 } from "../support/mount.ts";
+import { missing, type Ran, sh, trySh } from "../support/sh.ts";
+
+function unless(...tools: string[]): boolean {
+  const lacking = missing(...tools);
+  if (lacking.length > 0)
+    console.warn(`SKIPPED: commands beside the classic ones: not installed: ${lacking.join(", ")}`);
+  return lacking.length > 0;
+}
+
+const ours = (...args: string[]): Ran => trySh([process.execPath, ocfs2, ...args]);
+
+function said(...args: string[]): string {
+  const ran = ours(...args);
+  expect(ran).toMatchObject({ status: 0, stderr: "" });
+  return ran.stdout;
+}
+
+describe.skipIf(unless("o2cb"))("ocfs2 cluster and o2cb on one cluster.conf", () => {
+  const REGION = "77D95EF51C0149D2823674FCC162CF8B";
+  const LISTS = ["list-cluster", "list-nodes", "list-heartbeats"].flatMap((list) => [
+    [list, "web"],
+    [list, "web", "--oneline"],
+  ]);
+  const conf = join(tempDir("ocfs2-o2cb"), "cluster.conf");
+  const cluster = (...args: string[]): string => said("cluster", "--config-file", conf, ...args);
+  const o2cb = (...args: string[]): string => sh(["o2cb", `--config-file=${conf}`, ...args]);
+  const both = (): void => {
+    for (const words of [["list-clusters"], ...LISTS]) expect(cluster(...words), words.join(" ")).toBe(o2cb(...words));
+  };
+
+  test("each reads what the other has written, and says the same of it", () => {
+    expect(cluster("-v", "add-cluster", "web")).toBe("Added cluster 'web'\n");
+    cluster("add-node", "web", "one", "--ip", "10.0.0.1");
+    cluster("add-node", "web", "seven", "--ip", "10.0.0.7", "--number", "7", "--port", "7000");
+    cluster("add-heartbeat", "web", REGION);
+    cluster("heartbeat-mode", "web", "global");
+    // Without --ip it is what the name resolves to.
+    cluster("add-node", "web", "localhost");
+    o2cb("add-node", "web", "nine", "--ip", "10.0.0.9");
+    both();
+    expect(cluster("list-nodes", "web", "--oneline")).toBe(
+      "node: 0 one 10.0.0.1:7777 web\nnode: 7 seven 10.0.0.7:7000 web\nnode: 1 localhost 127.0.0.1:7777 web\nnode: 2 nine 10.0.0.9:7777 web\n",
+    );
+    const json = JSON.parse(cluster("list-cluster", "web", "--json")) as object;
+    expect(json).toMatchObject({ name: "web", heartbeat_mode: "global", regions: [REGION] });
+
+    cluster("remove-node", "web", "localhost");
+    cluster("remove-heartbeat", "web", REGION);
+    cluster("heartbeat-mode", "web", "local");
+    both();
+    cluster("remove-cluster", "web");
+    expect([cluster("list-clusters"), readFileSync(conf, "utf8")]).toEqual(["", ""]);
+    expect(ours("cluster", "--config-file", conf, "list-nodes", "web")).toMatchObject({
+      status: 1,
+      stderr: "ocfs2 cluster list-nodes: Unknown cluster 'web' (known: none)\n",
+    });
+  }, 120_000);
+});
+
+describe.skipIf(unless("mkfs.ocfs2", "mounted.ocfs2"))("what a volume is", () => {
+  const image = join(tempDir("ocfs2-info"), "image");
+  let uuid: string | undefined;
+  beforeAll(() => {
+    const options = ["-M", "cluster", "-b", "4K", "-C", "8K", "-N", "2", "-L", "things"];
+    mkfs(image, 64, [...options, "--cluster-stack=o2cb", "--cluster-name=web"]);
+    uuid = /UUID: ([0-9A-F]{32})/.exec(sh(["debugfs.ocfs2", "-R", "stats", image]))?.[1];
+  });
+
+  test("info: in words, as features alone, and as JSON", () => {
+    const text = said("info", image);
+    expect(text).toMatch(
+      new RegExp(`^ *Label: things\n *UUID: ${uuid}\n *Block Size: 4096\nCluster Size: 8192\n *Node Slots: 2\n`),
+    );
+    const volume = JSON.parse(said("info", "--json", image)) as { features: string[] };
+    expect(volume).toMatchObject({
+      label: "things",
+      uuid,
+      blocksize: 4096,
+      clustersize: 8192,
+      slots: 2,
+      clusters: 8192,
+    });
+    expect(said("info", "--fs-features", image).split(/\s+/).filter(Boolean)).toEqual(volume.features);
+    expect(ours("info", "/dev/null").stderr).toMatch(/^ocfs2 info: \/dev\/null: [^\n]+\n$/);
+  });
+
+  test.skipIf(process.getuid?.() !== 0)("mounted: as mounted.ocfs2 has it", () => {
+    const device = sh(["losetup", "--find", "--show", image]).trim();
+    try {
+      const squeezed = (text: string): string => text.replaceAll(/ +/g, " ");
+      for (const how of ["-d", "-f"])
+        expect(squeezed(said("mounted", how, device))).toBe(squeezed(sh(["mounted.ocfs2", how, device])));
+      expect(JSON.parse(said("mounted", "--json", device))).toEqual({
+        volumes: [{ device, stack: "o2cb", cluster: "web", global_heartbeat: false, uuid, label: "things", nodes: [] }],
+      });
+    } finally {
+      sh(["losetup", "--detach", device]);
+    }
+  });
+});
