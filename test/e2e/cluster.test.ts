@@ -7,6 +7,7 @@ import { HeartbeatBlock } from "../../src/format/disk/index.ts";
 import { findHeartbeatArea } from "../../src/tools/heartbeat_area.ts";
 import { atExit, tempDir } from "../support/cleanup.ts";
 import { sparseFile } from "../support/images.ts";
+import { dropOtherMounts } from "../support/mount.ts";
 import { repoRoot } from "../support/rig.ts";
 import { missing, type Ran, runAsync, sh, toolEnv, trySh } from "../support/sh.ts";
 
@@ -233,7 +234,7 @@ describe.skipIf(why !== "")("a node of its own", () => {
   test("has the time-outs of /etc/default/o2cb, and before them those of the environment; who comes later has none to say", () => {
     const o2cb =
       "O2CB_HEARTBEAT_THRESHOLD=11\\nO2CB_IDLE_TIMEOUT_MS=12000\\nO2CB_KEEPALIVE_DELAY_MS=1500\\nO2CB_RECONNECT_DELAY_MS=1600\\n";
-    const start = `mount -t tmpfs none /etc/default && printf '${o2cb}' >/etc/default/o2cb && exec "$@"`;
+    const start = `${dropOtherMounts()}; mount -t tmpfs none /etc/default && printf '${o2cb}' >/etc/default/o2cb && exec "$@"`;
     const argv = ["unshare", "-m", "sh", "-c", start, "sh", process.execPath, bin, "node", "start", "--config"];
     const ran = trySh([...argv, join(dir, "cluster.conf"), "--node", node], { env: env(), cwd: dir });
     expect([ran.status, ran.stderr]).toEqual([0, ""]);

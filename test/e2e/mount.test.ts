@@ -26,7 +26,7 @@ import { Dinode, FEATURE_INCOMPAT, FEATURE_RO_COMPAT } from "../../src/format/di
 import { forceUnmount, tempDir } from "../support/cleanup.ts";
 import { mkfs } from "../support/images.ts";
 import { fsck, fsckUnavailable } from "../support/judges.ts";
-import { isMounted, mountPoint, mountUnavailable, ocfs2 } from "../support/mount.ts";
+import { dropOtherMounts, isMounted, mountPoint, mountUnavailable, ocfs2 } from "../support/mount.ts";
 import { repoRoot } from "../support/rig.ts";
 import { missing, type Ran, run, runAsync, sh, toolEnv } from "../support/sh.ts";
 
@@ -224,7 +224,8 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
 
   test("a mount that a container has a copy of is waited for, and it is said whose it is", async () => {
     await mounted();
-    const holder = spawn("unshare", ["--mount", "sleep", "60"], { stdio: "ignore" });
+    const script = `${dropOtherMounts(mnt)}; exec sleep 60`;
+    const holder = spawn("unshare", ["--mount", "sh", "-c", script], { stdio: "ignore" });
     await until("its own tree of mounts", () => readFileSync(`/proc/${holder.pid}/comm`, "utf8") === "sleep\n");
     const child = spawn(process.execPath, [ocfs2, "umount", mnt], {
       env: toolEnv(),

@@ -32,6 +32,10 @@ export const isMounted = (dir: string): boolean =>
     .split("\n")
     .some((line) => line.split(" ")[4] === dir);
 
+/** For a shell in a mount namespace of its own: takes other tests' mounts out of it, whose ends would wait for it. */
+export const dropOtherMounts = (keep = ""): string =>
+  `awk '$3 ~ /^fuse.ocfs2/ && $2 != "${keep}" { print $2 }' /proc/self/mounts | xargs -r umount -i -l`;
+
 /** An empty folder to mount on. Never removed with its contents: they could be those of a volume. */
 export function mountPoint(): string {
   const dir = mkdtempSync(join(tmpdir(), "ocfs2-mnt-"));
