@@ -17,6 +17,7 @@ const BENCHES: Readonly<Record<string, [program: string, what: string]>> = {
   "local-locks": ["bench/lock/local.mjs", "a million locks that this node masters"],
   find: ["bench/find/run.mjs", "find over a million files on two nodes: heap, locks, pauses (root)"],
   heartbeat: ["bench/heartbeat/run.mjs", "the heartbeat's worst gap under load"],
+  fence: ["bench/fence/run.mjs", "how long after its lease a node's last write reaches the device (root)"],
   o2net: ["bench/o2net/run.mjs", "a message between two processes and its status, on the loopback"],
 };
 

@@ -87,6 +87,11 @@ export class StallDisk {
     return Number((await this.#ask("late")).split(" ")[1]);
   }
 
+  /** When the last write came, whatever became of it: ms of CLOCK_BOOTTIME. */
+  async lastWrite(): Promise<number> {
+    return Number((await this.#ask("last")).split(" ")[1]);
+  }
+
   /** What is held is done after all. */
   async go(): Promise<void> {
     await this.#ask("go");

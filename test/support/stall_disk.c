@@ -9,6 +9,7 @@
  *            counted             "failed N W MS": N were held, W of them writes, the last of these came MS after the stall
  *   refuse FROM TO: writes outside of these bytes of the disk fail from now on, all else is done    "refusing"
  *   late     writes that came after "fail"                                      "late N"
+ *   last     when the last write came, in ms of CLOCK_BOOTTIME                  "last MS"
  * Says "ready" first. Ends with its input, and takes the mount away.
  */
 #define _GNU_SOURCE
@@ -35,7 +36,7 @@ enum { GO, STALL, FAIL, REFUSE };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int mode = GO, held, held_writes, late;
-static double stalled_at, last_write;
+static double stalled_at, last_write, last_came;
 /* The bytes that may be written while others are refused. */
 static uint64_t spared_from, spared_to;
 /* What is held, in the order in which it came. */
@@ -59,7 +60,7 @@ static double now_ms(void)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(CLOCK_BOOTTIME, &t);
 	return t.tv_sec * 1e3 + t.tv_nsec / 1e6;
 }
 
@@ -91,6 +92,8 @@ static int gate(struct fuse_in_header *h)
 	int err = 0;
 
 	pthread_mutex_lock(&lock);
+	if (is_write(h->opcode))
+		last_came = now_ms();
 	if (mode == FAIL) {
 		late += is_write(h->opcode);
 		err = -EIO;
@@ -310,6 +313,8 @@ int main(int argc, char **argv)
 			strcpy(text, "refusing");
 		} else if (strcmp(line, "late\n") == 0)
 			sprintf(text, "late %d", late);
+		else if (strcmp(line, "last\n") == 0)
+			sprintf(text, "last %.3f", last_came);
 		say(text);
 	}
 	umount2(argv[2], MNT_DETACH);
