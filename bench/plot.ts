@@ -3,8 +3,8 @@
 const FONT = 'font-family="sans-serif" fill="#24292f"';
 export const COLOURS = ["#57606a", "#1f6feb", "#d29922", "#2da44e"] as const;
 
-const text = (x: number, y: number, s: string, more = ""): string =>
-  `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" font-size="12" ${FONT} ${more}>${s}</text>`;
+const text = (x: number, y: number, s: string, more = "", size = 12): string =>
+  `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" font-size="${size}" ${FONT} ${more}>${s.replaceAll("&", "&amp;").replaceAll("<", "&lt;")}</text>`;
 
 function frame(width: number, height: number, title: string, parts: readonly string[]): string {
   return `${[
@@ -64,7 +64,7 @@ export function barsSvg(title: string, series: readonly string[], groups: readon
       const top = y + j * (bar + 2);
       const w = Math.max(1, x(v) - left).toFixed(1);
       parts.push(`<rect x="${left}" y="${top}" width="${w}" height="${bar}" fill="${COLOURS[j]}"/>`);
-      parts.push(text(x(v) + 4, top + bar - 1, short(v), 'font-size="10"'));
+      parts.push(text(x(v) + 4, top + bar - 1, short(v), "", 10));
     });
   });
   return frame(width, height, title, parts);
