@@ -1,15 +1,18 @@
 #!/usr/bin/env node
 /**
  * Simulated clusters (docs/SIMULATION.md): each seed is one history of 2 to 8 whole nodes over a simulated disk, network and clock, with faults.
- *   npm run sim -- --seeds 1000 [--seed FIRST] [--jobs 2] [--steps N] [--nodes N] [--faults N] [--sabotage RULE,…] [--kernel] [--json FILE]
+ *   npm run sim -- --seeds 1000 [--seed FIRST] [--jobs N] [--steps N] [--nodes N] [--faults N] [--sabotage RULE,…] [--kernel] [--json FILE]
  *   npm run sim -- --seed N --trace      one seed again, with its history
  */
 import { fork } from "node:child_process";
+import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { flag, loadTs, option, progress, report } from "../test/support/run_ts.mjs";
 
 /** Longer than any seed takes; what takes longer turns for ever. */
 const SEED_S = 300;
+/** More than there are CPUs: half of a seed's time fsck.ocfs2 sleeps (in io_destroy(2), eleven times 40 ms). */
+const JOBS = 2 * availableParallelism();
 
 const more = {};
 for (const name of ["steps", "nodes", "faults"]) if (process.argv.includes(`--${name}`)) more[name] = option(name, 0);
@@ -104,7 +107,7 @@ async function parent() {
   const worker = async () => {
     while (next < first + seeds && (await work()));
   };
-  await Promise.all(Array.from({ length: Math.min(option("jobs", 1), seeds) }, worker));
+  await Promise.all(Array.from({ length: Math.min(option("jobs", JOBS), seeds) }, worker));
   progress("");
   const seconds = (Date.now() - started) / 1000;
   const { faults = {}, ...counts } = total;
