@@ -241,3 +241,42 @@ export const MORE_CASES: readonly Case[] = [
     see: "mmap!#",
   },
 ];
+
+/** renameat2(2) with RENAME_EXCHANGE. */
+const exchange = (a: string, b: string): string =>
+  `${PY} "import ctypes,os;c=ctypes.CDLL(None,use_errno=True);r=c.renameat2(-100,b'$D/t/${a}',-100,b'$D/t/${b}',2);assert r==0,os.strerror(ctypes.get_errno())"`;
+
+/** What the kernel's ocfs2 refuses: RENAME_EXCHANGE, O_TMPFILE, FALLOC_FL_ZERO_RANGE. */
+export const OUR_CASES: readonly Case[] = [
+  {
+    name: "two files of two folders exchanged",
+    before: "mkdir $D/t/d; echo one >$D/t/a; echo two >$D/t/d/b",
+    warm: "cat $D/t/a $D/t/d/b; stat $D/t/a $D/t/d/b",
+    act: exchange("a", "d/b"),
+    look: "cat $D/t/a $D/t/d/b",
+    see: "two\none\n",
+  },
+  {
+    name: "a file and a folder of two folders exchanged",
+    before: "mkdir -p $D/t/d/x $D/t/e; echo in >$D/t/d/x/in; echo file >$D/t/e/f",
+    warm: "cat $D/t/d/x/in $D/t/e/f; ls -R $D/t",
+    act: exchange("d/x", "e/f"),
+    look: "cat $D/t/d/x $D/t/e/f/in; cd $D/t/e/f/..; stat -c '%n %h' . ../d",
+    see: "file\nin\n. 3\n../d 2\n",
+  },
+  {
+    name: "a file without a name that is given one",
+    warm: "cat $D/t/a; ls $D/t",
+    act: `${PY} "import os;f=os.open('$D/t',os.O_TMPFILE|os.O_RDWR,0o640);os.write(f,b'one');os.link('/proc/self/fd/%d'%f,'$D/t/a',src_dir_fd=f,follow_symlinks=True)"`,
+    look: "cat $D/t/a; stat -c ' %a %h' $D/t/a",
+    see: "one 640 1\n",
+  },
+  {
+    name: "a range of zeros",
+    before: "head -c 20000 /dev/zero | tr '\\0' x >$D/t/a",
+    warm: "md5sum $D/t/a",
+    act: "fallocate -z -o 5000 -l 10000 $D/t/a",
+    look: "tr -d '\\0' <$D/t/a | wc -c; stat -c %s $D/t/a",
+    see: "10000\n20000\n",
+  },
+];

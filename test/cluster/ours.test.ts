@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
 import { fsck } from "../support/judges.ts";
-import { coherenceBothWays } from "./coherence.ts";
+import { CASES, coherenceBothWays } from "./coherence.ts";
+import { MORE_CASES, OUR_CASES } from "./coherence_more.ts";
 import { clusterImage } from "./image.ts";
 import { life } from "./life.ts";
 import { OurMember } from "./members.ts";
@@ -13,7 +14,7 @@ describe.skipIf(clusterUnavailable() !== undefined)("two nodes of ours on one vo
     const rig = new ClusterRig(image, [11, 12]);
     const [a, b] = [new OurMember(rig, 11), new OurMember(rig, 12)];
     await Promise.all([a.mount(), b.mount()]);
-    await coherenceBothWays(a, b);
+    await coherenceBothWays(a, b, [...CASES, ...MORE_CASES, ...OUR_CASES]);
     await together(a, b);
     await life(a, b, true);
     await a.unmount();
