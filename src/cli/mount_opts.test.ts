@@ -43,6 +43,17 @@ describe("mount options", () => {
     expect(() => parseMountOptions(["ro,fast"])).toThrow(new OptionError("unknown mount option fast"));
   });
 
+  test.each([
+    [
+      "journal_async_commit",
+      "option journal_async_commit: the journal keeps the features that mkfs gave it: leave it out",
+    ],
+    ["cluster_stack=pcmk", "cluster_stack=pcmk is none of o2cb"],
+    ["heartbeat=slow", "heartbeat=slow is none of local, none, global"],
+  ])("of the kernel's, what cannot be is refused, saying why: %s", (option, why) => {
+    expect(() => parseMountOptions([option])).toThrow(new OptionError(why));
+  });
+
   test("the last one counts", () => {
     expect(parseMountOptions(["ro", "rw,noatime,atime"]).volume).toMatchObject({ ro: false, noatime: false });
   });

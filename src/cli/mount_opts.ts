@@ -84,6 +84,11 @@ const ACCEPTED: readonly string[] = [
   "heartbeat=global",
 ];
 
+/** The kernel's options that would change what a mount does, and that it does not do. */
+const REFUSED: Record<string, string> = {
+  journal_async_commit: "the journal keeps the features that mkfs gave it: leave it out",
+};
+
 function number(name: string, value: string, min: number, max: number): number {
   const n = Number(value);
   if (!/^\d+$/.test(value) || n < min || n > max)
@@ -234,6 +239,9 @@ const VALUES: Record<string, Setter> = {
   },
 };
 
+const acceptedValues = (name: string): string[] =>
+  ACCEPTED.filter((o) => o.startsWith(`${name}=`)).map((o) => o.slice(name.length + 1));
+
 /** All options, without their values: for the documentation's sake. */
 export const mountOptionNames = (): string[] => [
   ...new Set([
@@ -262,6 +270,8 @@ function take(d: Draft, option: string): void {
   else if (set !== undefined && value !== null && value !== "") set(d, value, name);
   else if (on !== undefined) throw new OptionError(`option ${name} takes no value`);
   else if (set !== undefined) throw new OptionError(`option ${name} needs a value: ${name}=...`);
+  else if (REFUSED[option] !== undefined) throw new OptionError(`option ${option}: ${REFUSED[option]}`);
+  else if (ACCEPTED.some((known) => known.startsWith(`${name}=`))) oneOf(name, value ?? "", acceptedValues(name));
   // mount(8) hands over what /proc/mounts says of the mount, too.
   else if (!d.remount) throw new OptionError(`unknown mount option ${name}`);
 }

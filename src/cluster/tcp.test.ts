@@ -485,6 +485,31 @@ describe("what a peer may send", () => {
     expect(handled).toBe(1);
   });
 
+  test("who takes nothing is not read from either, and nothing is lost when he goes on", () => {
+    const { w, a, rogue } = withRogue();
+    let handled = 0;
+    a.net.register(500, K, 8, () => ++handled && 0);
+    const one = O2netMsg.alloc();
+    Object.assign(one, { magic: O2NET_MSG_MAGIC, msg_type: 500, key: K });
+    const batch = Buffer.concat(new Array<Uint8Array>(5000).fill(one.bytes()));
+    rogue.conn.pause();
+    // Its statuses are as long as its messages: 4 MiB of them wait for it, and no more.
+    let sent = 0;
+    for (; sent < 300_000; sent += 5000) {
+      rogue.conn.write(batch);
+      w.clock.run(1);
+    }
+    expect((handled * O2netMsg.size) / 2 ** 20).toBeGreaterThan(4);
+    expect((handled * O2netMsg.size) / 2 ** 20).toBeLessThan(4.5);
+    expect(handled).toBeLessThan(sent);
+    rogue.got.length = 0;
+    rogue.conn.resume();
+    w.clock.run(100);
+    expect(handled).toBe(sent);
+    expect(rogue.got.reduce((n, bytes) => n + bytes.length, 0)).toBeGreaterThanOrEqual(sent * O2netMsg.size);
+    expect(rogue.closed).toBe(false);
+  });
+
   test("another protocol version is refused", () => {
     const w = new World();
     const a = w.add(1);
