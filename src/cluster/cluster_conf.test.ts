@@ -108,6 +108,15 @@ describe("time-outs", () => {
   });
 });
 
+test("a fence method that the machine refuses is not taken", () => {
+  const nodes = new NodeManager("x");
+  const armed: string[] = [];
+  nodes.arm_fence = (method) => (armed.push(method) === 1 ? 0 : -13);
+  nodes.setFenceMethod("reset");
+  expect(() => nodes.setFenceMethod("panic")).toThrow("EACCES");
+  expect([armed, nodes.fence_method]).toEqual([["reset", "panic"], "reset"]);
+});
+
 test("nodes come and go while the cluster runs", () => {
   const nodes = nodeManagerFrom(parseClusterConf(CONF), { node: "node6", timeouts: DEFAULT_TIMEOUTS });
   const gone: number[] = [];

@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
@@ -169,6 +169,19 @@ describe("the process", () => {
   });
 
   const run = (code: string) => spawnSync(process.execPath, ["-e", code, addon], { encoding: "utf8", timeout: 20_000 });
+
+  test.each([
+    ["b", "reset"],
+    ["", "exit"],
+  ])("fences itself: %j is written where it takes the machine along (%s), before it ends", (byte) => {
+    const trigger = join(dir, "sysrq-trigger");
+    writeFileSync(trigger, "");
+    const code = `const native = require(process.argv[1]);
+      if (native.fenceTrigger("${dir}/none", 0x62) !== -${Errno.ENOENT}) throw new Error("armed without a trigger");
+      if (native.fenceTrigger("${trigger}", ${byte === "" ? 0 : byte.charCodeAt(0)}) !== 0) throw new Error("trigger");
+      native.fenceNow();`;
+    expect([run(code).signal, readFileSync(trigger, "utf8")]).toEqual(["SIGKILL", byte]);
+  });
 
   test("is killed by the watchdog when its lease has passed, though JavaScript is stuck", () => {
     const code = `const native = require(process.argv[1]);
