@@ -25,7 +25,9 @@ interface DebugfsOptions {
 
 const STDOUT = 1;
 const PROMPT = "debugfs: ";
-const LOCK_NAME = /^([A-Z])0{6}([0-9a-f]{16})([0-9a-f]{8})$/;
+const LOCK_NAME = /^(?<type>[A-Z])0{6}(?<block>[0-9a-f]{16})(?<generation>[0-9a-f]{8})$/;
+/** A dentry lock's, as it is written for people: the parent, and the lower half of the inode's number. */
+const DENTRY_NAME = /^(?<type>N)(?<parent>[0-9a-f]{16})(?<block>[0-9a-f]{8})$/;
 const LOCK_TYPES: Readonly<Record<string, string>> = {
   M: "Meta",
   D: "Data",
@@ -101,20 +103,30 @@ async function interactive(s: Session, o: DebugfsOptions, flush: () => void): Pr
 
 function decode(names: readonly string[]): void {
   for (const name of names) {
-    const m = LOCK_NAME.exec(name);
-    if (m === null) continue;
-    const lines = [`Lockres:    ${name}`, `Type:       ${LOCK_TYPES[m[1]!] ?? "Unknown"}`];
-    const [blkno, generation] = [Number.parseInt(m[2]!, 16), Number.parseInt(m[3]!, 16)];
-    if (blkno !== 0) lines.push(`Block:      ${blkno}`);
+    const of = (DENTRY_NAME.exec(name) ?? LOCK_NAME.exec(name))?.groups ?? {};
+    const type = LOCK_TYPES[of["type"] ?? ""];
+    if (type === undefined) continue;
+    const [block, generation, parent] = ["block", "generation", "parent"].map((part) =>
+      Number.parseInt(of[part] ?? "0", 16),
+    ) as [number, number, number];
+    const lines = [`Lockres:    ${name}`, `Type:       ${type}`];
+    if (block !== 0) lines.push(`Block:      ${block}`);
     if (generation !== 0) lines.push(`Generation: 0x${generation.toString(16).padStart(8, "0")}`);
+    if (parent !== 0) lines.push(`Parent:\t    ${parent}`);
     process.stdout.write(`${lines.join("\n")}\n\n`);
   }
 }
 
 function encode([type = "", blkno = "", generation = ""]: readonly string[]): void {
   if (!(type in LOCK_TYPES) || blkno === "" || generation === "")
-    throw new CliError(1, "--encode takes a lock's type (M, W, O, ...), a block number and a generation");
-  process.stdout.write(`${lockName(type, Number(blkno), Number(generation))}\n`);
+    throw new CliError(
+      1,
+      "--encode takes a lock's type (M, W, O, ...), a block number and a generation; of a dentry (N) the parent instead",
+    );
+  const hex = (n: string, digits: number): string => Number(n).toString(16).padStart(digits, "0");
+  const name =
+    type === "N" ? `N${hex(generation, 16)}${hex(blkno, 8)}` : lockName(type, Number(blkno), Number(generation));
+  process.stdout.write(`${name}\n`);
 }
 
 async function debugfs(args: readonly string[], o: DebugfsOptions): Promise<number> {

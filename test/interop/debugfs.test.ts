@@ -234,8 +234,17 @@ describe.skipIf(missing("mkfs.ocfs2", "debugfs.ocfs2").length > 0)("debugfs", ()
     const commands = join(tempDir("ocfs2-debugfs"), "commands");
     writeFileSync(commands, "cd lost+found\nls\nquit\nnonsense\n");
     expect((await cli("-f", commands, image)).stdout).toMatch(/^debugfs: cd lost\+found\ndebugfs: ls\n\t\d+ .*\.\n/);
-    expect((await cli("-d", "M0000000000000000004a2000000000")).stdout).toBe(
-      await run(["debugfs.ocfs2", "-d", "M0000000000000000004a2000000000"]),
-    );
+    const names = [
+      "M0000000000000000004a2000000000",
+      "W000000000000000000407a18f70d02",
+      "N000000000000000500003214",
+      "xyz",
+    ];
+    for (const words of [
+      ...names.map((name) => ["-d", name]),
+      ["-e", "M", "5", "0x3ec16ab1"],
+      ["-e", "N", "12820", "5"],
+    ])
+      expect((await cli(...words)).stdout, words.join(" ")).toBe(await run(["debugfs.ocfs2", ...words]));
   });
 });
