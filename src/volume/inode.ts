@@ -9,6 +9,7 @@ import { EX, type LockRes, PR } from "../dlmglue/lock_res.ts";
 import type { LockSet } from "../dlmglue/lock_set.ts";
 import { Dinode, I_FLAGS } from "../format/disk/index.ts";
 import { estale } from "../lib/fs_error.ts";
+import { spawn } from "../lib/task.ts";
 import { WaitQueue, waitOn } from "../lib/wait.ts";
 import { settleLvb } from "./meta_lvb.ts";
 import type { Op } from "./op.ts";
@@ -31,6 +32,8 @@ export class Inode implements CachingInfo, DataOwner {
   writer_count = 0;
   /** References by tasks at work on it; an inode with one stays in the cache. */
   task_count = 0;
+  /** Of these, such as only look whether its deletion was left to us (unusedInode): it may be another file's block by then. */
+  look_count = 0;
   /** Tasks that know it by its number alone: it must not be deleted and its block used again under them. */
   pins = 0;
   /** Reads and writes of file data in flight straight between the disk and a request (direct I/O, page reads). */
@@ -144,10 +147,27 @@ export function inodeLock(op: Op, inode: Inode, ex = false): Bh {
   inodeLockOnly(op, inode, ex);
   const bh = readDinode(op, inode);
   const di = dinodeOf(op, bh);
-  if ((di.i_flags & I_FLAGS.VALID) === 0 || (inode.generation !== 0 && di.i_generation !== inode.generation))
-    throw estale("inode.lock", { ino: inode.ino, generation: di.i_generation });
+  if ((di.i_flags & I_FLAGS.VALID) === 0 || (inode.generation !== 0 && di.i_generation !== inode.generation)) {
+    const { i_generation } = di;
+    dropStale(op.osb, inode);
+    throw estale("inode.lock", { ino: inode.ino, generation: i_generation });
+  }
   if (ex) settleLvb(op, inode, bh);
   return bh;
+}
+
+/**
+ * We came too late: the inode was deleted before we got its lock. The lock goes, and with it what we have read: whoever makes the next file in this block
+ * may do so without a word to us, and be gone before anybody asks (unshared.ts). A kernel node drops it with the inode, too (ocfs2_clear_inode).
+ */
+function dropStale(osb: Osb, inode: Inode): void {
+  const res = inode.meta_lockres;
+  if (!osb.glue.domain.clustered || res === null || osb.sabotage.has("drop_stale")) return;
+  osb.ready(() =>
+    spawn(osb.glue.dropWhenFree(res), (err) => {
+      if (err) osb.journal.abort(err);
+    }),
+  );
 }
 
 /** The cluster lock alone, nothing read: for what the lock's value block may answer. */

@@ -66,6 +66,7 @@ export type Sabotage =
   | "journal_lock"
   | "lvb"
   | "unshared"
+  | "drop_stale"
   | "dentry_waits"
   | "serve_held"
   | "reply_order";

@@ -3,7 +3,7 @@
  * behind the others clean up. sim.test.ts has the random histories.
  */
 import { afterEach, describe, expect, test } from "vitest";
-import { EX } from "../../src/dlmglue/lock_res.ts";
+import { EX, NL, PR } from "../../src/dlmglue/lock_res.ts";
 import { LockSet } from "../../src/dlmglue/lock_set.ts";
 import { lockName } from "../../src/dlmglue/lock_types.ts";
 import { I_FLAGS, modeToFileType, SYSTEM_INODE } from "../../src/format/disk/index.ts";
@@ -19,7 +19,7 @@ import { nameOf } from "../../src/volume/dir/name.ts";
 import { orphanName } from "../../src/volume/dir/orphan.ts";
 import { readAll } from "../../src/volume/dir/readdir.ts";
 import { lookIntoAllocators } from "../../src/volume/dir/seen.ts";
-import { recoverOrphans } from "../../src/volume/dir/wipe.ts";
+import { lookIfUnused, recoverOrphans } from "../../src/volume/dir/wipe.ts";
 import { Flock } from "../../src/volume/file/flock.ts";
 import { dinodeOf, type Inode, inodeLock, openLock } from "../../src/volume/inode.ts";
 import { ORPHAN_SCAN_MS, orphanScan, orphanScanOf } from "../../src/volume/orphan_scan.ts";
@@ -317,6 +317,71 @@ describe("deleting", () => {
       sound();
     },
   );
+
+  test("a name leads to a new file while it is looked up whether the one before in its block was left to us", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const f = create(a, "f");
+    lookup(b, "f");
+    const { inodes } = b.osb;
+    const old = inodes.get(f);
+    // Such a look is under way at `b`: it has given up the open lock, and waits for the meta lock.
+    c.op(b, (op) =>
+      op.onSuccess(() => {
+        old.task_count++;
+        old.look_count++;
+      }),
+    );
+    c.task(b, b.osb.glue.giveUpTask(old.open_lockres));
+    c.op(a, (op) => ns.unlink(op, root(a), nameOf("f")));
+    c.sleep(1000);
+    expect(codeOf(() => c.op(a, (op) => ns.getattr(op, f)))).toBe("ESTALE");
+    expect(create(a, "g")).toBe(f);
+    write(a, f, "new");
+    expect(lookup(b, "g")!.ino).toBe(f);
+    expect(read(b, f)).toBe("new");
+    old.look_count--;
+    old.task_count--;
+    sound();
+  });
+
+  test.each<[string, Sabotage[], number, string]>([
+    ["gives its lock back: the next in its block may come and go without a word", [], NL, "ok"],
+    ["without that keeps it, and what it has read: the test notices", ["drop_stale"], PR, "ESTALE"],
+  ])("who came too late for a file %s", (_, sabotage, level, found) => {
+    cluster({ sabotage });
+    const [a, b] = [c.mount(1), c.mount(3)];
+    const f = create(a, "f");
+    expect(names(b, root(b))).toEqual(["f"]);
+    c.op(a, (op) => ns.unlink(op, root(a), nameOf("f")));
+    c.sleep(1000);
+    const late = b.osb.inodes.get(f);
+    expect(codeOf(() => c.op(b, (op) => inodeLock(op, late)))).toBe("ESTALE");
+    c.sleep(1000);
+    expect(late.meta_lockres!.level).toBe(level);
+    expect(create(a, "g")).toBe(f);
+    // Its locks were never asked for.
+    c.umount(a);
+    expect(codeOf(() => lookup(b, "g"))).toBe(found);
+    sound();
+  });
+
+  test("a look whether a file was left to us finds that we have deleted it: it asks for no lock of the next in its block", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const f = create(a, "f");
+    const old = a.osb.inodes.get(f);
+    c.op(a, (op) => ns.unlink(op, root(a), nameOf("f")));
+    c.sleep(1000);
+    expect(a.osb.inodes.peek(f)).toBe(undefined);
+    old.maybe_orphaned = true;
+    lookIfUnused(a.osb, old);
+    expect(create(a, "g")).toBe(f);
+    c.sleep(1000);
+    expect(old.meta_lockres).toBe(null);
+    expect(lookup(b, "g")!.ino).toBe(f);
+    sound();
+  });
 
   test("the node that has it open dies: whoever unlinked it deletes it", () => {
     cluster();

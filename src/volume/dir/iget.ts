@@ -40,7 +40,8 @@ export interface Locked {
   readonly di: Dinode;
 }
 
-const inUse = (inode: Inode): boolean => inode.inUse || inode.task_count > 0;
+/** Somebody works on the file that it stands for. Who only looks whether it was left to us takes what he finds: it may be the next one in its block. */
+const inUse = (inode: Inode): boolean => inode.inUse || inode.task_count > inode.look_count;
 
 /**
  * The inode that an entry of a locked directory leads to, locked. An inode that we knew under another generation was

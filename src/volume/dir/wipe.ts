@@ -203,8 +203,14 @@ export function* wipeInode(osb: Osb, inode: Inode): Task<boolean> {
  */
 export function* unusedInode(osb: Osb, inode: Inode): Task<void> {
   if (inode.inUse) return;
+  if (osb.inodes.peek(inode.ino) !== inode) {
+    // We have deleted it ourselves: locks of it would be locks of the next file in its block, beside that one's own.
+    inode.maybe_orphaned = false;
+    return;
+  }
   const { glue } = osb;
   inode.task_count++;
+  inode.look_count++;
   try {
     yield* glue.giveUpTask(inode.open_lockres);
     if (inode.inUse) return;
@@ -224,6 +230,7 @@ export function* unusedInode(osb: Osb, inode: Inode): Task<void> {
     if (!(err instanceof FsError && err.errno === Errno.ESTALE)) throw err;
     inode.maybe_orphaned = false;
   } finally {
+    inode.look_count--;
     taskEnded(osb, inode);
   }
 }
@@ -233,8 +240,10 @@ export function lookLater(osb: Osb, inode: Inode): void {
   const running = wipesOf(osb);
   running.count++;
   inode.task_count++;
+  inode.look_count++;
   osb.ready(() =>
     spawn(unusedInode(osb, inode), (err) => {
+      inode.look_count--;
       if (err) {
         inode.task_count--;
         mlog(ML.ERROR, `inode ${inode.ino}:`, err instanceof Error ? err.message : String(err));
