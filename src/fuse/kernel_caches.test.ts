@@ -307,6 +307,26 @@ test("a request that comes in between and holds pages: a second attempt goes aro
   expect(t.done()).toBe(1);
 });
 
+test("what is written back without EX waits for EX, and the notification for it: the lock is given up around it", () => {
+  const t = setUp();
+  t.res.level = PR;
+  t.inode.writer_count = 1;
+  t.give(NL);
+  expect(rangesOf(t.sent)).toEqual([[0, 0]]);
+  const written = t.session.writes.back(INO, 4096, 8192);
+  while (t.sent.length === 1) t.step();
+  expect(rangesOf(t.sent.slice(1))).toEqual([
+    [0, 4096],
+    [8192, 0],
+  ]);
+  for (const told of t.sent.splice(1)) told.answer(0);
+  expect(t.done()).toBe(1);
+  // Under the next EX.
+  written();
+  t.sent[0]!.answer(0);
+  expect([t.done(), t.session.writes.pagesOf(INO)]).toEqual([1, []]);
+});
+
 test("from EX to PR only what may be dirty is called back: of a file that nobody has open for writing nothing", () => {
   const t = setUp();
   t.give(PR);

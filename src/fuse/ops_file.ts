@@ -279,10 +279,12 @@ export function write(s: Session): void {
   if (holds_pages) s.pages.covered(inode.ino, offset, size);
   const release = holds_pages ? s.held.addPartial(inode.ino, offset, size) : nothing;
   const served = written_back ? s.pages.serve(inode.ino) : nothing;
+  const came_back = written_back && s.policy.clustered ? s.writes.back(inode.ino, offset, offset + size) : nothing;
   const go = (addr: number, after: () => void): void =>
     writeFile(s.osb, inode, request(addr), (err, n) => {
       release();
       served();
+      came_back();
       if (pending !== null) s.writes.done(inode.ino, pending);
       else if (!err) s.writes.writtenBack(inode.ino, offset, offset + size);
       answer = () => {

@@ -44,6 +44,8 @@ export class PendingWrite {
 }
 
 export class PendingWrites {
+  /** Pages that the kernel writes back. */
+  readonly #back = new Map<number, Set<PageRange>>();
   readonly #by_ino = new Map<number, { readonly writes: Set<PendingWrite>; readonly done: WaitQueue }>();
 
   /** Bytes [from, to) of a file; `done` when they are written, or never will be. */
@@ -67,8 +69,25 @@ export class PendingWrites {
     for (const write of this.#by_ino.get(ino)?.writes ?? []) write.writtenBack(from, to);
   }
 
+  /** The kernel writes pages back; the result is to be called when that is done. */
+  back(ino: number, from: number, to: number): () => void {
+    const pages = pagesAround(from, to);
+    let of = this.#back.get(ino);
+    if (of === undefined) this.#back.set(ino, (of = new Set()));
+    of.add(pages);
+    return () => {
+      of.delete(pages);
+      if (of.size === 0 && this.#back.get(ino) === of) this.#back.delete(ino);
+    };
+  }
+
+  /**
+   * Pages that may be dirty though EX is not here: what a WRITE has in them, and what is written back of one whose WRITE we have not seen. The kernel fills the
+   * pages of a write(2) one after the other and sends it when it has all; the first may be stored to, and taken from it, while it waits for the next.
+   */
   pagesOf(ino: number): readonly PageRange[] {
-    return [...(this.#by_ino.get(ino)?.writes ?? [])].flatMap((write) => write.pages ?? []);
+    const writes = [...(this.#by_ino.get(ino)?.writes ?? [])].flatMap((write) => write.pages ?? []);
+    return [...writes, ...(this.#back.get(ino) ?? [])];
   }
 
   /** What a READ of these bytes waits for; undefined when no WRITE to them is pending. */
