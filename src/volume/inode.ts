@@ -127,7 +127,8 @@ export class Inode implements CachingInfo, DataOwner {
   }
 }
 
-const isFree = (res: LockRes | null): boolean => res === null || res.isFree;
+/** One that is on its way out is waited for by whoever wants it gone. */
+const isFree = (res: LockRes | null): boolean => res === null || (res.isFree && !res.freeing);
 
 /** The dinode's block, under whatever lock the caller holds (system files under their allocator's lock, mount code). */
 export function readDinode(op: Op, inode: Inode): Bh {
