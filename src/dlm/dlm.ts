@@ -284,7 +284,9 @@ export class Dlm {
     this.node.net.send(msg.type, msg.mod ? this.node.mod_key : this.key, payload, to, (err, status) => {
       if (this.gone) return;
       this.enter();
-      done(err, status);
+      // An outcast's answer comes after all that it had was cleared: a mastery that it says it has would be nobody's (see `register`).
+      if (msg.mod || this.domain_map.has(to)) done(err, status);
+      else done(-ENOTCONN, 0);
       this.exit();
     });
   }

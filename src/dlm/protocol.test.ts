@@ -4,6 +4,7 @@
  */
 import { beforeAll, expect, test } from "vitest";
 import { type Member, World } from "../../test/support/dlm_clients.ts";
+import { DlmMasterRequest } from "../format/wire/dlm.ts";
 import {
   DLM_LOCKID_NAME_MAX,
   DLM_MASTER_RESP_ERROR,
@@ -18,7 +19,7 @@ import { seededRandom } from "../lib/clock.ts";
 import { mlogSet } from "../lib/masklog.ts";
 import { EX, PR } from "../stackglue/lock_domain.ts";
 import { dumpDomain } from "./debug.ts";
-import { putName } from "./dlm.ts";
+import { ENOTCONN, putName } from "./dlm.ts";
 
 beforeAll(() => {
   mlogSet("ERROR", "off");
@@ -169,9 +170,18 @@ test("one that others have told us is dead, and whose connection stands, leaves 
   for (const num of [2, 3]) world.add(num);
   world.joinAll();
   world.runUntil("granted to the master", lock(one));
-  expect(say(one, DLM_MSG.BEGIN_RECO, { node_idx: 3, dead_node: 2 })).toBe(0);
   const { dlm } = one.domain!;
+  // It has been asked, and answers behind the news of its death.
+  const answers: [number, number][] = [];
+  const asked = DlmMasterRequest.alloc();
+  asked.node_idx = 1;
+  asked.namelen = 3;
+  putName(asked.name, "two");
+  dlm.send(DLM_MSG.MASTER_REQUEST, asked.bytes(), 2, (...answer) => answers.push(answer));
+  expect(say(one, DLM_MSG.BEGIN_RECO, { node_idx: 3, dead_node: 2 })).toBe(0);
   expect([...dlm.domain_map]).toEqual([1, 3]);
+  world.runUntil("an answer", () => answers.length > 0);
+  expect(answers).toEqual([[-ENOTCONN, 0]]);
   const cookie = { cookie_hi: 2 << 24, cookie_lo: 99 };
   const table: [DlmMessage, Record<string, number>, string, number][] = [
     [DLM_MSG.MASTER_REQUEST, {}, "new", DLM_MASTER_RESP_ERROR],
