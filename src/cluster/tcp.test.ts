@@ -380,6 +380,52 @@ describe("silence and the quorum", () => {
     expect([a.fenced.length, b.fenced.length]).toEqual([0, 1]);
   });
 
+  test("a loss behind one that was made good has the whole quorum delay: the other may have died", () => {
+    const { w, a, b } = two();
+    w.network.reset(address(1), address(2));
+    w.clock.run(17_000);
+    expect([...b.net.connectedNodes()]).toEqual([1]);
+    b.net.send(500, K, new Uint8Array(8), 1, () => {});
+    w.network.reset(address(1), address(2));
+    w.clock.run(14_000);
+    expect([...a.fenced, ...b.fenced]).toEqual([]);
+    b.hb.down(1);
+    w.clock.run(60_000);
+    expect(b.fenced).toEqual([]);
+  });
+
+  test("so has one behind a silence", () => {
+    const { w, b } = two();
+    w.network.cut(address(1), address(2));
+    w.network.cut(address(2), address(1));
+    w.clock.run(T.idle_timeout_ms + 17_000);
+    w.network.reset(address(1), address(2));
+    w.clock.run(14_000);
+    b.hb.down(1);
+    w.clock.run(60_000);
+    expect(b.fenced).toEqual([]);
+  });
+
+  test("the lower number waits for the higher one at each loss", () => {
+    const { w, a, b } = two();
+    w.network.cut(address(1), address(2));
+    w.network.cut(address(2), address(1));
+    w.network.reset(address(1), address(2));
+    // The other is a kernel node: it stays.
+    w.clock.run(20_000);
+    w.network.mend(address(1), address(2));
+    w.network.mend(address(2), address(1));
+    w.clock.run(T.idle_timeout_ms + 2 * T.reconnect_delay_ms);
+    expect([...a.net.connectedNodes()]).toEqual([2]);
+    a.net.send(500, K, new Uint8Array(8), 2, () => {});
+    w.network.reset(address(1), address(2));
+    w.clock.run(35_000);
+    expect(a.fenced).toEqual([]);
+    w.clock.run(2000);
+    expect(a.fenced).toHaveLength(1);
+    expect(b.fenced).toHaveLength(1);
+  });
+
   test("of three, two that lost messages between them: the higher number goes though it reaches the majority", () => {
     const w = new World();
     const [a, b, c] = [w.add(1), w.add(2), w.add(3)];

@@ -556,12 +556,14 @@ export class O2netStack implements O2net {
       peer.is_lost = true;
       peer.lost_conn = old_sc?.conn.number ?? 0;
       if (peer.in_flight.length > peer.free.length) peer.is_lossy = true;
-    } else if (valid) peer.is_lost = false;
+    } else if (valid) peer.is_lost = peer.has_waited = false;
     if (peer.is_lossy && err === 0) err = -Errno.ENOTCONN;
     peer.sc = sc;
     peer.is_valid = valid;
     peer.persistent_error = err;
 
+    // The heartbeat gets its whole time for each loss: what is left of an earlier one's, or of a silence's, would not do (it does in the kernel).
+    if (was_valid !== valid) this.#cancelStillUp(peer);
     if (was_valid && !valid) {
       this.#quorum.connErr(peer.num);
       this.#queueStillUp(peer);
@@ -605,6 +607,11 @@ export class O2netStack implements O2net {
       if (this.#clock.monotonic_ms() - due_ms > LATE_MS) this.#queueStillUp(peer, LATE_MS);
       else this.#stillUp(peer);
     });
+  }
+
+  #cancelStillUp(peer: PeerNode): void {
+    peer.cancel_still_up?.();
+    peer.cancel_still_up = null;
   }
 
   /**
@@ -782,8 +789,7 @@ export class O2netStack implements O2net {
   #postponeIdle(peer: PeerNode, sc: SockContainer): void {
     if (peer.has_timed_out) {
       this.#quorum.connUp(peer.num);
-      peer.cancel_still_up?.();
-      peer.cancel_still_up = null;
+      this.#cancelStillUp(peer);
       peer.has_timed_out = false;
     }
     sc.last_rx_ms = this.#clock.monotonic_ms();
@@ -819,8 +825,8 @@ export class O2netStack implements O2net {
     this.#forgetLoss(peer);
     peer.cancel_expired?.();
     peer.cancel_connect?.();
-    peer.cancel_still_up?.();
-    peer.cancel_expired = peer.cancel_connect = peer.cancel_still_up = null;
+    peer.cancel_expired = peer.cancel_connect = null;
+    this.#cancelStillUp(peer);
   }
 
   // ---- accepting -----------------------------------------------------------------------------------------------------
