@@ -1,8 +1,10 @@
 /**
  * ASTs and BASTs (dlmast.c): a lock was granted; a lock stands in somebody's way. The master queues them and sends them when the event
- * ends. Unlike the kernel's thread, nobody waits for the answer of one before the next is sent: one connection keeps the order.
+ * ends. Unlike the kernel's thread, nobody waits for the answer of one before the next is sent: one connection keeps the order. But for
+ * this: who converts downwards hears of it before anybody else hears of a lock on that resource (`mustWait`).
  */
 
+import type { NodeNum } from "../cluster/node.ts";
 import type { ViewOf } from "../format/struct.ts";
 import { DlmProxyAst } from "../format/wire/dlm.ts";
 import {
@@ -29,6 +31,7 @@ import {
   LIST_CONVERTING,
   LIST_GRANTED,
   LIST_NONE,
+  LOCK_AST_DOWN,
   LOCK_AST_FIRST,
   LOCK_AST_LISTED,
   LOCK_BAST_LISTED,
@@ -87,35 +90,73 @@ export function queueBast(dlm: Dlm, lock: DlmLock): void {
   dlm.pending_basts.push(lock);
 }
 
+/**
+ * If the master dies, who has not heard that its conversion downwards was granted takes it back and says so to the next master. A node that
+ * has been told meanwhile what that conversion made room for says otherwise: two holders that exclude each other, or two LVBs, and a kernel
+ * node stops. So the one waits for the answer of the other. A lock of our own dies with us.
+ */
+function mustWait(dlm: Dlm, res: DlmLockRes, lock: DlmLock): boolean {
+  if (dlm.unheard.size === 0 || lock.node === dlm.node_num || lock.flags & LOCK_AST_DOWN) return false;
+  return dlm.unheard.get(res)?.some((l) => l.node !== lock.node) ?? false;
+}
+
+function forgetUnheard(dlm: Dlm, res: DlmLockRes, left: DlmLock[]): void {
+  if (left.length > 0) dlm.unheard.set(res, left);
+  else dlm.unheard.delete(res);
+  for (const lock of res.locks()) {
+    if (lock.flags & LOCK_AST_LISTED) dlm.pending_asts.push(lock);
+    if (lock.flags & LOCK_BAST_LISTED) dlm.pending_basts.push(lock);
+  }
+}
+
+/** A member is gone: nobody waits any more for what it has heard. */
+export function hearsNoMore(dlm: Dlm, node: NodeNum): void {
+  for (const [res, locks] of [...dlm.unheard])
+    if (locks.some((l) => l.node === node))
+      forgetUnheard(
+        dlm,
+        res,
+        locks.filter((l) => l.node !== node),
+      );
+}
+
 /** dlm_flush_asts. What callbacks queue on the way is appended and goes too. */
 export function flushAsts(dlm: Dlm): void {
   for (let i = 0; i < dlm.pending_asts.length && !dlm.gone; i++) {
     const lock = dlm.pending_asts[i]!;
     // Listed again after it was flushed: the earlier entry took it along.
     if (!(lock.flags & LOCK_AST_LISTED)) continue;
-    lock.flags &= ~LOCK_AST_LISTED;
     const res = lock.res!;
+    // It stays listed.
+    if (mustWait(dlm, res, lock)) continue;
+    const down = (lock.flags & LOCK_AST_DOWN) !== 0;
+    lock.flags &= ~(LOCK_AST_LISTED | LOCK_AST_DOWN);
     const get_lvb = (lock.flags & LOCK_GET_LVB) !== 0;
     updateLvb(dlm, res, lock);
     if (lock.node === dlm.node_num) {
       lock.flags &= ~(LOCK_BUSY | LOCK_CANCELLING);
       lock.callbacks!.ast(0);
       releaseAst(dlm, res);
-    } else sendProxyAst(dlm, res, lock, DLM_AST, 0, get_lvb);
+    } else {
+      if (down) dlm.unheard.set(res, [...(dlm.unheard.get(res) ?? []), lock]);
+      sendProxyAst(dlm, res, lock, DLM_AST, 0, get_lvb, down);
+    }
   }
   dlm.pending_asts.length = 0;
   for (let i = 0; i < dlm.pending_basts.length && !dlm.gone; i++) {
     const lock = dlm.pending_basts[i]!;
     if (!(lock.flags & LOCK_BAST_LISTED)) continue;
+    const res = lock.res!;
+    // Not before its AST.
+    if (lock.flags & LOCK_AST_LISTED && mustWait(dlm, res, lock)) continue;
     lock.flags &= ~LOCK_BAST_LISTED;
     const blocked = lock.highest_blocked;
     lock.highest_blocked = LKM_IVMODE;
-    const res = lock.res!;
     if (lock.list === LIST_NONE) releaseAst(dlm, res);
     else if (lock.node === dlm.node_num) {
       lock.callbacks!.bast(blocked);
       releaseAst(dlm, res);
-    } else sendProxyAst(dlm, res, lock, DLM_BAST, blocked, false);
+    } else sendProxyAst(dlm, res, lock, DLM_BAST, blocked, false, false);
   }
   dlm.pending_basts.length = 0;
   dlm.wake(dlm.ast_wq);
@@ -134,6 +175,7 @@ function sendProxyAst(
   type: number,
   blocked_type: number,
   get_lvb: boolean,
+  down: boolean,
 ): void {
   const past = DlmProxyAst.alloc(get_lvb ? DLM_LVB_LEN : 0);
   past.cookie_hi = lock.cookie_hi;
@@ -155,6 +197,17 @@ function sendProxyAst(
       return;
     } else if (status !== DLM_STATUS.NORMAL && status !== DLM_STATUS.IVLOCKID)
       mlog(ML.ERROR, `${res.name}: node ${to} answers an AST with ${dlmStatusName(status)}`);
+    // With the connection one of the two goes, it or we; and we do if it takes us for dead, and knows nothing of the resource.
+    if (down && ((err >= 0 && status === DLM_STATUS.NORMAL) || !dlm.domain_map.has(to))) {
+      const locks = dlm.unheard.get(res) ?? [];
+      const at = locks.indexOf(lock);
+      if (at >= 0)
+        forgetUnheard(
+          dlm,
+          res,
+          locks.filter((_l, i) => i !== at),
+        );
+    }
     releaseAst(dlm, res);
   });
 }

@@ -6,7 +6,7 @@ import type { NodeNum } from "../cluster/node.ts";
 import { LKM_EXMODE, LKM_PRMODE } from "../format/wire/dlm_constants.ts";
 import { assert } from "../lib/fs_error.ts";
 import { ML, mlog } from "../lib/masklog.ts";
-import { releaseAst } from "./ast.ts";
+import { hearsNoMore, releaseAst } from "./ast.ts";
 import { revertPendingConvert } from "./convert.ts";
 import { type Dlm, NO_NODE, RECO_FINALIZE } from "./dlm.ts";
 import { isRecoveryLock, revertPendingLock } from "./lock.ts";
@@ -63,6 +63,7 @@ export function nodeDown(dlm: Dlm, node: NodeNum): void {
   if (!dlm.recovery_map.has(node)) localCleanup(dlm, node);
   notifyMles(dlm, node, false);
   dlm.domain_map.clear(node);
+  hearsNoMore(dlm, node);
   dlm.exit_domain_map.clear(node);
   dlm.wake(dlm.migration_wq);
   dlm.recovery_map.set(node);

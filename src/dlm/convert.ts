@@ -29,6 +29,7 @@ import {
   LIST_CONVERTING,
   LIST_GRANTED,
   LIST_NONE,
+  LOCK_AST_DOWN,
   LOCK_AST_FIRST,
   LOCK_CONVERT_PENDING,
   LOCK_GET_LVB,
@@ -79,6 +80,7 @@ function convertMaster(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number, 
   }
   reserveAst(res);
   if (type <= lock.type || canConvertUp(res, lock, type)) {
+    if (type < lock.type && lock.node !== dlm.node_num) lock.flags |= LOCK_AST_DOWN;
     lock.type = type;
     if (lock.flags & LOCK_PUT_LVB) lvbCopy(lock, res);
     // To the tail: it may be the only one whose LVB is not valid.

@@ -91,6 +91,8 @@ export class Dlm {
   readonly dirty: DlmLockRes[] = [];
   readonly pending_asts: DlmLock[] = [];
   readonly pending_basts: DlmLock[] = [];
+  /** Locks of other nodes that were converted downwards, and whose nodes have not said yet that they have heard it: one for each AST. */
+  readonly unheard = new Map<DlmLockRes, DlmLock[]>();
   /** ASTs and BASTs of other masters for us, in the order in which they came. */
   readonly callbacks: (() => void)[] = [];
   purge_head: DlmLockRes | null = null;

@@ -29,7 +29,7 @@ import { assert } from "../lib/fs_error.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import { all, asThunk, type Task, type Thunk, wait } from "../lib/task.ts";
 import { assertMasterHandler } from "./assert_master.ts";
-import { proxyAstHandler } from "./ast.ts";
+import { hearsNoMore, proxyAstHandler } from "./ast.ts";
 import { nodeDown, setJoiningNode } from "./cleanup.ts";
 import { convertLockHandler } from "./convert.ts";
 import { derefLockresDoneHandler, derefLockresHandler } from "./deref.ts";
@@ -385,6 +385,7 @@ function exitDomainHandler(dlm: Dlm, m: ViewOf<typeof DlmExitDomain>): number {
   const node = m.node_idx;
   dlm.domain_map.clear(node);
   dlm.exit_domain_map.clear(node);
+  hearsNoMore(dlm, node);
   mlog(ML.DLM_DOMAIN, `o2dlm: node ${node} leaves domain ${dlm.name} (${dlm.domain_map})`);
   notifyMles(dlm, node, false);
   dlm.wake(dlm.migration_wq);

@@ -55,6 +55,8 @@ export const LOCK_CANCEL_PENDING = 0x800;
 export const LOCK_CANCEL_WANTED = 0x1000;
 /** The AST came before the answer to the request, and is as good. */
 export const LOCK_AST_FIRST = 0x4000;
+/** The AST that is listed tells of a conversion downwards. */
+export const LOCK_AST_DOWN = 0x8000;
 /** A cancel is under way. */
 export const LOCK_CANCELLING = 0x2000;
 

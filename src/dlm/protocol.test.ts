@@ -4,8 +4,9 @@
  */
 import { beforeAll, expect, test } from "vitest";
 import { type Member, World } from "../../test/support/dlm_clients.ts";
-import { DlmMasterRequest } from "../format/wire/dlm.ts";
+import { DlmMasterRequest, DlmProxyAst } from "../format/wire/dlm.ts";
 import {
+  DLM_AST,
   DLM_LOCKID_NAME_MAX,
   DLM_MASTER_RESP_ERROR,
   DLM_MASTER_RESP_NO,
@@ -17,7 +18,7 @@ import {
 import { DLM_MSG, type DlmMessage } from "../format/wire/dlm_messages.ts";
 import { seededRandom } from "../lib/clock.ts";
 import { mlogSet } from "../lib/masklog.ts";
-import { EX, PR } from "../stackglue/lock_domain.ts";
+import { type DomainLock, EX, type LockLevel, NL, PR } from "../stackglue/lock_domain.ts";
 import { dumpDomain } from "./debug.ts";
 import { ENOTCONN, putName } from "./dlm.ts";
 
@@ -109,6 +110,108 @@ test("a request for a mastery that came before this node recovered the resource 
   world.kill(three);
   world.runUntil("node 1 masters it, and waits for nobody", () => one.domain!.dlm.mles.size === 0, 60_000);
   expect(world.masters.get("lost")).toBe(1);
+  expect(world.referee.faults).toEqual([]);
+});
+
+/** What node `m` is told is worked in at once, or when one of `later` is called, and answered no sooner than that. */
+function delay(
+  m: Member,
+  msg: DlmMessage,
+  when: (payload: Uint8Array, from: number) => "now" | "later" | "unanswered",
+) {
+  const later: (() => void)[] = [];
+  const entry = m.sim.handlers.get(`${msg.type}:${m.domain!.dlm.key >>> 0}`)!;
+  const { handler } = entry;
+  const hear = (payload: Uint8Array, from: number, reply: (status: number) => void): void => {
+    const result = handler(payload, from);
+    if (typeof result === "function") return result(reply);
+    reply(typeof result === "number" ? result : result.status);
+    if (typeof result === "object") result.after();
+  };
+  entry.handler = (payload, from) => {
+    const how = when(payload, from);
+    if (how === "now") return handler(payload, from);
+    return (reply) => {
+      if (how === "unanswered") hear(payload, from, () => {});
+      else later.push(() => hear(payload, from, reply));
+    };
+  };
+  return later;
+}
+
+/**
+ * Node 1 masters "shared" and holds nothing; nodes 2 and 3 hold PR and have read the LVB. Node 2 gives way to node 3, which asks for EX. The
+ * AST comes to node 2 later, or never; the answer to its conversion, if it is `answered`, before it.
+ */
+function givesWay(answered: boolean) {
+  const world = new World({ seed: 5 });
+  const [one, two, three, four] = [world.add(1), world.add(2), world.add(3), world.add(4)];
+  world.joinAll();
+  const said: string[] = [];
+  const newLock = (m: Member): DomainLock =>
+    m.domain!.newLock("shared", {
+      ast: () => void said.push(`ast ${m.num}`),
+      bast: () => void said.push(`bast ${m.num}`),
+    });
+  const ask = (m: Member, l: DomainLock, level: LockLevel): void => m.domain!.convert(l, level, { lvb: true });
+  const get = (m: Member, l: DomainLock, level: LockLevel): void => {
+    ask(m, l, level);
+    world.runUntil("granted", () => said.splice(0).includes(`ast ${m.num}`));
+  };
+  const pass = (ms: number): void => {
+    const end = world.cluster.clock.monotonic_ms() + ms;
+    world.cluster.clock.after(ms, () => {});
+    world.runUntil("time passes", () => world.cluster.clock.monotonic_ms() >= end);
+  };
+  const [of_one, of_two, of_three] = [newLock(one), newLock(two), newLock(three)];
+  get(one, of_one, PR);
+  get(one, of_one, NL);
+  get(two, of_two, EX);
+  of_two.lvb[0] = 77;
+  get(two, of_two, PR);
+  get(three, of_three, PR);
+  expect(of_three.lvb[0]).toBe(77);
+
+  ask(three, of_three, EX);
+  world.runUntil("node 2 is in the way", () => said.splice(0).includes("bast 2"));
+  const asts = delay(two, DLM_MSG.PROXY_AST, (payload, from) =>
+    from === 1 && DlmProxyAst.from(payload).type === DLM_AST ? "later" : "now",
+  );
+  let converted = false;
+  delay(one, DLM_MSG.CONVERT_LOCK, (_payload, from) => {
+    converted ||= from === 2;
+    return answered ? "now" : "unanswered";
+  });
+  ask(two, of_two, NL);
+  world.runUntil("node 2 has told the master", () => converted);
+  return { world, said, one, two, three, four, of_three, newLock, ask, get, pass, asts };
+}
+
+test.each([true, false])(
+  "who gives way and has not heard that it may, when the master dies, excludes nobody who has; answered: %s",
+  (answered) => {
+    const { world, said, one, three, of_three, get, pass } = givesWay(answered);
+    pass(1000);
+    expect(said).toEqual([]);
+    world.kill(one);
+    world.runUntil("both are granted", () => said.includes("ast 2") && said.includes("ast 3"), 60_000);
+    expect(of_three.lvb[0]).toBe(77);
+    get(three, of_three, NL);
+    expect(world.referee.faults).toEqual([]);
+  },
+);
+
+test.each(["answers", "dies"])("what waits for the answer of who gives way comes in its order when it %s", (end) => {
+  const { world, said, one, two, four, newLock, ask, pass, asts } = givesWay(true);
+  ask(four, newLock(four), PR);
+  pass(1000);
+  expect(said).toEqual([]);
+  expect(one.domain!.dlm.unheard.size).toBe(1);
+  if (end === "dies") world.kill(two);
+  else asts[0]!();
+  world.runUntil("the next hears", () => said.includes("bast 3"), 60_000);
+  expect(said.filter((s) => s !== "ast 2")).toEqual(["ast 3", "bast 3"]);
+  expect(one.domain!.dlm.unheard.size).toBe(0);
   expect(world.referee.faults).toEqual([]);
 });
 
