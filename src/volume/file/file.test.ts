@@ -240,6 +240,27 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
     }
   });
 
+  test("a direct read beside a direct write sees what was in memory before it, or what it writes; not what the disk had", () => {
+    const image = mkfsImage(["-b", "4K", "-C", "4K", "-N", "1", "-J", "size=4M"], 32);
+    for (let seed = 1; seed <= 20; seed++) {
+      const { osb, close } = openImage(image.slice(), {}, (arena, data) => new DelayedDevice(arena, data, seed));
+      const [page, addr] = [osb.arena.alloc(4096, 4096), osb.arena.alloc(4096, 4096)];
+      const cred = { uid: 0, gid: 0, umask: 0 };
+      const { ino } = osb.runSync((op) => create(op, osb.geo.root_blkno, Buffer.from("f"), 0o100644, cred));
+      const inode = osb.inodes.get(ino);
+      const write = (byte: number, direct: boolean): Task<number> => {
+        osb.arena.u8.fill(byte, page, page + 4096);
+        return wait<number>((cb) => writeFile(osb, inode, { offset: 0, len: 4096, addr: page, direct }, cb));
+      };
+      osb.runTaskSync(write(1, true));
+      osb.runTaskSync(write(2, false));
+      const read = wait<number>((cb) => readFile(osb, inode, { offset: 0, len: 4096, addr, direct: true }, cb));
+      osb.runTaskSync(all([asThunk(() => write(3, true)), asThunk(() => read)]));
+      expect([2, 3], `seed ${seed}`).toContain(osb.arena.u8[addr]);
+      close();
+    }
+  });
+
   test.each([
     ["chattr +S: a write is durable when it is answered", I_ATTR.SYNC, 4096],
     ["without it not until it is asked for", 0, 0],

@@ -95,10 +95,9 @@ function planExtent(
   const { data, cache, dev } = op.osb;
   const u8 = cache.u8;
   // What the kernel keeps must not be of before a direct write that ends meanwhile: it forgets its pages when it begins one, not always when that has ended.
-  if (req.direct !== true) {
-    const first = pnoOf(disk);
-    data.waitWrittenPast(first, pnoOf(disk + (stop - pos) - 1) - first + 1);
-  }
+  // And what a direct read would find on the disk may be of before what was in a page of ours, which went when the write began.
+  const first = pnoOf(disk);
+  data.waitWrittenPast(first, pnoOf(disk + (stop - pos) - 1) - first + 1);
   // Under the lock at PR all that is cached is clean, and may be older than what another node wrote directly.
   const from_disk = req.direct === true && op.osb.options.coherency === "buffered" && inode.meta_lockres?.level === PR;
   const aligned = addr % dev.alignment_bytes === disk % dev.alignment_bytes && addr % dev.alignment_bytes === 0;
