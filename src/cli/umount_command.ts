@@ -17,6 +17,8 @@ interface Meant {
   readonly record: MountRecord | undefined;
   /** Somebody serves what is mounted there: the mount itself, or for a folder that was bound there the mount that it is of. */
   readonly served: boolean;
+  /** Of what is mounted there, if anything is. */
+  readonly major_minor: string | undefined;
 }
 
 /** The mount that is meant: its folder, or its device. The folder is not looked at, since that could hang. */
@@ -30,7 +32,12 @@ function find(what: string): Meant {
     throw new CliError(MOUNT_FAILURE, `${what} is not mounted`);
   const of = (r: MountRecord): boolean =>
     r.device === entry?.source || mountAt(r.dir)?.major_minor === entry?.major_minor;
-  return { dir, record, served: record !== undefined || (entry !== undefined && records.some(of)) };
+  return {
+    dir,
+    record,
+    served: record !== undefined || (entry !== undefined && records.some(of)),
+    major_minor: entry?.major_minor,
+  };
 }
 
 /** A mount that nobody serves is cut off first: nothing would ever answer the requests that wait in it. */
@@ -55,8 +62,7 @@ function sayWhoHolds(dir: string, major_minor: string): void {
 }
 
 async function umount(what: string, lazy: boolean): Promise<number> {
-  const { dir, record, served } = find(what);
-  const major_minor = mountAt(dir)?.major_minor;
+  const { dir, record, served, major_minor } = find(what);
   const control = record === undefined ? undefined : await Control.open(dir);
   detach(dir, lazy || !served, served);
   if (record === undefined) return 0;

@@ -33,10 +33,11 @@ export class HeldRanges {
 
   /** A READ that fills pages; the result forgets it. */
   add(ino: number, offset: number, len: number): () => void {
-    return this.#add(ino, { ...pagesAround(offset, offset + len), fills: true });
+    return this.addPages(ino, { ...pagesAround(offset, offset + len), fills: true });
   }
 
-  #add(ino: number, range: PageRange): () => void {
+  /** The result forgets them. */
+  addPages(ino: number, range: PageRange): () => void {
     let set = this.#by_ino.get(ino);
     if (set === undefined) this.#by_ino.set(ino, (set = new Set()));
     set.add(range);
@@ -52,7 +53,7 @@ export class HeldRanges {
    */
   addPartial(ino: number, offset: number, len: number): () => void {
     const page = partialPage(offset, len);
-    return page === undefined ? () => {} : this.#add(ino, page);
+    return page === undefined ? () => {} : this.addPages(ino, page);
   }
 
   of(ino: number): readonly PageRange[] {

@@ -8,7 +8,7 @@
  *   What it wrote the WRITE does not write again, over what others have written since.
  */
 import { WaitQueue } from "../lib/wait.ts";
-import { type PageRange, pagesAround } from "./held_ranges.ts";
+import { HeldRanges, type PageRange, pagesAround } from "./held_ranges.ts";
 
 interface Range {
   readonly from: number;
@@ -45,7 +45,7 @@ export class PendingWrite {
 
 export class PendingWrites {
   /** Pages that the kernel writes back. */
-  readonly #back = new Map<number, Set<PageRange>>();
+  readonly #back = new HeldRanges();
   readonly #by_ino = new Map<number, { readonly writes: Set<PendingWrite>; readonly done: WaitQueue }>();
 
   /** Bytes [from, to) of a file; `done` when they are written, or never will be. */
@@ -71,14 +71,7 @@ export class PendingWrites {
 
   /** The kernel writes pages back; the result is to be called when that is done. */
   back(ino: number, from: number, to: number): () => void {
-    const pages = pagesAround(from, to);
-    let of = this.#back.get(ino);
-    if (of === undefined) this.#back.set(ino, (of = new Set()));
-    of.add(pages);
-    return () => {
-      of.delete(pages);
-      if (of.size === 0 && this.#back.get(ino) === of) this.#back.delete(ino);
-    };
+    return this.#back.addPages(ino, pagesAround(from, to));
   }
 
   /**
@@ -87,7 +80,7 @@ export class PendingWrites {
    */
   pagesOf(ino: number): readonly PageRange[] {
     const writes = [...(this.#by_ino.get(ino)?.writes ?? [])].flatMap((write) => write.pages ?? []);
-    return [...writes, ...(this.#back.get(ino) ?? [])];
+    return [...writes, ...this.#back.of(ino)];
   }
 
   /** What a READ of these bytes waits for; undefined when no WRITE to them is pending. */

@@ -93,6 +93,12 @@ function runOps(
   }
 }
 
+/** An empty file in the root. */
+function newFile(osb: Osb, name: string): Inode {
+  const cred = { uid: 0, gid: 0, umask: 0 };
+  return osb.inodes.get(osb.runSync((op) => create(op, osb.geo.root_blkno, Buffer.from(name), 0o100644, cred)).ino);
+}
+
 describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
   for (const [name, args] of KINDS) {
     for (const mode of ["", ", I/O that completes late", ", every lock called off at random"]) {
@@ -170,9 +176,7 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
       if (Buffer.compare(image.subarray(at, at + chunk), nothing) === 0) image.fill(0xaa, at, at + chunk);
     const { osb, close } = openImage(image);
     const addr = osb.arena.alloc(1 << 17, 4096);
-    const cred = { uid: 0, gid: 0, umask: 0 };
-    const make = (name: string): Inode =>
-      osb.inodes.get(osb.runSync((op) => create(op, osb.geo.root_blkno, Buffer.from(name), 0o100644, cred)).ino);
+    const make = (name: string): Inode => newFile(osb, name);
     const source = make("source");
     osb.runTaskSync(fallocateTask(osb, source, 0, 0, 1 << 16));
     const grown: ((inode: Inode) => unknown)[] = [
@@ -216,9 +220,7 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
     for (let seed = 1; seed <= 20; seed++) {
       const { osb, close } = openImage(image.slice(), {}, (arena, data) => new DelayedDevice(arena, data, seed));
       const [page, addr] = [osb.arena.alloc(8192, 4096), osb.arena.alloc(8192, 4096)];
-      const cred = { uid: 0, gid: 0, umask: 0 };
-      const { ino } = osb.runSync((op) => create(op, osb.geo.root_blkno, Buffer.from("f"), 0o100644, cred));
-      const inode = osb.inodes.get(ino);
+      const inode = newFile(osb, "f");
       const direct = (byte: number): Task<number> => {
         osb.arena.u8.fill(byte, page, page + 8192);
         return wait<number>((cb) => writeFile(osb, inode, { offset: 0, len: 8192, addr: page, direct: true }, cb));
@@ -245,9 +247,7 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
     for (let seed = 1; seed <= 20; seed++) {
       const { osb, close } = openImage(image.slice(), {}, (arena, data) => new DelayedDevice(arena, data, seed));
       const [page, addr] = [osb.arena.alloc(4096, 4096), osb.arena.alloc(4096, 4096)];
-      const cred = { uid: 0, gid: 0, umask: 0 };
-      const { ino } = osb.runSync((op) => create(op, osb.geo.root_blkno, Buffer.from("f"), 0o100644, cred));
-      const inode = osb.inodes.get(ino);
+      const inode = newFile(osb, "f");
       const write = (byte: number, direct: boolean): Task<number> => {
         osb.arena.u8.fill(byte, page, page + 4096);
         return wait<number>((cb) => writeFile(osb, inode, { offset: 0, len: 4096, addr: page, direct }, cb));
@@ -269,9 +269,7 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
     const { osb, dev } = openImage(image);
     const addr = osb.arena.alloc(8192, 4096);
     osb.arena.u8.fill(7, addr, addr + 4096);
-    const cred = { uid: 0, gid: 0, umask: 0 };
-    const { ino } = osb.runSync((op) => create(op, osb.geo.root_blkno, Buffer.from("f"), 0o100644, cred));
-    const inode = osb.inodes.get(ino);
+    const inode = newFile(osb, "f");
     osb.runSync((op) => {
       const bh = inodeLock(op, inode, true);
       op.modify(bh);
@@ -283,7 +281,7 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
 
     const crashed = openImage(dev.data.slice());
     const to = crashed.osb.arena.alloc(8192, 4096);
-    const there = crashed.osb.inodes.get(ino);
+    const there = crashed.osb.inodes.get(inode.ino);
     const n = crashed.osb.runTaskSync(
       wait<number>((cb) => readFile(crashed.osb, there, { offset: 0, len: 4096, addr: to }, cb)),
     );
