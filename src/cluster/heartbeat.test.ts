@@ -256,6 +256,21 @@ describe("starting and stopping", () => {
     expect(n.hb.region("A")).toBeUndefined();
   });
 
+  test.each([
+    ["for a while: waited for", 8, ""],
+    ["for ever: given up", Infinity, "the nodes kept coming and going"],
+  ])("the other nodes come and go %s", (_, until, expected) => {
+    const n = new Node1();
+    const disk = new Disk();
+    const { region, result } = n.region();
+    for (let i = 0; i < 40 && result.length === 0; i++) {
+      // A node is up or down with each third beat of a generation: one of the two is always about to be.
+      for (const node of [2, 3]) disk.write(node, i, BigInt(Math.floor((Math.min(i, until) + node) / 2)));
+      n.beat(region, disk);
+    }
+    expect(result).toEqual([expected]);
+  });
+
   test("an area that cannot be read is told at once", () => {
     const n = new Node1();
     const { region, result } = n.region();

@@ -76,6 +76,8 @@ export class HbRegion {
   #stopped: (() => void) | null = null;
   #steady: number;
   #unsteady: number;
+  /** Beats left in which somebody may come or go: twice for each node, from the last generation's end to the new one. */
+  #restless: number;
   #state: RegionStatus["state"] = "starting";
   #has_seen = false;
   #is_armed = false;
@@ -100,6 +102,8 @@ export class HbRegion {
     // Others get their chance after our first look, and three times as long before we give up (o2hb_region_dev_store).
     this.#steady = live_threshold + 1;
     this.#unsteady = this.#steady * 3;
+    // The kernel counts beats with comings and goings as well, and fails the mount when all nodes boot at the same time.
+    this.#restless = hb.nodes.nodes().length * 2;
     this.#last_beat_ms = now_ms;
     for (let i = 0; i < O2NM_MAX_NODES; i++) {
       this.#slots.push({
@@ -209,7 +213,7 @@ export class HbRegion {
     if (failed !== 0)
       mlog(ML.ERROR, `o2hb: ${beat.read_rc !== 0 ? "read" : "write"} error ${failed} in region ${this.name}`);
     if (failed === 0 && beat.own === "ok") this.#goodBeat(beat);
-    this.#settle(failed === 0 && beat.own === "ok" && !changed);
+    this.#settle(failed === 0 && beat.own === "ok", changed);
     if (this.#unknown.length > 0) this.#lookForUnknown();
     this.#disk?.setSlots(...this.#hb.slotRange());
   }
@@ -269,9 +273,10 @@ export class HbRegion {
     if (this.#is_armed) this.#armNego();
   }
 
-  #settle(calm: boolean): void {
+  #settle(good: boolean, changed: boolean): void {
     if (this.#state !== "starting") return;
-    if (calm && --this.#steady === 0) {
+    if (good && changed && --this.#restless >= 0) return;
+    if (good && !changed && --this.#steady === 0) {
       this.#state = "steady";
       this.#setQuorumDevice();
       this.#tellStarted("");

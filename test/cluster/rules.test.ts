@@ -110,6 +110,8 @@ libc = ctypes.CDLL(None)
 libc.mmap.restype = ctypes.c_void_p
 page = ctypes.c_void_p(libc.mmap(None, 4096, mmap.PROT_READ, mmap.MAP_SHARED, g, 0))
 cached = ctypes.c_ubyte(0)
+# The kernel asks for security.capability in the first write after it has heard of the attributes, before it fills a page.
+os.pwrite(f, b"o" * 4096, 0)
 print("open", flush=True)
 sys.stdin.readline()
 writer = threading.Thread(target=lambda: os.pwrite(f, b"n" * 4096, 0))
