@@ -268,7 +268,7 @@ def users_create(d, side, seconds):
         time.sleep(0.01)
     for _ in until(seconds):
         step = int(time.time() * 50) + 1
-        time.sleep(step / 50 - time.time())
+        time.sleep(max(0, step / 50 - time.time()))
         uid = 1000 + (side if step % 2 else 0)
         os.seteuid(uid)
         name = f"{d}/{step}"
