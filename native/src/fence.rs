@@ -99,34 +99,6 @@ pub fn lease_get(lease: u32) -> Result<f64> {
     Ok(if ns == OPEN { f64::INFINITY } else { ns as f64 / 1e6 })
 }
 
-/// Starts a native thread that kills the process (SIGKILL to itself) once `lease` is more than `grace_ms` past. JavaScript
-/// may be stuck for good, and a process that is stuck must not come back. It ends when the lease is freed. 0 or -errno.
-#[napi]
-pub fn lease_watchdog(lease: u32, grace_ms: f64) -> Result<i32> {
-    let i = known(lease)?;
-    let grace_ns = (grace_ms * 1e6) as i64;
-    let started = std::thread::Builder::new().name("ocfs2-fence".into()).stack_size(64 << 10).spawn(move || {
-        loop {
-            if !TAKEN[i].load(Ordering::Acquire) {
-                return;
-            }
-            let deadline = DEADLINE_NS[i].load(Ordering::Acquire);
-            let left_ns = deadline.saturating_add(grace_ns).saturating_sub(boottime_ns());
-            // A lease of 0 has not been renewed for the first time, or was shut by hand: whoever did that acts himself.
-            if deadline != 0 && left_ns <= 0 {
-                kill_self();
-            }
-            // Sleeps count CLOCK_MONOTONIC, which stands still in a suspend; short ones notice it soon after.
-            let nap_ns = if deadline == 0 { 100_000_000 } else { left_ns.clamp(1_000_000, 100_000_000) };
-            std::thread::sleep(Duration::from_nanos(nap_ns as u64));
-        }
-    });
-    Ok(match started {
-        Ok(_) => 0,
-        Err(e) => -e.raw_os_error().unwrap_or(libc::EAGAIN),
-    })
-}
-
 /// What takes more than this process down: a descriptor and the byte to write to it. -1: nothing does.
 static TRIGGER: AtomicI32 = AtomicI32::new(-1);
 static TRIGGER_BYTE: AtomicI32 = AtomicI32::new(0);

@@ -140,29 +140,16 @@ pub fn blk_readonly(fd: i32) -> i32 {
     if r < 0 { r } else { (readonly != 0) as i32 }
 }
 
-fn dio_align(fd: i32) -> std::result::Result<(u32, u32), i32> {
+/// What O_DIRECT on this file needs of offsets and lengths, in bytes (STATX_DIOALIGN, Linux 6.1); 0: no O_DIRECT here; -EOPNOTSUPP: the kernel
+/// does not say.
+#[napi]
+pub fn dio_offset_align(fd: i32) -> i32 {
     let mut stx: libc::statx = unsafe { std::mem::zeroed() };
     let r = unsafe { libc::statx(fd, c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_DIOALIGN, &mut stx) };
     if r < 0 {
-        return Err(neg_errno());
+        return neg_errno();
     }
-    if stx.stx_mask & libc::STATX_DIOALIGN == 0 {
-        return Err(-libc::EOPNOTSUPP);
-    }
-    Ok((stx.stx_dio_mem_align, stx.stx_dio_offset_align))
-}
-
-/// What O_DIRECT on this file needs of a memory address, in bytes (STATX_DIOALIGN, Linux 6.1); 0: no O_DIRECT here;
-/// -EOPNOTSUPP: the kernel does not say.
-#[napi]
-pub fn dio_mem_align(fd: i32) -> i32 {
-    dio_align(fd).map_or_else(|e| e, |a| a.0 as i32)
-}
-
-/// As dioMemAlign, for offsets and lengths.
-#[napi]
-pub fn dio_offset_align(fd: i32) -> i32 {
-    dio_align(fd).map_or_else(|e| e, |a| a.1 as i32)
+    if stx.stx_mask & libc::STATX_DIOALIGN == 0 { -libc::EOPNOTSUPP } else { stx.stx_dio_offset_align as i32 }
 }
 
 fn ofd_lock(fd: i32, kind: i32) -> i32 {

@@ -7,7 +7,6 @@ use napi_derive::napi;
 use crate::arena::{Bytes, arena};
 use crate::{rc, rc_size};
 
-const FUSE_DEV_IOC_CLONE: libc::Ioctl = libc::_IOR::<u32>(229, 0);
 /// Added to the errno of a reply that failed, so that it differs from that of the read.
 const REPLY_FAILED: i32 = -0x10000;
 
@@ -15,22 +14,6 @@ const REPLY_FAILED: i32 = -0x10000;
 #[napi]
 pub fn fuse_open() -> i32 {
     rc(unsafe { libc::open(c"/dev/fuse".as_ptr(), libc::O_RDWR | libc::O_NONBLOCK | libc::O_CLOEXEC) })
-}
-
-/// A second descriptor for the connection of `fd` (FUSE_DEV_IOC_CLONE), or -errno.
-#[napi]
-pub fn fuse_clone(fd: i32) -> i32 {
-    let clone = fuse_open();
-    if clone < 0 {
-        return clone;
-    }
-    let source = fd as u32;
-    let r = rc(unsafe { libc::ioctl(clone, FUSE_DEV_IOC_CLONE, &source) });
-    if r < 0 {
-        unsafe { libc::close(clone) };
-        return r;
-    }
-    clone
 }
 
 /// Reads one request: its bytes, or -errno (-EAGAIN: none; -ENODEV: unmounted; -ECONNABORTED: aborted; -ENOENT: the request was
@@ -52,23 +35,6 @@ pub fn fuse_writev(arena_id: u32, fd: i32, addr1: f64, len1: f64, addr2: f64, le
     let ((p1, len1), (p2, len2)) = (a.at_f64(addr1, len1)?, a.at_f64(addr2, len2)?);
     let iov = [libc::iovec { iov_base: p1.cast(), iov_len: len1 }, libc::iovec { iov_base: p2.cast(), iov_len: len2 }];
     Ok(rc_size(|| unsafe { libc::writev(fd, iov.as_ptr(), 2) }))
-}
-
-/// As fuseWritev, for the pieces of a table of `count` [addr, len] u32 pairs at `table` (a read of several cache blocks).
-pub fn fuse_write_table(arena_id: u32, fd: i32, table: f64, count: u32) -> Result<i32> {
-    const MOST: usize = libc::UIO_MAXIOV as usize;
-    let a = arena(arena_id)?;
-    let pairs = a.at_f64(table, count as f64 * 8.0)?.0 as *const u32;
-    let count = count as usize;
-    if count > MOST {
-        return Ok(-libc::EINVAL);
-    }
-    let mut iov = [const { libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 } }; MOST];
-    for (i, piece) in iov.iter_mut().enumerate().take(count) {
-        let (addr, len) = unsafe { (pairs.add(2 * i).read_unaligned(), pairs.add(2 * i + 1).read_unaligned()) };
-        *piece = libc::iovec { iov_base: a.at(addr as u64, len as u64)?.cast(), iov_len: len as usize };
-    }
-    Ok(rc_size(|| unsafe { libc::writev(fd, iov.as_ptr(), count as i32) }))
 }
 
 /// Writes a reply and reads the next request in one call: the bytes of the request, or -errno of the read. When the reply

@@ -112,7 +112,6 @@ pub fn export_hot(exports: Object, env: Env) -> Result<()> {
     export!(e, x, "fuseRead", fuse_dev::fuse_read, arena: u32, fd: i32, addr: f64, len: f64);
     export!(e, x, "fuseWrite", fuse_dev::fuse_write, arena: u32, fd: i32, addr: f64, len: f64);
     export!(e, x, "fuseWritev", fuse_dev::fuse_writev, arena: u32, fd: i32, addr1: f64, len1: f64, addr2: f64, len2: f64);
-    export!(e, x, "fuseWriteTable", fuse_dev::fuse_write_table, arena: u32, fd: i32, table: f64, count: u32);
     export!(
         e, x, "fuseReplyAndRead", fuse_dev::fuse_reply_and_read,
         arena: u32, fd: i32, reply_addr: f64, reply_len: f64, buf_addr: f64, buf_len: f64

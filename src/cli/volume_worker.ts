@@ -21,7 +21,7 @@ import { Errno, errnoName } from "../lib/errno.ts";
 import { AssertionFailure, FsError } from "../lib/fs_error.ts";
 import { mlogSet } from "../lib/masklog.ts";
 import { spawn, type Task, wait } from "../lib/task.ts";
-import { arenaDontFork, closeFd, registerArena, setIoFlusher } from "../native/index.ts";
+import { arenaDontFork, arenaLockOnFault, closeFd, registerArena, setIoFlusher } from "../native/index.ts";
 import { Loop } from "../native/loop.ts";
 import type { LockDomain } from "../stackglue/lock_domain.ts";
 import { O2cbDomain } from "../stackglue/o2cb.ts";
@@ -71,8 +71,11 @@ function openArena() {
   const { cache_bytes, data_cache_bytes } = data.options;
   const mib = Math.ceil((cache_bytes + data_cache_bytes) / (1 << 20)) + OVERHEAD_MIB;
   const arena = createArena(mib);
-  // Both are hardening; a machine that refuses them still mounts.
-  arenaDontFork(registerArena(arena.u8));
+  // All is hardening; a machine that refuses it still mounts.
+  const handle = registerArena(arena.u8);
+  arenaDontFork(handle);
+  // Others must not wait for the swap of this machine, nor declare it dead over it.
+  if (data.cluster !== undefined) arenaLockOnFault(handle);
   setIoFlusher(true);
   return arena;
 }

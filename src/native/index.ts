@@ -29,7 +29,6 @@ interface Addon {
   leaseFree(lease: number): void;
   leaseSet(lease: number, deadline_ms: number): void;
   leaseGet(lease: number): number;
-  leaseWatchdog(lease: number, grace_ms: number): number;
   fenceTrigger(path: string, byte: number): number;
   fenceNow(): void;
   killSelfIn(after_ms: number): number;
@@ -67,7 +66,6 @@ interface Addon {
   fdSize(fd: number): number;
   blkLogicalSize(fd: number): number;
   blkReadonly(fd: number): number;
-  dioMemAlign(fd: number): number;
   dioOffsetAlign(fd: number): number;
   ofdTryLock(fd: number, exclusive: boolean): number;
   ofdUnlock(fd: number): number;
@@ -77,11 +75,9 @@ interface Addon {
   eventfdDrain(fd: number): number;
 
   fuseOpen(): number;
-  fuseClone(fd: number): number;
   fuseRead(arena: ArenaHandle, fd: number, addr: number, len: number): number;
   fuseWrite(arena: ArenaHandle, fd: number, addr: number, len: number): number;
   fuseWritev(arena: ArenaHandle, fd: number, addr1: number, len1: number, addr2: number, len2: number): number;
-  fuseWriteTable(arena: ArenaHandle, fd: number, table: number, count: number): number;
   fuseReplyAndRead(
     arena: ArenaHandle,
     fd: number,
@@ -99,8 +95,6 @@ interface Addon {
 
   boottimeMs(): number;
   monotonicNs(): number;
-  setAffinity(cpu: number): number;
-  clearAffinity(count: number): number;
   setIoFlusher(on: boolean): number;
 
   crc32Le(arena: ArenaHandle, addr: number, len: number, seed: number): number;
@@ -158,11 +152,6 @@ export const leaseFree = addon.leaseFree;
 export const leaseSet = addon.leaseSet;
 /** The deadline in ms of boottimeMs(). */
 export const leaseGet = addon.leaseGet;
-/**
- * A native thread that kills this process with SIGKILL when the lease is `grace_ms` past its deadline, whatever
- * JavaScript does; not while the lease is 0. It ends with leaseFree. 0 or -errno.
- */
-export const leaseWatchdog = addon.leaseWatchdog;
 /**
  * This process's mounts are aborted now, and it gets SIGKILL in `after_ms`, from a thread that waits for nothing else; what the block layer has by
  * then still completes. 0 or -errno.
@@ -445,9 +434,7 @@ export const fdSize = addon.fdSize;
 /** Logical block size of a block device in bytes (BLKSSZGET), or -errno (-ENOTTY for a file). */
 export const blkLogicalSize = addon.blkLogicalSize;
 export const blkReadonly = addon.blkReadonly;
-/** Alignment in bytes that O_DIRECT needs of memory; 0: no O_DIRECT; -EOPNOTSUPP: unknown (before Linux 6.1, or a file system that does not say). */
-export const dioMemAlign = addon.dioMemAlign;
-/** As dioMemAlign, for offsets and lengths. */
+/** Alignment in bytes that O_DIRECT needs of offsets and lengths; 0: no O_DIRECT; -EOPNOTSUPP: unknown (before Linux 6.1, or a file system that does not say). */
 export const dioOffsetAlign = addon.dioOffsetAlign;
 /** Open-file-description lock on the whole file, without waiting: 0, -EAGAIN when held by another open, or -errno. */
 export const ofdTryLock = addon.ofdTryLock;
@@ -467,16 +454,12 @@ export const eventfdDrain = addon.eventfdDrain;
 
 /** Opens /dev/fuse nonblocking: a descriptor or -errno. */
 export const fuseOpen = addon.fuseOpen;
-/** A second descriptor on the connection of `fd`, or -errno. */
-export const fuseClone = addon.fuseClone;
 /** One request into the arena: its bytes, or -errno. -EAGAIN: none; -ENOENT: taken back, try again; -ENODEV: unmounted; -ECONNABORTED: aborted. */
 export const fuseRead = addon.fuseRead;
 /** One reply out of the arena: its bytes, or -errno. -ENOENT: nobody waits for it (interrupted). */
 export const fuseWrite = addon.fuseWrite;
 /** As fuseWrite, in two pieces: header and payload. */
 export const fuseWritev = addon.fuseWritev;
-/** As fuseWrite, from a table of `count` (at most 1024) [addr, len] u32 pairs at `table`. */
-export const fuseWriteTable = addon.fuseWriteTable;
 /** Results of fuseReplyAndRead at or below this tell of the reply: its errno is REPLY_FAILED - result, and nothing was read. */
 export const REPLY_FAILED = -0x10000;
 /** fuseWrite, then fuseRead, in one call: the bytes read or -errno of the read; see REPLY_FAILED for the reply's. */
@@ -503,10 +486,6 @@ export const fusermountUmount = addon.fusermountUmount;
 export const boottimeMs = addon.boottimeMs;
 /** CLOCK_MONOTONIC in ns. */
 export const monotonicNs = addon.monotonicNs;
-/** Keeps this thread on one CPU: 0 or -errno. */
-export const setAffinity = addon.setAffinity;
-/** Lets this thread run on the CPUs below `count`: 0 or -errno. */
-export const clearAffinity = addon.clearAffinity;
 /** PR_SET_IO_FLUSHER for this thread and those it starts: 0, or -EPERM without CAP_SYS_RESOURCE. */
 export const setIoFlusher = addon.setIoFlusher;
 
