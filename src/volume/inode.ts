@@ -9,7 +9,6 @@ import { EX, type LockRes, PR } from "../dlmglue/lock_res.ts";
 import type { LockSet } from "../dlmglue/lock_set.ts";
 import { Dinode, I_FLAGS } from "../format/disk/index.ts";
 import { estale } from "../lib/fs_error.ts";
-import { spawn } from "../lib/task.ts";
 import { WaitQueue, waitOn } from "../lib/wait.ts";
 import { settleLvb } from "./meta_lvb.ts";
 import type { Op } from "./op.ts";
@@ -164,11 +163,7 @@ export function inodeLock(op: Op, inode: Inode, ex = false): Bh {
 function dropStale(osb: Osb, inode: Inode): void {
   const res = inode.meta_lockres;
   if (!osb.glue.domain.clustered || res === null || osb.sabotage.has("drop_stale")) return;
-  osb.ready(() =>
-    spawn(osb.glue.dropWhenFree(res), (err) => {
-      if (err) osb.journal.abort(err);
-    }),
-  );
+  osb.ready(() => osb.background(osb.glue.dropWhenFree(res)));
 }
 
 /** The cluster lock alone, nothing read: for what the lock's value block may answer. */

@@ -13,7 +13,7 @@ import type { Arena } from "../lib/arena.ts";
 import type { Clock, Random } from "../lib/clock.ts";
 import { Errno } from "../lib/errno.ts";
 import { AssertionFailure, assert, Corruption, FsError } from "../lib/fs_error.ts";
-import { type Callback, runTaskSync, type Task, type Thunk } from "../lib/task.ts";
+import { type Callback, runTaskSync, spawn, type Task, type Thunk } from "../lib/task.ts";
 import { WAIT, WaitQueue } from "../lib/wait.ts";
 import type { Kernels } from "../wasm/kernels.ts";
 import type { Inode } from "./inode.ts";
@@ -259,6 +259,13 @@ export class Osb {
     this.exec(fn, (err, value) => {
       if (--this.background_ops === 0) this.background_idle.wakeAll();
       done(err, value);
+    });
+  }
+
+  /** Work that nobody waits for. It must not fail: what we take for ours may not be, from then on. */
+  background(task: Task<unknown>): void {
+    spawn(task, (err) => {
+      if (err) this.journal.abort(err);
     });
   }
 

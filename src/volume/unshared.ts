@@ -142,9 +142,7 @@ export class Unshared {
   }
 
   shareLater(inodes: readonly Inode[]): void {
-    spawn(this.shareAll(inodes), (err) => {
-      if (err) this.#osb.journal.abort(err);
-    });
+    this.#osb.background(this.shareAll(inodes));
   }
 
   /** The inode is about to be found by another way than its directory: its locks come first. Throws Wait. */

@@ -8,7 +8,7 @@
  */
 import { EX, LOCK_TYPES, type LockLevel, type LockRes, NL, PR } from "../../dlmglue/lock_res.ts";
 import { dentryLockName } from "../../dlmglue/lock_types.ts";
-import { spawn, type Task, wait } from "../../lib/task.ts";
+import { type Task, wait } from "../../lib/task.ts";
 import { WaitQueue } from "../../lib/wait.ts";
 import type { Inode } from "../inode.ts";
 import type { Op } from "../op.ts";
@@ -59,11 +59,7 @@ export class DentryLocks {
     if (d.dropping) return;
     d.dropping = true;
     const osb = this.#osb;
-    osb.ready(() =>
-      spawn(this.#drop(d), (err) => {
-        if (err) osb.journal.abort(err);
-      }),
-    );
+    osb.ready(() => osb.background(this.#drop(d)));
   }
 
   *#drop(d: Dentry): Task<void> {

@@ -19,7 +19,6 @@ import {
 } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
 import { Corruption, FsError } from "../../lib/fs_error.ts";
-import { spawn } from "../../lib/task.ts";
 import { claimInode } from "../alloc/suballoc.ts";
 import { dinodeOf, type Inode, inodeChanged, inodeLock, openLock } from "../inode.ts";
 import type { Op } from "../op.ts";
@@ -74,12 +73,7 @@ function becomeAnother(op: Op, inode: Inode): void {
   const { osb } = op;
   const rw = inode.rw_lockres;
   inode.rw_lockres = null;
-  if (rw !== null && rw.dl !== null && rw.isFree)
-    osb.ready(() =>
-      spawn(osb.glue.dropTask(rw), (err) => {
-        if (err) osb.journal.abort(err);
-      }),
-    );
+  if (rw !== null && rw.dl !== null && rw.isFree) osb.ready(() => osb.background(osb.glue.dropTask(rw)));
   inode.orphaned = false;
 }
 

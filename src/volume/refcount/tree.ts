@@ -18,7 +18,7 @@ import {
 } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
 import { assert, Corruption, FsError } from "../../lib/fs_error.ts";
-import { spawn, type Task, wait } from "../../lib/task.ts";
+import { type Task, wait } from "../../lib/task.ts";
 import { WAIT } from "../../lib/wait.ts";
 import { dropAllocatorLocks } from "../alloc/alloc_locks.ts";
 import { allocState } from "../alloc/alloc_state.ts";
@@ -98,11 +98,7 @@ function learn(op: Op, blkno: number): RefcountTree {
 function forget(osb: Osb, tree: RefcountTree): void {
   const trees = treesOf(osb);
   if (trees.get(tree.ci_blkno) === tree) trees.delete(tree.ci_blkno);
-  osb.ready(() =>
-    spawn(osb.glue.dropWhenFree(tree.lockres), (err) => {
-      if (err) osb.journal.abort(err);
-    }),
-  );
+  osb.ready(() => osb.background(osb.glue.dropWhenFree(tree.lockres)));
 }
 
 function lockTree(op: Op, tree: RefcountTree): void {
