@@ -98,6 +98,16 @@ export class SessionCaches implements KernelCaches {
     };
   }
 
+  drop(inode: Inode, ranges: readonly { readonly from: number; readonly to: number }[]): Thunk<void> {
+    return (cb) => {
+      let left = ranges.length;
+      for (const { from, to } of ranges)
+        this.#invalidate(inode, from, to - from, () => {
+          if (--left === 0) cb(null);
+        });
+    };
+  }
+
   forget(inodes: readonly Inode[]): Thunk<void> {
     return (cb) => {
       const { ended, told_names, types } = this.#s;

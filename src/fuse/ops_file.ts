@@ -282,16 +282,19 @@ export function write(s: Session): void {
   const came_back = written_back && s.policy.clustered ? s.writes.back(inode.ino, offset, offset + size) : nothing;
   const go = (addr: number, after: () => void): void =>
     writeFile(s.osb, inode, request(addr), (err, n) => {
-      release();
       served();
       came_back();
+      // READs of these bytes go on: what is called back below may wait for them.
       if (pending !== null) s.writes.done(inode.ino, pending);
       else if (!err) s.writes.writtenBack(inode.ino, offset, offset + size);
       answer = () => {
+        release();
         if (err ?? failure) s.error(unique, err ?? failure);
         else replyWritten(s, unique, n!);
       };
-      if (capabilities_gone) answer();
+      const old = pending?.written ?? [];
+      if (old.length > 0 && s.osb.kernel_caches !== null && !s.ended) s.osb.kernel_caches.drop(inode, old)(answer);
+      else if (capabilities_gone) answer();
       after();
     });
   if (s.slots.freeLarge > 0) {

@@ -33,6 +33,14 @@ test("what was written back meanwhile is not written again", () => {
   writes.writtenBack(INO, 0, 4096);
   writes.writtenBack(INO, 12_288, 20_480);
   expect(write.todo(1000, 20_000)).toEqual({ from: 20_000, to: 20_000 });
+  expect(write.written.map((r) => r.from)).toEqual([8192, 4096, 0, 12_288]);
+});
+
+test("a WRITE past the cache is carried out in full: what is written back meanwhile has nothing of it", () => {
+  const writes = new PendingWrites();
+  const write = writes.add(INO, 1000, 20_000, false);
+  writes.writtenBack(INO, 0, 20_480);
+  expect([write.todo(1000, 20_000), write.written]).toEqual([{ from: 1000, to: 20_000 }, []]);
 });
 
 test("a WRITE through the cache has pages, one past it has none", () => {

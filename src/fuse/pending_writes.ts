@@ -5,7 +5,8 @@
  * - A READ that fills pages comes behind a WRITE to them. Else the page keeps what was there before, for as long as the kernel keeps the
  *   page, and what is stored to it brings that back to the disk.
  * - What the kernel writes back of a page has the WRITE's bytes in it, or newer ones, and does not wait for the WRITE: a notification waits for it.
- *   What it wrote the WRITE does not write again, over what others have written since.
+ *   What it wrote the WRITE does not write again, over what others have written since; and before the WRITE is answered that page is called back, as it
+ *   may have been filled by the WRITE alone, behind the last time that all were.
  */
 import { WaitQueue } from "../lib/wait.ts";
 import { HeldRanges, type PageRange, pagesAround } from "./held_ranges.ts";
@@ -28,8 +29,14 @@ export class PendingWrite {
     this.pages = buffered ? pagesAround(from, to) : null;
   }
 
+  /** Past the pages nothing is written back that has the WRITE's bytes in it. */
   writtenBack(from: number, to: number): void {
-    if (from < this.to && to > this.from) this.#written.push({ from, to });
+    if (this.pages !== null && from < this.to && to > this.from) this.#written.push({ from, to });
+  }
+
+  /** What was written back of its pages: others may have written there since, and the pages do not say so. */
+  get written(): readonly Range[] {
+    return this.#written;
   }
 
   /** The first part of [from, to) that is still to be written; empty at `to` when there is none. */

@@ -17,6 +17,8 @@ export interface KernelCaches {
    * notification has returned. The gate is shut meanwhile, but for what the notifications wait for.
    */
   invalidate(inode: Inode, to: LockLevel): Thunk<void>;
+  /** What the kernel keeps in these bytes of a file is not what the file has: it goes. Answers when it is gone. */
+  drop(inode: Inode, ranges: readonly { readonly from: number; readonly to: number }[]): Thunk<void>;
   /**
    * Nobody has these open, and there are too many inodes: the kernel forgets those of them that it has no other use for, and says so. Answers when
    * it has been asked; waits for nothing that others wait for.

@@ -8,7 +8,7 @@
 import * as F from "../../../../src/format/fuse/index.ts";
 import type { Clock } from "../../../../src/lib/clock.ts";
 import { Errno } from "../../../../src/lib/errno.ts";
-import { FsError } from "../../../../src/lib/fs_error.ts";
+import { assert, FsError } from "../../../../src/lib/fs_error.ts";
 import { spawn, type Task, type Thunk, wait } from "../../../../src/lib/task.ts";
 import type { FuseConnection, Reply } from "./connection.ts";
 import { Lock, RwSem, Waits } from "./locks.ts";
@@ -249,6 +249,7 @@ export class Kernel {
 
   /** iput: the last one takes the inode with it. */
   put(inode: KInode): void {
+    assert(inode.refs > 0, "an inode that nobody holds is given back");
     if (--inode.refs > 0) return;
     for (const name of [...this.#names(inode).keys()]) this.#dropName(inode, name);
     this.#dentries.delete(inode);

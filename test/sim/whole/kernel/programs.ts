@@ -173,7 +173,6 @@ export class Programs {
       yield* k.rename(dir, tmp, "top");
       done();
     }
-    k.put(file.inode);
     k.put(dir);
   }
 
