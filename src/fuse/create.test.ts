@@ -3,84 +3,42 @@
  * (test/cluster/rules.test.ts, "users_create"); here the request is put to a session, as the kernel would send it.
  */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { FuseConnection, type Reply } from "../../test/sim/whole/kernel/connection.ts";
-import { SimClock } from "../../test/support/sim_cluster.ts";
-import { fsck, haveTool, mkfsImage, openImage, type TestVolume } from "../../test/support/volume.ts";
+import { bytesOf, SessionRig } from "../../test/support/session_rig.ts";
+import { fsck, haveTool, mkfsImage, type TestVolume } from "../../test/support/volume.ts";
 import { I_ATTR, isDir, isLnk } from "../format/disk/index.ts";
 import * as F from "../format/fuse/index.ts";
 import { Errno, errnoName } from "../lib/errno.ts";
 import { wait } from "../lib/task.ts";
-import { LocalDomain } from "../stackglue/local.ts";
-import type { DomainLock, LockCallbacks, LockDomain } from "../stackglue/lock_domain.ts";
 import { setattr } from "../vfs/file.ts";
 import * as ns from "../vfs/namespace.ts";
 import { dinodeOf, inodeLockModify } from "../volume/inode.ts";
-import type { Arena } from "../wasm/arena.ts";
-import type { CachePolicy } from "./flags.ts";
 import { closeHandle } from "./ops_file.ts";
-import { Session } from "./session.ts";
-import { fileOps } from "./vfs_face.ts";
 
 const [O_RDONLY, O_WRONLY, O_RDWR] = [0, 1, 2];
 const [O_CREAT, O_EXCL, O_TRUNC, O_APPEND] = [0o100, 0o200, 0o1000, 0o2000];
-const CLUSTERED: CachePolicy = {
-  clustered: true,
-  writeback_cache: false,
-  mountpoints: false,
-  names_cool_ms: 0,
-  local_flocks: false,
-  acl: true,
-};
 const ALICE = 1000;
 const BOB = 1001;
 const EX = 5;
 
 const image = haveTool("mkfs.ocfs2") ? mkfsImage(["-J", "size=4M", "-b", "1K", "-C", "4K"], 32) : new Uint8Array(0);
 
-/** A cluster's node to which every lock is granted at once, and from which none is called off. */
-function alone(): LockDomain {
-  const local = new LocalDomain();
-  const newLock = (name: string, callbacks: LockCallbacks): DomainLock =>
-    Object.assign(local.newLock(name, callbacks), { lvb: new Uint8Array(64) });
-  return Object.assign(new LocalDomain(), { clustered: true, newLock });
-}
-
 describe.skipIf(image.length === 0)("CREATE of a name that another node has made", () => {
+  let rig: SessionRig;
   let v: TestVolume;
   let data: Uint8Array;
-  let session: Session;
-  let connection: FuseConnection;
   /** Of the file that a test makes. */
   let name: Buffer;
-  const clock = new SimClock();
-  const works: (() => boolean)[] = [];
-
-  function turn(): void {
-    for (let again = true; again; ) again = works.map((work) => work()).some((more) => more);
-  }
-
-  function answerOf(opcode: number, nodeid: number, uid: number, ...parts: Uint8Array[]): Reply {
-    let reply: Reply | undefined;
-    connection.ask(opcode, nodeid, Buffer.concat(parts), uid)((_, r) => (reply = r));
-    for (let i = 0; reply === undefined && i < 10_000; i++) {
-      clock.step();
-      turn();
-      v.osb.pump();
-    }
-    return reply!;
-  }
 
   /** What open(2) of the user gets of CREATE: the answer's error, or the inode number and the handle. */
   function create(flags: number, uid: number): string | { ino: number; fh: number; size: number } {
     const q = F.FuseCreateIn.alloc();
     q.flags = flags | O_CREAT;
     q.mode = 0o100644;
-    const { error, body } = answerOf(F.FUSE_CREATE, F.FUSE_ROOT_ID, uid, bytes(q), name, Buffer.alloc(1));
+    const { error, body } = rig.answerOf(F.FUSE_CREATE, F.FUSE_ROOT_ID, uid, bytesOf(q), name, Buffer.alloc(1));
     if (error !== 0) return errnoName(-error);
     const out = F.FuseEntryOut.from(body);
     return { ino: out.nodeid, fh: F.FuseOpenOut.from(body, F.FuseEntryOut.size).fh, size: out.attr.size };
   }
-  const bytes = (view: { readonly dv: DataView }): Uint8Array => new Uint8Array(view.dv.buffer);
 
   const make = (mode: number): number =>
     v.osb.runSync((op) => {
@@ -95,31 +53,8 @@ describe.skipIf(image.length === 0)("CREATE of a name that another node has made
 
   beforeAll(() => {
     data = image.slice();
-    v = openImage(data, {}, undefined, alone());
-    connection = new FuseConnection({
-      arena: v.osb.arena as Arena,
-      clock,
-      delay_ms: () => 0,
-      starved_ms: () => 0,
-      deliver: (cb) => {
-        cb();
-        turn();
-      },
-      log: () => {},
-    });
-    const turns = {
-      addWork: (work: () => boolean) => {
-        works.push(work);
-        return () => {};
-      },
-      wake: () => {},
-      after: (ms: number, cb: () => void) => clock.after(ms, cb),
-    };
-    session = new Session(v.osb, fileOps, turns, connection, { policy: CLUSTERED, large_slots: 4, small_slots: 4 });
-    const init = F.FuseInitIn.alloc();
-    init.major = F.FUSE_KERNEL_VERSION;
-    init.minor = F.FUSE_KERNEL_MINOR_VERSION;
-    answerOf(F.FUSE_INIT, 0, 0, bytes(init));
+    rig = new SessionRig(data);
+    v = rig.v;
   });
 
   beforeEach((test) => {
@@ -127,7 +62,7 @@ describe.skipIf(image.length === 0)("CREATE of a name that another node has made
   });
 
   afterEach(() => {
-    for (const handle of [...session.handles.values()]) closeHandle(session, handle.fh);
+    for (const handle of [...rig.session.handles.values()]) closeHandle(rig.session, handle.fh);
   });
 
   afterAll(() => {
@@ -168,7 +103,7 @@ describe.skipIf(image.length === 0)("CREATE of a name that another node has made
   ])("%s", (_, mode, flags, uid) => {
     make(mode);
     expect(create(flags, uid)).toBe("ESTALE");
-    expect(session.handles.count).toBe(0);
+    expect(rig.session.handles.count).toBe(0);
   });
 
   test.each([
@@ -179,7 +114,7 @@ describe.skipIf(image.length === 0)("CREATE of a name that another node has made
     const ino = make(0o100644);
     chattr(ino, bits);
     expect(create(flags, ALICE)).toBe(expected);
-    expect([session.handles.count, v.osb.inodes.get(ino).nlookup]).toEqual([0, 0]);
+    expect([rig.session.handles.count, v.osb.inodes.get(ino).nlookup]).toEqual([0, 0]);
     chattr(ino, 0);
   });
 
@@ -189,9 +124,9 @@ describe.skipIf(image.length === 0)("CREATE of a name that another node has made
     const { fh } = create(O_WRONLY | O_APPEND, ALICE) as { fh: number };
     const q = F.FuseWriteIn.alloc();
     [q.fh, q.size, q.flags] = [fh, 1, O_WRONLY];
-    expect(answerOf(F.FUSE_WRITE, ino, ALICE, bytes(q), Buffer.from("x")).error).toBe(-Errno.EPERM);
+    expect(rig.answerOf(F.FUSE_WRITE, ino, ALICE, bytesOf(q), Buffer.from("x")).error).toBe(-Errno.EPERM);
     q.flags |= O_APPEND;
-    expect(answerOf(F.FUSE_WRITE, ino, ALICE, bytes(q), Buffer.from("x")).error).toBe(0);
+    expect(rig.answerOf(F.FUSE_WRITE, ino, ALICE, bytesOf(q), Buffer.from("x")).error).toBe(0);
     chattr(ino, 0);
   });
 });
