@@ -34,6 +34,8 @@ class Page {
   dirty = false;
   /** WRITEs that send it: it stays in memory for them. */
   sent = 0;
+  /** What a WRITE put here was written back before the WRITE was sent: others may have seen it. */
+  seen_early = false;
   /** It was taken out of the mapping. */
   gone = false;
 
@@ -529,7 +531,7 @@ export class Kernel {
           if (!page.gone) continue;
           const [from, to] = [page.index * PAGE + at - off, page.index * PAGE + at + n - off];
           const mixed = Buffer.compare(data.subarray(from, to), bytes.subarray(from, to)) !== 0;
-          if (mixed || inode.pages.has(page.index)) this.onLateWrite(inode.nodeid, off + from, n);
+          if (mixed || page.seen_early || inode.pages.has(page.index)) this.onLateWrite(inode.nodeid, off + from, n);
         }
         return join(bytesOf(q), data);
       };
@@ -547,6 +549,7 @@ export class Kernel {
   /** fuse_writepage_locked: the page is locked and was dirty. */
   #writePage(inode: KInode, page: Page): void {
     page.dirty = false;
+    page.seen_early ||= page.sent > 0;
     const data = page.data.slice();
     const { index } = page;
     inode.writeback.set(index, (inode.writeback.get(index) ?? 0) + 1);
