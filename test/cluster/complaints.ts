@@ -10,9 +10,11 @@ export const OF_A_RACE =
 
 /**
  * Another node leaves, and gives it the mastery of a resource whose last reference it drops in the same moment: it refuses, and the other one's next try
- * finds it gone (DLM_LOCK_RES_DROPPING_REF in dlm_mig_lockres_handler; who masters it picks who has a reference, dlm_is_lockres_migratable).
+ * finds it gone (DLM_LOCK_RES_DROPPING_REF in dlm_mig_lockres_handler; who masters it picks who has a reference, dlm_is_lockres_migratable). Or it is the one
+ * that leaves.
  */
-export const OF_A_LEAVE = /:dlm_mig_lockres_handler:\d+ ERROR: status = -22\b/;
+export const OF_A_LEAVE =
+  /:(dlm_mig_lockres_handler:\d+ ERROR: status =|dlm_send_one_lockres:\d+ ERROR: \w+: dlm_send_mig_lockres_msg returned) -22\b/;
 
 /**
  * Another node died: o2dlm logs what becomes of every message to it, AST, DEREF and lock request, and what it had asked it for. -11 EAGAIN, -22 EINVAL,

@@ -14,7 +14,7 @@ import { ClusterRig } from "../support/cluster_rig.ts";
 import { fsckAsync } from "../support/judges.ts";
 import { run, runAsync } from "../support/sh.ts";
 import { StallDisk } from "../support/stall.ts";
-import { OF_A_DEATH, OF_A_RACE } from "./complaints.ts";
+import { OF_A_DEATH, OF_A_LEAVE, OF_A_RACE } from "./complaints.ts";
 import { clusterImage } from "./image.ts";
 import { Load, lost, type Promised } from "./load.ts";
 import { KernelMember, type Member, OurMember } from "./members.ts";
@@ -404,7 +404,7 @@ class DeathsRun {
     const [before = ""] = k.node.console().split(/Kernel panic/);
     const said = k.node
       .complaints()
-      .filter((line) => !OF_A_DEATH.test(line) && !OF_A_RACE.test(line) && before.includes(line));
+      .filter((line) => ![OF_A_DEATH, OF_A_LEAVE, OF_A_RACE].some((kind) => kind.test(line)) && before.includes(line));
     const fenced =
       /\*\*\* ocfs2 is very sorry|Heartbeat write timeout|fencing this node|stopping heartbeat on all active regions/;
     const odd = said.filter((line) => !fenced.test(line));
