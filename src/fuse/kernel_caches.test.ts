@@ -85,10 +85,20 @@ function setUp() {
   };
   /** Time passes: one timer fires. */
   const step = (): boolean => clock.step();
-  return { clock, session, sent, held, pages, res, inode, begin, turn, give, step, done: () => done };
+  return { caches, clock, session, sent, held, pages, res, inode, begin, turn, give, step, done: () => done };
 }
 
 const rangesOf = (sent: readonly Sent[]): number[][] => sent.map(({ off, len }) => [off, len]);
+
+test("attributes that an answer on its way may bring are doubted once the kernel has it", () => {
+  const t = setUp();
+  t.caches.doubtAttributes(t.inode as unknown as Inode);
+  expect(rangesOf(t.sent)).toEqual([[-1, 0]]);
+  t.sent.pop()!.answer(-Errno.ENOENT);
+  while (t.sent.length === 0) t.step();
+  t.sent.pop()!.answer(0);
+  expect([t.step(), t.sent.length]).toEqual([false, 0]);
+});
 
 test("an inode that the kernel has not made yet is told again until it is there, or forgotten", () => {
   const t = setUp();

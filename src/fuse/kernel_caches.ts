@@ -98,6 +98,10 @@ export class SessionCaches implements KernelCaches {
     };
   }
 
+  doubtAttributes(inode: Inode): void {
+    this.#invalidate(inode, -1, 0, () => {});
+  }
+
   drop(inode: Inode, ranges: readonly { readonly from: number; readonly to: number }[]): Thunk<void> {
     return (cb) => {
       let left = ranges.length;

@@ -47,6 +47,7 @@ describe.skipIf(image.length === 0)("a WRITE whose page is written back while it
           cb(null);
         };
       },
+      doubtAttributes() {},
       drop: (_, ranges) => (cb) => {
         dropped.push(...ranges);
         gone = () => cb(null);

@@ -348,7 +348,11 @@ export class Session {
   forget(ino: number, n: number): void {
     this.vfs.forget(this.osb, ino, n);
     const inode = this.osb.inodes.peek(ino);
-    if (inode !== undefined && inode.nlookup > 0) return;
+    if (inode !== undefined && inode.nlookup > 0) {
+      // It was dropped while an answer about it is on its way. Before Linux 6.14 (fuse_conn.evict_ctr) the kernel takes that for the newest that it has had.
+      this.osb.kernel_caches?.doubtAttributes(inode);
+      return;
+    }
     if (inode !== undefined) this.osb.inodes.unused(inode);
     this.pages.forget(ino);
     if (this.types.delete(ino)) {

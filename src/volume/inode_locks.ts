@@ -17,6 +17,8 @@ export interface KernelCaches {
    * notification has returned. The gate is shut meanwhile, but for what the notifications wait for.
    */
   invalidate(inode: Inode, to: LockLevel): Thunk<void>;
+  /** What the kernel takes for the inode's attributes may be old: it asks again. */
+  doubtAttributes(inode: Inode): void;
   /** What the kernel keeps in these bytes of a file is not what the file has: it goes. Answers when it is gone. */
   drop(inode: Inode, ranges: readonly { readonly from: number; readonly to: number }[]): Thunk<void>;
   /**

@@ -625,6 +625,7 @@ function twoRm(sabotage: Sabotage[]): void {
     expect(lookup(node, "d")!.ino).toBe(dir);
     osb.kernel_caches = {
       invalidate: () => (cb) => cb(null),
+      doubtAttributes() {},
       drop: () => (cb) => cb(null),
       invalidateEntry: (parent, ino) => void forgotten.push(`${node.num}: ${parent}/${ino}`),
     };

@@ -109,6 +109,8 @@ export class Kernel {
   readonly #dentries = new Map<KInode, Map<string, Dentry>>();
   readonly root: KInode;
   #attr_version = 1;
+  /** What that was when an inode was dropped last. */
+  #evicted = 0;
   #epoch = 0;
   notifications = 0;
   /** Invalidations that met an inode that was not there yet. */
@@ -162,10 +164,12 @@ export class Kernel {
   /** fuse_change_attributes: not when they were called back since `version`; 0 for answers that the kernel never doubts. */
   #change(inode: KInode, attr: F.FuseAttr, valid: boolean, version: number): void {
     if (version !== 0 && inode.attr_version > version) return;
+    // fuse_conn.evict_ctr, since 6.14: what it knew before it was dropped may have been newer.
+    const doubtful = version !== 0 && inode.attr_version === 0 && this.#evicted > version;
     inode.attr_version = ++this.#attr_version;
     inode.mode = attr.mode;
     inode.size = attr.size;
-    inode.stale = valid ? "nothing" : "all";
+    inode.stale = valid && !doubtful ? "nothing" : "all";
   }
 
   *stat(inode: KInode, what: "mode" | "size"): Task<number> {
@@ -255,6 +259,7 @@ export class Kernel {
     if (--inode.refs > 0) return;
     for (const name of [...this.#names(inode).keys()]) this.#dropName(inode, name);
     this.#dentries.delete(inode);
+    this.#evicted = ++this.#attr_version;
     if (this.#inodes.get(inode.nodeid) === inode) this.#inodes.delete(inode.nodeid);
     this.#c.forget(inode.nodeid, inode.nlookup);
   }
