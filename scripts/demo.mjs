@@ -88,12 +88,22 @@ function cleanUp() {
   else rmSync(work, { recursive: true, force: true });
 }
 
+function endChildren(how) {
+  for (const child of children) if (!child.uninterrupted) process.kill(-child.pid, how);
+}
+
+/** What ran beside what has failed or was stopped: it works on the mounts, or is about to make one. */
+async function lastChildren() {
+  if (stopped === null) endChildren("SIGTERM");
+  await Promise.all([...children].map((child) => new Promise((ok) => child.once("close", ok))));
+}
+
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
   process.on(signal, () => {
     // Who asks twice means it.
     const how = stopped === null ? "SIGTERM" : "SIGKILL";
     stopped = signal;
-    for (const child of children) if (!child.uninterrupted) process.kill(-child.pid, how);
+    endChildren(how);
   });
 }
 
@@ -295,5 +305,6 @@ try {
   console.error(`demo: ${err.message}`);
   process.exitCode = stopped === null ? 1 : 130;
 } finally {
+  await lastChildren();
   cleanUp();
 }
