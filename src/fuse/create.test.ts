@@ -3,7 +3,8 @@
  * (test/cluster/rules.test.ts, "users_create"); here the request is put to a session, as the kernel would send it.
  */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { bytesOf, SessionRig } from "../../test/support/session_rig.ts";
+import { bytesOf } from "../../test/sim/whole/kernel/connection.ts";
+import { SessionRig } from "../../test/support/session_rig.ts";
 import { fsck, haveTool, mkfsImage, type TestVolume } from "../../test/support/volume.ts";
 import { I_ATTR, isDir, isLnk } from "../format/disk/index.ts";
 import * as F from "../format/fuse/index.ts";

@@ -1,6 +1,7 @@
 /** FORGET beside an answer about the same inode that is still on its way. */
 import { expect, test } from "vitest";
-import { bytesOf, SessionRig } from "../../test/support/session_rig.ts";
+import { bytesOf } from "../../test/sim/whole/kernel/connection.ts";
+import { SessionRig } from "../../test/support/session_rig.ts";
 import { fsck, haveTool, mkfsImage } from "../../test/support/volume.ts";
 import * as F from "../format/fuse/index.ts";
 

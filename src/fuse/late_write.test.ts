@@ -3,7 +3,8 @@
  * On two nodes it is a race of three programs; here the requests are put to a session, as the kernel would send them.
  */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { bytesOf, SessionRig } from "../../test/support/session_rig.ts";
+import { bytesOf } from "../../test/sim/whole/kernel/connection.ts";
+import { SessionRig } from "../../test/support/session_rig.ts";
 import { fsck, haveTool, mkfsImage } from "../../test/support/volume.ts";
 import { EX } from "../dlmglue/lock_res.ts";
 import * as F from "../format/fuse/index.ts";

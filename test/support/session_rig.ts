@@ -7,7 +7,7 @@ import { fileOps } from "../../src/fuse/vfs_face.ts";
 import { LocalDomain } from "../../src/stackglue/local.ts";
 import type { DomainLock, LockCallbacks, LockDomain } from "../../src/stackglue/lock_domain.ts";
 import type { Arena } from "../../src/wasm/arena.ts";
-import { FuseConnection, type Reply } from "../../test/sim/whole/kernel/connection.ts";
+import { bytesOf, FuseConnection, type Reply } from "../sim/whole/kernel/connection.ts";
 import { SimClock } from "./sim_cluster.ts";
 import { openImage, type TestVolume } from "./volume.ts";
 
@@ -27,8 +27,6 @@ function alone(): LockDomain {
     Object.assign(local.newLock(name, callbacks), { lvb: new Uint8Array(64) });
   return Object.assign(new LocalDomain(), { clustered: true, newLock });
 }
-
-export const bytesOf = (view: { readonly dv: DataView }): Uint8Array => new Uint8Array(view.dv.buffer);
 
 export class SessionRig {
   readonly v: TestVolume;
@@ -71,7 +69,7 @@ export class SessionRig {
     for (let again = true; again; ) again = this.#works.map((work) => work()).some((more) => more);
   }
 
-  /** Until nothing happens any more, or `done` holds. */
+  /** Until `done` holds, or so long that it never will. */
   settle(done = (): boolean => false): void {
     for (let i = 0; !done() && i < 10_000; i++) {
       this.#clock.step();

@@ -48,6 +48,9 @@ function detail(opcode: number, body: Uint8Array): string {
   return `at ${q.offset} flags ${q.write_flags} values ${values}`;
 }
 
+/** A request's or reply's struct that has memory of its own, as the bytes that are sent. */
+export const bytesOf = (view: { readonly dv: DataView }): Uint8Array => new Uint8Array(view.dv.buffer);
+
 export class FuseConnection implements FuseChannel {
   readonly options: ConnectionOptions;
   readonly #pending: Request[] = [];

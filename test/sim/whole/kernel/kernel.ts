@@ -10,7 +10,7 @@ import type { Clock } from "../../../../src/lib/clock.ts";
 import { Errno } from "../../../../src/lib/errno.ts";
 import { assert, FsError } from "../../../../src/lib/fs_error.ts";
 import { spawn, type Task, type Thunk, wait } from "../../../../src/lib/task.ts";
-import type { FuseConnection, Reply } from "./connection.ts";
+import { bytesOf, type FuseConnection, type Reply } from "./connection.ts";
 import { Lock, RwSem, Waits } from "./locks.ts";
 
 export const PAGE = 4096;
@@ -89,7 +89,6 @@ export interface File {
 }
 
 const errnoError = (what: string, error: number): FsError => new FsError(-error, what, {});
-const bytesOf = (view: { readonly dv: DataView }): Uint8Array => new Uint8Array(view.dv.buffer);
 const nameBytes = (...names: string[]): Uint8Array => new TextEncoder().encode(names.map((n) => `${n}\0`).join(""));
 function join(...parts: Uint8Array[]): Uint8Array {
   const all = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
