@@ -75,7 +75,7 @@ function openArena() {
   const handle = registerArena(arena.u8);
   arenaDontFork(handle);
   // Others must not wait for the swap of this machine, nor declare it dead over it.
-  if (data.cluster !== undefined) arenaLockOnFault(handle);
+  if (data.cluster !== null) arenaLockOnFault(handle);
   setIoFlusher(true);
   return arena;
 }
