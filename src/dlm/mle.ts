@@ -90,11 +90,17 @@ export function wakeMle(dlm: Dlm, mle: Mle): void {
   dlm.wake(mle.wq);
 }
 
-/** dlm_hb_event_notify_attached. Waiting tasks look at once, where the kernel's find out after up to 5 s. */
+/**
+ * dlm_hb_event_notify_attached. Waiting tasks look at once, where the kernel's find out after up to 5 s. That the dead said YES counts no more:
+ * there is no resource with its name yet, so no recovery would find it (the kernel keeps it, and asks the dead for the lock for ever).
+ */
 export function notifyMles(dlm: Dlm, node: NodeNum, up: boolean): void {
   for (const mle of dlm.mle_hb_events) {
     if (up) mle.node_map.set(node);
-    else mle.node_map.clear(node);
+    else {
+      mle.node_map.clear(node);
+      if (mle.type === "master" && mle.master === node) mle.master = mle.said_yes = NO_NODE;
+    }
     wakeMle(dlm, mle);
   }
 }

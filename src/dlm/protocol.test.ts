@@ -139,6 +139,29 @@ function delay(
   return later;
 }
 
+test("a master that says YES while another dies, and dies too before it is taken, is not taken for the master", () => {
+  const world = new World({ seed: 4 });
+  const [one, two, three] = [world.add(1), world.add(2), world.add(3)];
+  world.add(4);
+  world.joinAll();
+  world.runUntil("granted to the master", lock(two));
+  world.runUntil("node 1 has heard who masters it", () => one.domain!.dlm.mles.size === 0);
+  const answers = delay(two, DLM_MSG.MASTER_REQUEST, (payload, from) =>
+    from === 1 && DlmMasterRequest.from(payload).namelen === "lost".length ? "later" : "now",
+  );
+  const granted = lock(one);
+  world.runUntil("node 2 is asked", () => answers.length === 1);
+  const { dlm } = one.domain!;
+  world.kill(three);
+  world.runUntil("node 1 knows of the first death", () => !dlm.domain_map.has(3), 60_000);
+  answers[0]!();
+  world.runUntil("node 2 has said YES", () => dlm.mles.get("lost")?.said_yes === 2);
+  world.kill(two);
+  world.runUntil("granted by another", granted, 60_000);
+  expect([1, 4]).toContain(dlm.lockres.get("lost")!.owner);
+  expect(world.referee.faults).toEqual([]);
+});
+
 /**
  * Node 1 masters "shared" and holds nothing; nodes 2 and 3 hold PR and have read the LVB. Node 2 gives way to node 3, which asks for EX. The
  * AST comes to node 2 later, or never; the answer to its conversion, if it is `answered`, before it.
