@@ -39,7 +39,7 @@ export async function measure(trials: number, depth: number, load: boolean): Pro
   const late_ms: number[] = [];
   let [in_flight, writes, refused] = [0, 0, 0];
   for (let trial = 0; trial < trials; trial++) {
-    const end_ms = native.boottimeMs() + LEASE_MS;
+    const end_ms = native.leaseClockMs() + LEASE_MS;
     native.leaseSet(lease, end_ms);
     for (let [under_way, shut] = [0, false]; under_way > 0 || !shut; ) {
       for (; !shut && under_way < depth; under_way++, writes++) ring.write(fd, 0, PAGE, under_way * PAGE, 0);

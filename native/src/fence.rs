@@ -3,8 +3,8 @@
 //! A node that stalls (a stopped process, a suspended machine, a long collection) does not notice that its heartbeat
 //! lapsed; when it goes on, its queued writes would land on blocks that the survivors have recovered and given to others.
 //! So every submission of writes looks at the clock right before io_uring_enter (`ring.rs`, `flush`, is the only caller
-//! of `is_shut`), and the lease says until when that is allowed: a CLOCK_BOOTTIME, which goes on through a suspend. The
-//! node thread moves the lease after each completed heartbeat (o2hb; coherence 23 to 25).
+//! of `is_shut`), and the lease says until when that is allowed, by a clock that goes on while this machine does not
+//! (`lease_clock.rs`). The heartbeat's thread moves the lease after each write that completed (o2hb; coherence 23 to 25).
 //!
 //! The window that remains: the time between the look at the clock and the device's receiving the request, in the
 //! block layer's queues or in the kernel's worker for requests that could not be issued at once. Nothing in user space can
@@ -17,6 +17,7 @@ use napi_derive::napi;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 use std::time::Duration;
 
+use crate::lease_clock::lease_now_ns;
 use crate::wrong;
 
 const LEASES: usize = 256;
@@ -26,19 +27,11 @@ const OPEN: i64 = i64::MAX;
 static DEADLINE_NS: [AtomicI64; LEASES] = [const { AtomicI64::new(OPEN) }; LEASES];
 static TAKEN: [AtomicBool; LEASES] = [const { AtomicBool::new(false) }; LEASES];
 
-/// CLOCK_BOOTTIME in nanoseconds.
-#[inline]
-pub fn boottime_ns() -> i64 {
-    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut t) };
-    t.tv_sec * 1_000_000_000 + t.tv_nsec
-}
-
 /// Whether writes under this lease must no longer reach the device.
 #[inline]
 pub fn is_shut(lease: u32) -> bool {
     let deadline = DEADLINE_NS[lease as usize].load(Ordering::Acquire);
-    deadline != OPEN && boottime_ns() >= deadline
+    deadline != OPEN && lease_now_ns() >= deadline
 }
 
 /// Whether the number names a lease that can be used: 0, or one that was allocated.
@@ -74,7 +67,7 @@ pub fn lease_free(lease: u32) -> Result<()> {
     Ok(())
 }
 
-/// Allows writes until `deadline_ms` of CLOCK_BOOTTIME; Infinity for always, 0 for never.
+/// Allows writes until `deadline_ms` of the lease clock; Infinity for always, 0 for never.
 pub fn lease_set(lease: u32, deadline_ms: f64) -> Result<()> {
     let i = known(lease)?;
     if deadline_ms.is_nan() || deadline_ms < 0.0 {
@@ -90,7 +83,7 @@ pub fn renew(lease: u32, deadline_ns: i64) {
     DEADLINE_NS[lease as usize].store(deadline_ns, Ordering::Release);
 }
 
-/// The lease's deadline in milliseconds of CLOCK_BOOTTIME, Infinity when it is always open.
+/// The lease's deadline in milliseconds of the lease clock, Infinity when it is always open.
 pub fn lease_get(lease: u32) -> Result<f64> {
     if lease == 0 {
         return Ok(f64::INFINITY);

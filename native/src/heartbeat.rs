@@ -5,8 +5,8 @@
 //! leave a sample for JavaScript, sleep what is left of the interval. Who lives and who is dead is decided in
 //! src/cluster/heartbeat.ts, from the samples, of which none is lost while JavaScript pauses for less than QUEUE beats.
 //!
-//! Two deadlines follow from the submission time of the last completed write of ours, both in CLOCK_BOOTTIME, which runs while
-//! we do not: until `lease` nothing but writes may be submitted (`fence.rs`); after `fence` the process ends by SIGKILL.
+//! Two deadlines follow from the submission time of the last completed write of ours, both by a clock that runs while
+//! we do not (`lease_clock.rs`): until `lease` nothing but writes may be submitted (`fence.rs`); after `fence` the process ends by SIGKILL.
 //! Every thread that might write looks right before it does: a beat that wakes up too late never reaches the disk. What is
 //! left is the time between that look and the system call.
 //!
@@ -28,7 +28,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::arena::Bytes;
-use crate::fence::{self, boottime_ns};
+use crate::fence;
+use crate::lease_clock::{keep_clock, lease_now_ns};
 use crate::{c_path, rc, rc_size, whole, wrong};
 
 /// O2NM_MAX_NODES: one block each.
@@ -224,7 +225,7 @@ fn renew(r: &Region) {
 /// Ends the process if the group's deadline has passed.
 fn fence_if_late(lease: u32) {
     let deadline = fence_deadline(&regions(), lease);
-    if deadline.is_some_and(|at| boottime_ns() >= at) {
+    if deadline.is_some_and(|at| lease_now_ns() >= at) {
         last_words();
         fence::fence_now();
     }
@@ -245,7 +246,7 @@ fn watch() {
                 return;
             }
             for r in all.iter().flatten() {
-                if fence_deadline(&all, r.lease).is_some_and(|at| boottime_ns() >= at) {
+                if fence_deadline(&all, r.lease).is_some_and(|at| lease_now_ns() >= at) {
                     last_words();
                     fence::fence_now();
                 }
@@ -364,7 +365,8 @@ impl Region {
         let mut wrote: Option<u64> = None;
         let mut number = 0u64;
         while self.stop.load(Ordering::Acquire) == RUN {
-            let start = boottime_ns();
+            keep_clock();
+            let start = lease_now_ns();
             let first = self.first.load(Ordering::Relaxed) as usize;
             let count = self.last.load(Ordering::Relaxed) as usize + 1 - first;
             let slots = &mut area.bytes()[..count * self.slot_bytes];
@@ -383,9 +385,9 @@ impl Region {
                 let block = &mut own.bytes()[..self.slot_bytes];
                 let seq = prepare(block, self.node, self.generation, self.dead_ms);
                 mine.copy_from_slice(block);
-                beat.submit = boottime_ns();
+                beat.submit = lease_now_ns();
                 beat.write_rc = self.pwrite(block, own_offset);
-                beat.complete = boottime_ns();
+                beat.complete = lease_now_ns();
                 if beat.write_rc == 0 {
                     wrote = Some(seq);
                     // A slot that somebody else writes is no heartbeat of ours.
@@ -424,7 +426,7 @@ impl Region {
     fn sleep_until(&self, at: i64) {
         let mut guard = self.nap.lock().unwrap_or_else(|e| e.into_inner());
         loop {
-            let left = at - boottime_ns();
+            let left = at - lease_now_ns();
             if left <= 0 || self.stop.load(Ordering::Acquire) != RUN {
                 return;
             }
@@ -553,7 +555,7 @@ pub fn heartbeat_arm(id: u32) -> Result<bool> {
 pub fn heartbeat_extend(id: u32) -> Result<()> {
     let r = region(id)?;
     fence_if_late(r.lease);
-    let now = boottime_ns();
+    let now = lease_now_ns();
     let extend = |at: i64| if now < at { Some(at.max(now + r.fence_ns)) } else { None };
     let _ = r.fence_at.fetch_update(Ordering::AcqRel, Ordering::Acquire, extend);
     Ok(())
@@ -598,7 +600,7 @@ pub fn heartbeat_take(id: u32, bytes: Bytes) -> Result<bool> {
 #[napi]
 pub fn heartbeat_age_ms(id: u32) -> Result<f64> {
     let at = region(id)?.submitted.load(Ordering::Acquire);
-    Ok(if at == 0 { f64::INFINITY } else { (boottime_ns() - at) as f64 / 1e6 })
+    Ok(if at == 0 { f64::INFINITY } else { (lease_now_ns() - at) as f64 / 1e6 })
 }
 
 /// Ends the thread after the beat in which it is. `leave`: it writes generation 0, by which the others know at once.

@@ -126,7 +126,7 @@ pub fn export_hot(exports: Object, env: Env) -> Result<()> {
     export!(e, x, "laneRead", net::lane_read, hub: u32, lane: u32, conn: u32);
     export!(e, x, "laneTake", net::lane_take, hub: u32, lane: u32, memory: u32, addr: f64, len: f64);
     export!(e, x, "laneSend", net::lane_send, hub: u32, conn: u32, memory: u32, addr: f64, len: f64);
-    export!(e, x, "boottimeMs", misc::boottime_ms);
+    export!(e, x, "leaseClockMs", misc::lease_clock_ms);
     export!(e, x, "monotonicNs", misc::monotonic_ns);
     Ok(())
 }

@@ -12,6 +12,7 @@ mod file;
 mod fuse_dev;
 mod heartbeat;
 mod hot;
+mod lease_clock;
 mod misc;
 mod mount;
 mod net;

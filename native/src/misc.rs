@@ -7,9 +7,9 @@ use crate::rc;
 /// include/uapi/linux/prctl.h; not in the libc crate.
 const PR_SET_IO_FLUSHER: i32 = 57;
 
-/// CLOCK_BOOTTIME in ms (with fractions): goes on through a suspend. What leases are counted in.
-pub fn boottime_ms() -> f64 {
-    crate::fence::boottime_ns() as f64 / 1e6
+/// The lease clock in ms (with fractions): CLOCK_BOOTTIME, and what that did not count while the machine stood still.
+pub fn lease_clock_ms() -> f64 {
+    crate::lease_clock::lease_now_ns() as f64 / 1e6
 }
 
 /// CLOCK_MONOTONIC in ns; exact below 2^53 ns (104 days of uptime), then to the nearest 2 ns.

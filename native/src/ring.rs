@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 
 use crate::arena::{Bytes, Span, arena};
 use crate::fence;
+use crate::lease_clock::boottime_ns;
 use crate::uring_sys::*;
 use crate::{whole, wrong};
 
@@ -126,7 +127,7 @@ impl Ring {
     /// each io_uring_enter that could consume a write is preceded by a look at the lease.
     fn flush(&mut self, min: u32, timeout_ms: f64) -> i32 {
         let deadline_ns =
-            if min > 0 && timeout_ms >= 0.0 { fence::boottime_ns() + (timeout_ms * 1e6) as i64 } else { i64::MAX };
+            if min > 0 && timeout_ms >= 0.0 { boottime_ns() + (timeout_ms * 1e6) as i64 } else { i64::MAX };
         let mut left_ms = timeout_ms;
         let mut tries = 0;
         loop {
@@ -157,7 +158,7 @@ impl Ring {
                 _ => return r,
             }
             if deadline_ns != i64::MAX {
-                left_ms = (deadline_ns - fence::boottime_ns()).max(0) as f64 / 1e6;
+                left_ms = (deadline_ns - boottime_ns()).max(0) as f64 / 1e6;
             }
         }
     }
@@ -214,9 +215,9 @@ impl Ring {
     /// Cancels what can be cancelled and waits for the rest, because the kernel may still write to the arena.
     /// The number of operations that are still in flight after `CLOSE_WAIT_MS`.
     fn drain(&mut self) -> u32 {
-        let deadline = fence::boottime_ns() + (CLOSE_WAIT_MS * 1e6) as i64;
+        let deadline = boottime_ns() + (CLOSE_WAIT_MS * 1e6) as i64;
         let mut cancelled = false;
-        while self.in_flight > 0 && fence::boottime_ns() < deadline {
+        while self.in_flight > 0 && boottime_ns() < deadline {
             if !cancelled && self.uring.next_slot().is_some() {
                 let op_flags = ASYNC_CANCEL_ANY | ASYNC_CANCEL_ALL;
                 self.uring.push(&Sqe {

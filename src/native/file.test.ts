@@ -145,9 +145,9 @@ describe("checksums", () => {
 
 describe("the process", () => {
   test("clocks go forward in their units", () => {
-    const [boot, mono] = [native.boottimeMs(), native.monotonicNs()];
+    const [boot, mono] = [native.leaseClockMs(), native.monotonicNs()];
     while (native.monotonicNs() < mono + 2e6);
-    const passed_ms = native.boottimeMs() - boot;
+    const passed_ms = native.leaseClockMs() - boot;
     expect(passed_ms).toBeGreaterThan(1.9);
     expect(passed_ms).toBeLessThan(5000);
   });

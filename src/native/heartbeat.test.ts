@@ -8,7 +8,7 @@ import { expect, test } from "vitest";
 import { atExit, tempDir } from "../../test/support/cleanup.ts";
 import { HeartbeatBlock } from "../format/disk/index.ts";
 import { type BeatSample, DiskHeartbeat, type DiskHeartbeatOptions } from "./heartbeat.ts";
-import { boottimeMs, leaseAlloc, leaseGet } from "./index.ts";
+import { leaseAlloc, leaseClockMs, leaseGet } from "./index.ts";
 
 const OFFSET = 8192;
 const BLOCK = 512;
@@ -120,7 +120,7 @@ test("the lease follows the submission of completed writes once it is armed, and
   });
   expect(armed_too_early).toBe(false);
   expect(leases.slice(0, 5)).toEqual([0, 0, 0, 0, 0]);
-  expect(leases[6]).toBeGreaterThan(boottimeMs() - 60_000);
+  expect(leases[6]).toBeGreaterThan(leaseClockMs() - 60_000);
   expect(Math.abs(leases[6]! - (all[6]!.submit_ms + 1000))).toBeLessThan(500);
   expect(leases.at(-1)).toBe(0);
 });
@@ -143,7 +143,7 @@ async function late(global: boolean, regions: number, failing: number): Promise<
               if (n === 5 && i < failing) truncateSync(path, OFFSET);
               if (i === regions - 1) beats++;
               if (beats > 24) {
-                if (i === regions - 1) stands = leaseGet(lease) > boottimeMs();
+                if (i === regions - 1) stands = leaseGet(lease) > leaseClockMs();
                 hb.stop(false);
               }
             },
@@ -170,7 +170,7 @@ test("a pause of JavaScript delays no beat, and loses no sample", async () => {
   const all = await beats(options(area()), (seen) => {
     if (seen.length === 3 && !paused) {
       paused = true;
-      for (const end = boottimeMs() + 1000; boottimeMs() < end; ) Math.sqrt(2);
+      for (const end = leaseClockMs() + 1000; leaseClockMs() < end; ) Math.sqrt(2);
     }
     return seen.length === 30;
   });
@@ -202,7 +202,7 @@ test("a write that completes later than others wait, after the end was put off, 
           }, 3500);
         }
         if (!late || beat.own !== "ok") return;
-        seen.push([proven, leaseGet(lease) > boottimeMs()]);
+        seen.push([proven, leaseGet(lease) > leaseClockMs()]);
         if (seen.length === 5) {
           hb.prove();
           proven = true;

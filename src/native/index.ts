@@ -93,7 +93,7 @@ interface Addon {
   fusermountMount(mountpoint: string, options: string): number;
   fusermountUmount(mountpoint: string, lazy: boolean): number;
 
-  boottimeMs(): number;
+  leaseClockMs(): number;
   monotonicNs(): number;
   setIoFlusher(on: boolean): number;
 
@@ -148,9 +148,9 @@ export const LEASE_OPEN = 0;
 export const leaseAlloc = addon.leaseAlloc;
 /** Gives a lease back; its rings must be closed. */
 export const leaseFree = addon.leaseFree;
-/** Allows writes until `deadline_ms` of boottimeMs(); Infinity: always, 0: never. From any thread, at once. */
+/** Allows writes until `deadline_ms` of leaseClockMs(); Infinity: always, 0: never. From any thread, at once. */
 export const leaseSet = addon.leaseSet;
-/** The deadline in ms of boottimeMs(). */
+/** The deadline in ms of leaseClockMs(). */
 export const leaseGet = addon.leaseGet;
 /**
  * This process's mounts are aborted now, and it gets SIGKILL in `after_ms`, from a thread that waits for nothing else; what the block layer has by
@@ -482,8 +482,8 @@ export const fusermountUmount = addon.fusermountUmount;
 
 // ---- clocks and threads ----
 
-/** CLOCK_BOOTTIME in ms, with fractions; counts through a suspend. */
-export const boottimeMs = addon.boottimeMs;
+/** The clock of leases in ms, with fractions: CLOCK_BOOTTIME, which counts a suspend, and what that misses while a hypervisor stops the machine. */
+export const leaseClockMs = addon.leaseClockMs;
 /** CLOCK_MONOTONIC in ns. */
 export const monotonicNs = addon.monotonicNs;
 /** PR_SET_IO_FLUSHER for this thread and those it starts: 0, or -EPERM without CAP_SYS_RESOURCE. */

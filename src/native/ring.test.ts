@@ -329,10 +329,10 @@ describe("the write gate", () => {
   });
 
   test("lets writes through before the deadline and refuses them after it, in order of submission", () => {
-    native.leaseSet(lease, native.boottimeMs() + 3_600_000);
+    native.leaseSet(lease, native.leaseClockMs() + 3_600_000);
     ring.write(fd, PAGE, PAGE, 0, 1);
     expect(complete(ring, 1)).toEqual(new Map([[1, PAGE]]));
-    native.leaseSet(lease, native.boottimeMs() - 1);
+    native.leaseSet(lease, native.leaseClockMs() - 1);
     ring.write(fd, PAGE, PAGE, PAGE, 2);
     expect(complete(ring, 1)).toEqual(new Map([[2, -Errno.ESHUTDOWN]]));
     expect(pages()).toEqual([0xaa, ...untouched.slice(1)]);
@@ -342,8 +342,8 @@ describe("the write gate", () => {
     native.leaseSet(lease, Number.POSITIVE_INFINITY);
     expect(native.leaseGet(lease)).toBe(Number.POSITIVE_INFINITY);
     writeInEveryWay();
-    native.leaseSet(lease, native.boottimeMs() + 5);
-    while (native.boottimeMs() <= native.leaseGet(lease));
+    native.leaseSet(lease, native.leaseClockMs() + 5);
+    while (native.leaseClockMs() <= native.leaseGet(lease));
     expect([...complete(ring, 3).values()]).toEqual([-Errno.ESHUTDOWN, -Errno.ESHUTDOWN, -Errno.ESHUTDOWN]);
     expect(pages()).toEqual(untouched);
   });
@@ -372,7 +372,7 @@ describe("the write gate", () => {
     await new Promise((resolve, reject) => worker.once("exit", resolve).once("error", reject));
     ring.write(fd, PAGE, PAGE, 0, 1);
     expect(complete(ring, 1)).toEqual(new Map([[1, -Errno.ESHUTDOWN]]));
-    native.leaseSet(lease, native.boottimeMs() + 60_000);
+    native.leaseSet(lease, native.leaseClockMs() + 60_000);
     ring.write(fd, PAGE, PAGE, 0, 2);
     expect(complete(ring, 1)).toEqual(new Map([[2, PAGE]]));
   });
