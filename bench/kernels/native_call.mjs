@@ -69,7 +69,7 @@ function zeroReads(n) {
   }
 }
 
-row("boottimeMs()", ns(2e6, each(native.boottimeMs)).toFixed(0), "ns");
+row("leaseClockMs()", ns(2e6, each(native.leaseClockMs)).toFixed(0), "ns");
 row(
   "leaseSet(lease, deadline)",
   ns(
