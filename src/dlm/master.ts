@@ -32,7 +32,7 @@ import {
   RES_MIGRATING,
   RES_RECOVERING,
 } from "./lockres.ts";
-import { detachMle, insertMle, Mle, putMle } from "./mle.ts";
+import { detachMle, insertMle, Mle, putMle, putOwed } from "./mle.ts";
 import { isNodeDead, kickRecovery, waitForNodeRecovery, waitForRecovery } from "./recovery_wait.ts";
 import { Waiters } from "./waiters.ts";
 
@@ -130,6 +130,8 @@ function* findMaster(dlm: Dlm, name: string, block: Mle | undefined): Task<DlmLo
   }
   assert(res.owner !== OWNER_UNKNOWN, `${name}: mastery without a master`);
   detachMle(dlm, mle);
+  // One that began as a BLOCK, and was taken over: no assertion comes to take it away, and whoever asks later would wait for ours.
+  putOwed(dlm, mle);
   putMle(dlm, mle);
   mle.inuse--;
   putMle(dlm, mle);

@@ -95,6 +95,7 @@ test.each(["another node masters it", "nobody masters it any more"])(
     expect(say(one, DLM_MSG.MASTER_REQUEST, {}, "lost")).toBe(DLM_MASTER_RESP_NO);
     world.runUntil("granted to who was blocked", lock(one), 10_000);
     expect(world.masters.get("lost")).toBe(now === "another node masters it" ? 3 : 1);
+    world.runUntil("nothing of the question is left", () => one.domain!.dlm.mles.size === 0, 10_000);
     expect(world.referee.faults).toEqual([]);
   },
 );
