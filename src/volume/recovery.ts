@@ -180,6 +180,9 @@ const CALL_MS = 2000;
 /** Between two tries for the journal's lock of a node that just died, and how many: two minutes. */
 const RETRY_MS = 50;
 const MAX_TRIES = 2400;
+/** After a recovery that failed, and at most. */
+const AGAIN_MS = 1000;
+const AGAIN_MOST_MS = 60_000;
 /** Between two looks at a slot that another node recovers, and how many. */
 const LOOK_AGAIN_MS = 5000;
 const MAX_LOOKS = 24;
@@ -190,7 +193,9 @@ export class Recovery {
   #enabled = false;
   #running = false;
   #stopped = false;
-  #failed = false;
+  /** How long the next attempt is put off, as the last one has failed; 0: it has not. */
+  #again_ms = 0;
+  #cancel_again: (() => void) | null = null;
   /** Slots that are being finished. */
   #finishing = 0;
   readonly #idle = new WaitQueue();
@@ -237,12 +242,13 @@ export class Recovery {
   /** No new recovery begins; answers when those under way have ended (ocfs2_recovery_exit). */
   *stop(): Task<void> {
     const { recovery_map } = this.#osb.glue;
-    while (this.busy || (this.#enabled && !this.#failed && recovery_map.size > 0))
+    while (this.busy || (this.#enabled && this.#again_ms === 0 && recovery_map.size > 0))
       yield* wait<void>((cb) => this.#idle.add(() => cb(null)));
     this.#stopped = true;
     this.#enabled = false;
     this.#cancel_look?.();
     this.#cancel_look = null;
+    this.#cancel_again?.();
   }
 
   #start(): void {
@@ -250,12 +256,32 @@ export class Recovery {
     this.#running = true;
     spawn(this.#thread(), (err) => {
       this.#running = false;
-      if (err) {
-        this.#failed = true;
-        // Others may do it: but we do not know what is true on the disk any more.
-        mlog(ML.ERROR, `recovery: ${err instanceof Error ? err.message : String(err)}; unmount the volume`);
-      } else if (this.#osb.glue.recovery_map.size > 0) this.#start();
+      if (err) this.#failed(err);
+      else {
+        this.#again_ms = 0;
+        if (this.#osb.glue.recovery_map.size > 0) this.#start();
+      }
       this.#idle.wakeAll();
+    });
+  }
+
+  /**
+   * Tried again, as a path to the disk may come back: until then all that waits for the dead waits here, and what it holds others wait for. The kernel's
+   * thread tries without a pause.
+   */
+  #failed(err: unknown): void {
+    this.#again_ms = Math.min(this.#again_ms === 0 ? AGAIN_MS : 2 * this.#again_ms, AGAIN_MOST_MS);
+    const dead = [...this.#osb.glue.recovery_map].join(", ");
+    const what = err instanceof Error ? err.message : String(err);
+    mlog(
+      ML.ERROR,
+      `recovery of node ${dead}: ${what}; tried again in ${this.#again_ms / 1000} s. If it goes on, unmount`,
+    );
+    this.#cancel_again?.();
+    this.#cancel_again = this.#osb.clock.after(this.#again_ms, () => {
+      this.#cancel_again = null;
+      this.#start();
+      this.#osb.wakeLoop();
     });
   }
 

@@ -882,6 +882,22 @@ describe("mounts and deaths", () => {
     }
   });
 
+  test("the disk fails whoever recovers a dead node, for a while: then it is recovered, and all go on", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    for (let i = 0; i < 5; i++) write(a, create(a, `a${i}`), "x".repeat(3000));
+    c.task(a, syncVolume(a.osb));
+    c.task(b, wait(b.osb.journal.flush));
+    b.dev.failing = true;
+    c.kill(a);
+    c.sleep(5000);
+    expect([...b.osb.glue.recovery_map]).toEqual([1]);
+    b.dev.failing = false;
+    expect(names(b, root(b)).length).toBe(5);
+    expect(b.osb.recovery!.recovered).toBe(1);
+    sound();
+  });
+
   test("a node that comes back at once waits until its slot was cleaned up, or takes it over", () => {
     cluster();
     const [a, b] = [c.mount(1), c.mount(2)];

@@ -12,6 +12,7 @@
 import type { IoDone } from "../../src/block/device.ts";
 import { MemoryDevice } from "../../src/block/memory_device.ts";
 import { type Random, seededRandom } from "../../src/lib/clock.ts";
+import { Errno } from "../../src/lib/errno.ts";
 import { assert } from "../../src/lib/fs_error.ts";
 import { spawn, type Task, wait } from "../../src/lib/task.ts";
 import type { LockDomain } from "../../src/stackglue/lock_domain.ts";
@@ -68,6 +69,8 @@ export class SharedDevice extends MemoryDevice {
   reads = 0;
   writes = 0;
   dead = false;
+  /** Writes fail with EIO. */
+  failing = false;
 
   constructor(arena: Arena, disk: Uint8Array, clock: SimClock, random: Random, io_ms: number) {
     super(arena, disk, { name: "shared" });
@@ -114,6 +117,10 @@ export class SharedDevice extends MemoryDevice {
   /** As the harshest reading of "in flight" has it, what is written is what the memory holds when the write completes. */
   override write(addr: number, len: number, offset: number, done: IoDone): void {
     this.writes++;
+    if (this.failing) {
+      this.#later({ land: null, len }, () => done(-Errno.EIO));
+      return;
+    }
     const land = (bytes: number): void => super.write(addr, bytes, offset, () => {});
     this.#later({ land, len }, () => super.write(addr, len, offset, done));
   }
