@@ -57,6 +57,18 @@ export interface WholeResult {
 
 /** None of these loses what a program has written. */
 const KERNEL: readonly FaultKind[] = ["stall", "stall", "slow", "slow", "leave"];
+/** These do, in a seed that is not calm. */
+const KERNEL_STORM: readonly FaultKind[] = [
+  ...KERNEL,
+  "kill",
+  "kill",
+  "power",
+  "power",
+  "stop",
+  "cut",
+  "reset",
+  "late",
+];
 /** System calls of all programs. */
 const CALLS = 400;
 
@@ -106,7 +118,8 @@ function shape(o: WholeOptions) {
   const volume = random.u32() % SIM_VOLUMES.length;
   const kernel = o.kernel ?? random.u32() % 3 === 0;
   if (!kernel) return { nodes, calm, timeouts, plan, ...speed, volume, kernel };
-  return { nodes, calm: true, timeouts, plan: { ...plan, kinds: o.kinds ?? KERNEL }, ...speed, volume, kernel };
+  const kinds = o.kinds ?? (calm ? KERNEL : KERNEL_STORM);
+  return { nodes, calm, timeouts, plan: { ...plan, kinds }, ...speed, volume, kernel };
 }
 
 class History {
@@ -130,6 +143,7 @@ class History {
     w.excuses = (node) => this.faults.excuses(node);
     w.onEnd = (node, why) => {
       this.#lost.add(node);
+      this.programs?.died(node);
       this.faults.judgeEnd(node, why);
     };
     if (calm)

@@ -10,10 +10,13 @@ export type Val = number | string;
 
 interface Op {
   readonly write: boolean;
-  readonly node: number;
+  /** Each life of a node is one. */
+  readonly node: string;
   /** Order of calls and returns. */
   readonly called: number;
   returned: number;
+  /** An fsync has returned since: it must outlive the node. */
+  synced: boolean;
 }
 
 interface Value {
@@ -27,7 +30,7 @@ export class Register {
 
   constructor(name: string, initial: Val) {
     this.name = name;
-    this.#of(initial).write = { write: true, node: 0, called: -1, returned: -1 };
+    this.#of(initial).write = { write: true, node: "", called: -1, returned: -1, synced: true };
   }
 
   #of(value: Val): Value {
@@ -36,8 +39,8 @@ export class Register {
     return v;
   }
 
-  write(node: number, value: Val, called: number): Op {
-    const op = { write: true, node, called, returned: Number.POSITIVE_INFINITY };
+  write(node: string, value: Val, called: number): Op {
+    const op = { write: true, node, called, returned: Number.POSITIVE_INFINITY, synced: false };
     this.#of(value).write = op;
     return op;
   }
@@ -46,11 +49,33 @@ export class Register {
    * A program that reads through the page cache sees what another one of its node is writing before that is anywhere else, and FUSE lets nobody
    * prevent it: such a read says nothing of other nodes.
    */
-  read(node: number, value: Val, called: number, returned: number): void {
+  read(node: string, value: Val, called: number, returned: number): void {
     const v = this.#of(value);
     if (v.write !== null && v.write.node === node && v.write.returned === Number.POSITIVE_INFINITY) return;
-    v.reads.push({ write: false, node, called, returned });
+    v.reads.push({ write: false, node, called, returned, synced: false });
   }
+
+  /** What of a node's has returned, and no fsync since. */
+  *unsynced(node: string): Iterable<Op> {
+    for (const { write } of this.#values.values())
+      if (write !== null && write.node === node && write.returned !== Number.POSITIVE_INFINITY && !write.synced)
+        yield write;
+  }
+
+  /** A node is dead: what it wrote, and neither an fsync nor another node's look has made it write down, may be gone; or not. */
+  died(node: string): void {
+    for (const { write, reads } of this.#values.values()) {
+      if (write === null || write.node !== node || write.synced) continue;
+      if (write.returned === Number.POSITIVE_INFINITY) this.may_be_torn = true;
+      if (reads.some((r) => r.node !== node)) continue;
+      this.may_be_torn = true;
+      write.returned = Number.POSITIVE_INFINITY;
+      reads.length = 0;
+    }
+  }
+
+  /** A part of what a dead node was writing may be there. */
+  may_be_torn = false;
 
   /** What contradicts a single order; undefined when there is one. */
   check(): string | undefined {
@@ -110,6 +135,16 @@ export class ProgramHistory {
 
   now(): number {
     return ++this.#time;
+  }
+
+  /** The writes to a file that are to be there for ever once an fsync that begins now has returned. */
+  unsynced(node: string, name: string): Op[] {
+    const of = [...this.#registers.values()].filter((r) => r.name.startsWith(`${name} `));
+    return of.flatMap((r) => [...r.unsynced(node)]);
+  }
+
+  died(node: string): void {
+    for (const r of this.#registers.values()) r.died(node);
   }
 
   register(name: string, initial: Val): Register {

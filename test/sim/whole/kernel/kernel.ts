@@ -363,6 +363,21 @@ export class Kernel {
     return { inode: this.hold(inode), fh: out.fh, flags, direct: (out.open_flags & F.FOPEN_DIRECT_IO) !== 0 };
   }
 
+  /** fuse_fsync. */
+  *fsync(file: File): Task<void> {
+    const { inode } = file;
+    yield* wait(inode.rwsem.write);
+    try {
+      yield* this.#writePages(inode);
+      yield* wait(inode.waits.until(() => inode.writeback.size === 0));
+      const q = F.FuseFsyncIn.alloc();
+      q.fh = file.fh;
+      yield* this.#ask(F.FUSE_FSYNC, inode.nodeid, bytesOf(q));
+    } finally {
+      inode.rwsem.writeDone();
+    }
+  }
+
   /** close(2) and munmap(2): what was stored in a mapping is written first (fuse_vma_close). */
   *close(file: File): Task<void> {
     if ((file.flags & O_ACCMODE) !== 0) {

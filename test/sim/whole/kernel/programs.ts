@@ -1,6 +1,7 @@
 /**
  * Programs on all nodes that use the same few files and one name through their kernels: read(2), write(2), shared mappings, chmod, ftruncate, stat,
- * rename, rm; direct I/O to a file that others read and write through their caches, and a log that all append to. What each saw is one history (history.ts).
+ * rename, rm, fsync; direct I/O to a file that others read and write through their caches, and a log that all append to. What each saw is one history (history.ts).
+ * A node's death takes its programs along, and of what they wrote what was neither synced nor seen by another node.
  */
 
 import { FsError } from "../../../../src/lib/fs_error.ts";
@@ -85,10 +86,24 @@ export class Programs {
       this.#running.set(node, (this.#running.get(node) ?? 0) + 1);
       spawn(this.#program(node, i), (err) => {
         this.#running.set(node, this.#running.get(node)! - 1);
-        if (err && node.alive)
+        if (err && !this.#isDead(node) && !this.#w.excuses(node))
           this.problem ??= `a program on node ${node.num}: ${err instanceof Error ? (err.stack ?? err.message) : String(err)}`;
       });
     }
+  }
+
+  /** With its programs; what they do while their node is dead and does not know it says nothing. */
+  died(node: SimNode): void {
+    this.history.died(lifeOf(node));
+    for (const [value, record] of this.#log) {
+      if (record.node !== node || record.kept) continue;
+      this.#log.delete(value);
+      for (const [at, found] of this.#records) if (found === value) this.#records.delete(at);
+    }
+  }
+
+  #isDead(node: SimNode): boolean {
+    return !node.alive || this.#w.checks.isOutcast(node);
   }
 
   /** The programs on a node come to their end. */
@@ -109,7 +124,7 @@ export class Programs {
   }
 
   #over(node: SimNode): boolean {
-    return this.#stopped || this.#left <= 0 || this.#quits.has(node);
+    return this.#stopped || this.#left <= 0 || this.#quits.has(node) || !node.alive;
   }
 
   *#sleep(ms: number): Task<void> {
@@ -142,19 +157,21 @@ export class Programs {
 
   #write(register: Register, node: SimNode, value: Val): () => void {
     this.history.writes++;
-    const op = register.write(node.num, value, this.history.now());
+    const op = register.write(lifeOf(node), value, this.history.now());
     this.#w.note(`program ${node.num} writes ${value} to ${register.name} [${op.called}]`);
     return () => {
+      if (this.#isDead(node)) return;
       op.returned = this.history.now();
       this.#w.note(`program ${node.num} has written ${value} to ${register.name} [${op.returned}]`);
     };
   }
 
   #read(register: Register, node: SimNode, value: Val, called: number): void {
+    if (this.#isDead(node)) return;
     this.history.reads++;
     const returned = this.history.now();
     this.#w.note(`program ${node.num} reads ${value} of ${register.name} [${called}, ${returned}]`);
-    register.read(node.num, value, called, returned);
+    register.read(lifeOf(node), value, called, returned);
   }
 
   // Names ---------------------------------------------------------------------------------------------------------------
@@ -199,6 +216,7 @@ export class Programs {
     for (let left = 1 + this.#below(8); left > 0; left--) {
       this.#call();
       yield* this.#one(node, `f${n}`, file, writes);
+      if (writes && this.#below(8) === 0) yield* this.#fsync(node, `f${n}`, file);
       yield* this.#sleep(this.#below(4) === 0 ? this.#below(THINK_MS) : 0);
     }
     yield* k.close(file);
@@ -229,10 +247,11 @@ export class Programs {
         const done = Array.from({ length: n }, (_, i) => this.#write(this.#cell(DIRECT, first + i), node, value));
         yield* k.write(file, first * CELL, cellBytes(value, n));
         for (const d of done) d();
+        if (this.#below(4) === 0) yield* this.#fsync(node, DIRECT, file);
       } else {
         const called = this.history.now();
         const bytes = yield* k.read(file, first * CELL, CELL);
-        this.#read(this.#cell(DIRECT, first), node, cellValue(bytes, `${DIRECT} ${first} on node ${node.num}`), called);
+        this.#readCell(node, DIRECT, first, bytes, called);
       }
       yield* this.#sleep(this.#below(4) === 0 ? this.#below(THINK_MS) : 0);
     }
@@ -240,8 +259,8 @@ export class Programs {
   }
 
   // The log -------------------------------------------------------------------------------------------------------------
-  /** Records whose append(2) has returned. */
-  readonly #appended = new Set<number>();
+  /** Records whose append(2) has returned; kept: for ever, as an fsync has returned since, or another node has found it. */
+  readonly #log = new Map<number, { readonly node: SimNode; kept: boolean }>();
   /** What was found at each place, which never changes. */
   readonly #records = new Map<number, number>();
 
@@ -254,8 +273,13 @@ export class Programs {
       this.history.writes++;
       this.#w.note(`program ${node.num} appends ${value}`);
       yield* k.write(file, 0, cellBytes(value, 1).subarray(0, RECORD));
-      this.#appended.add(value);
+      if (!this.#isDead(node)) this.#log.set(value, { node, kept: false });
       this.#w.note(`program ${node.num} has appended ${value}`);
+      if (this.#below(4) === 0) {
+        const mine = [...this.#log.values()].filter((r) => r.node === node);
+        yield* k.fsync(file);
+        if (!this.#isDead(node)) for (const r of mine) r.kept = true;
+      }
       yield* this.#sleep(this.#below(4) === 0 ? this.#below(THINK_MS) : 0);
     }
     yield* k.close(file);
@@ -266,21 +290,41 @@ export class Programs {
     const k = node.kernel!;
     const file = yield* this.#open(node, LOG, 0);
     this.#call();
-    const missing = new Set(this.#appended);
+    const missing = new Set(this.#log.keys());
     const size = yield* k.stat(file.inode, "size");
     this.#w.note(`program ${node.num} finds ${size} bytes of the log`);
     for (let at = 0; at < size; at += RECORD) {
       const where = `the log at ${at} on node ${node.num}`;
       const value = cellValue(yield* k.read(file, at, RECORD), where);
       this.history.reads++;
+      if (this.#isDead(node)) return;
       const before = this.#records.get(at) ?? value;
       if (value === 0 || value !== before) throw new Error(`${where}: ${value}, and before ${before}`);
       this.#records.set(at, value);
+      const record = this.#log.get(value);
+      if (record !== undefined && record.node !== node) record.kept = true;
       missing.delete(value);
     }
+    for (const value of missing) if (!this.#log.has(value)) missing.delete(value);
     if (missing.size > 0) throw new Error(`the log on node ${node.num} has ${size} bytes and not ${[...missing]}`);
     if (new Set(this.#records.values()).size !== this.#records.size) throw new Error("a record is in the log twice");
     yield* k.close(file);
+  }
+
+  *#fsync(node: SimNode, name: string, file: File): Task<void> {
+    const ops = this.history.unsynced(lifeOf(node), name);
+    this.#w.note(`program ${node.num} syncs ${name}`);
+    yield* node.kernel!.fsync(file);
+    if (this.#isDead(node)) return;
+    this.#w.note(`program ${node.num} has synced ${name}`);
+    for (const op of ops) op.synced = true;
+  }
+
+  #readCell(node: SimNode, name: string, cell: number, bytes: Uint8Array, called: number): void {
+    const register = this.#cell(name, cell);
+    // A page that a dead node was writing: no history tells which half is whose.
+    if (register.may_be_torn && isTorn(bytes)) this.history.leaveOut(register.name);
+    else this.#read(register, node, cellValue(bytes, `${name} cell ${cell} on node ${node.num}`), called);
   }
 
   #cell(name: string, i: number): Register {
@@ -323,7 +367,7 @@ export class Programs {
       const cell = this.#below(CELLS);
       const called = this.history.now();
       const bytes = yield* k.read(file, cell * CELL, CELL);
-      this.#read(this.#cell(name, cell), node, cellValue(bytes, `${name} cell ${cell} on node ${node.num}`), called);
+      this.#readCell(node, name, cell, bytes, called);
     }
   }
   readonly #modes = new Set<number>();
@@ -345,7 +389,7 @@ export class Programs {
       for (let cell = 0; cell < CELLS; cell++) {
         const called = this.history.now();
         const bytes = yield* k.read(file, cell * CELL, CELL);
-        this.#read(this.#cell(name, cell), node, cellValue(bytes, `${name} cell ${cell} on node ${node.num}`), called);
+        this.#readCell(node, name, cell, bytes, called);
       }
       yield* this.#stat(node, name, inode, "mode");
       yield* this.#stat(node, name, inode, "size");
@@ -362,6 +406,14 @@ export class Programs {
     if (first !== undefined) throw new Error(first);
   }
 }
+
+/** A node that comes back is another one. */
+const lifeOf = (node: SimNode): string => `${node.num}.${node.generation}`;
+
+const isTorn = (bytes: Uint8Array): boolean => {
+  const words = new Uint32Array(bytes.slice().buffer);
+  return words.some((word) => word !== words[0]);
+};
 
 const cellBytes = (value: number, cells: number): Uint8Array =>
   new Uint8Array(new Uint32Array((cells * CELL) / 4).fill(value).buffer);
