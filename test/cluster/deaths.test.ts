@@ -2,6 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
 import { fsck } from "../support/judges.ts";
+import { long } from "../support/long.ts";
 import { OF_A_DEATH } from "./complaints.ts";
 import { clusterImage } from "./image.ts";
 import { KernelMember, type Member, OurMember } from "./members.ts";
@@ -43,7 +44,7 @@ describe.skipIf(clusterUnavailable() !== undefined)("a node that dies", () => {
   }, 200_000);
 
   // Two minutes on two cores: npm test has the deaths of ours; scripts/deaths.mjs runs all.
-  test.runIf(process.env["OCFS2_LONG"] === "1")(
+  test.runIf(long)(
     "ours, while a kernel's goes on; and the other way about",
     async () => {
       const image = clusterImage(256);

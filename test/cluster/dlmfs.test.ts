@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { atExit, tempDir } from "../support/cleanup.ts";
 import { ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
+import { long } from "../support/long.ts";
 import { ocfs2 } from "../support/mount.ts";
 import { type Ran, runAsync, trySh } from "../support/sh.ts";
 import { OF_A_LEAVE } from "./complaints.ts";
@@ -11,8 +12,6 @@ import { clusterImage } from "./image.ts";
 import { KernelMember, OurMember } from "./members.ts";
 
 // Most of a minute: src/fuse/dlmfs.test.ts has the rules.
-const long = process.env["OCFS2_LONG"] === "1";
-
 test.skipIf(clusterUnavailable() !== undefined || !long)(
   "locks as files, between a kernel node and one of ours",
   async () => {

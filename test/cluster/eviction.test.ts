@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { atExit } from "../support/cleanup.ts";
 import { ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
 import { fsck } from "../support/judges.ts";
+import { long } from "../support/long.ts";
 import { clusterImage } from "./image.ts";
 import { OurMember } from "./members.ts";
 
@@ -62,7 +63,7 @@ async function referencesOf(master: OurMember, node: number): Promise<number> {
 
 describe.skipIf(clusterUnavailable() !== undefined)("more files than a node may keep", () => {
   // An older kernel's, too, on a long run.
-  for (const options of process.env["OCFS2_LONG"] === "1" ? ["", "fuse_minor=44"] : [""])
+  for (const options of long ? ["", "fuse_minor=44"] : [""])
     test(`find over all, ${options === "" ? "a kernel that drops names by inode" : options}`, async () => {
       const image = clusterImage(256);
       const rig = new ClusterRig(image, [11, 12]);

@@ -10,14 +10,13 @@ import { findHeartbeatArea } from "../../src/tools/heartbeat_area.ts";
 import { tempDir } from "../support/cleanup.ts";
 import { CLUSTER, ClusterRig, clusterUnavailable, type Region } from "../support/cluster_rig.ts";
 import { fsck } from "../support/judges.ts";
+import { long } from "../support/long.ts";
 import { mountPoint, ocfs2 } from "../support/mount.ts";
 import { runAsync, sh } from "../support/sh.ts";
 import { StallDisk } from "../support/stall.ts";
 import { coherence } from "./coherence.ts";
 import { OF_A_DEATH } from "./complaints.ts";
 import { KernelMember, OurMember } from "./members.ts";
-
-const long = process.env["OCFS2_LONG"] === "1";
 
 function globalVolume(mib: number): Region {
   const path = join(tempDir("ocfs2-global"), "image");

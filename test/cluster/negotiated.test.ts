@@ -7,12 +7,12 @@ import { describe, expect, test } from "vitest";
 import { findHeartbeatArea } from "../../src/tools/heartbeat_area.ts";
 import { ClusterRig, clusterUnavailable, isKernel } from "../support/cluster_rig.ts";
 import { fsck } from "../support/judges.ts";
+import { long } from "../support/long.ts";
 import { StallDisk } from "../support/stall.ts";
 import { OF_A_LEAVE } from "./complaints.ts";
 import { clusterImage } from "./image.ts";
 import { KernelMember, type Member, OurMember } from "./members.ts";
 
-const long = process.env["OCFS2_LONG"] === "1";
 /** Dead after 14 s; a node ends itself after 12, and asks for time after 6. */
 const STALL_MS = 20_000;
 

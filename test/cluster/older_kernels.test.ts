@@ -2,12 +2,11 @@
 import { describe, expect, test } from "vitest";
 import { ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
 import { fsck } from "../support/judges.ts";
+import { long } from "../support/long.ts";
 import { coherenceBothWays } from "./coherence.ts";
 import { clusterImage } from "./image.ts";
 import { deleteWhatTheOtherHasOpen, deleteWhatTheOtherHasSeen } from "./life.ts";
 import { OurMember } from "./members.ts";
-
-const long = process.env["OCFS2_LONG"] === "1";
 
 describe.skipIf(clusterUnavailable() !== undefined)("behind an older kernel", () => {
   for (const minor of [43, 44])

@@ -6,9 +6,10 @@ import { expect, test } from "vitest";
 import { measureScale, scaleImage, toMarkdown } from "../../bench/scale/scale.ts";
 import { clusterUnavailable } from "../support/cluster_rig.ts";
 import { fsck } from "../support/judges.ts";
+import { long } from "../support/long.ts";
 import { coherence } from "./coherence.ts";
 
-test.runIf(process.env["OCFS2_LONG"] === "1" && clusterUnavailable() === undefined)(
+test.runIf(long && clusterUnavailable() === undefined)(
   "twelve nodes of ours on one volume",
   async () => {
     const image = scaleImage();

@@ -8,6 +8,7 @@ import { expect, test } from "vitest";
 import { tempDir } from "../support/cleanup.ts";
 import { ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
 import { fsck } from "../support/judges.ts";
+import { long } from "../support/long.ts";
 import { repoRoot } from "../support/rig.ts";
 import { runAsync } from "../support/sh.ts";
 import { makeRoot, rootUnavailable } from "../support/shared_root.ts";
@@ -22,7 +23,7 @@ function pssMib(pid: number): number {
   return Number(kib![1]) / 1024;
 }
 
-test.runIf(process.env["OCFS2_LONG"] === "1" && clusterUnavailable() === undefined && rootUnavailable() === undefined)(
+test.runIf(long && clusterUnavailable() === undefined && rootUnavailable() === undefined)(
   `${NODES} nodes share one root`,
   async () => {
     const numbers = Array.from({ length: NODES }, (_, i) => 11 + i);

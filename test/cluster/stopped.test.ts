@@ -8,6 +8,7 @@ import { pipeline } from "node:stream/promises";
 import { describe, expect, test } from "vitest";
 import { ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
 import { fsck } from "../support/judges.ts";
+import { long } from "../support/long.ts";
 import { StallDisk } from "../support/stall.ts";
 import { OF_A_DEATH } from "./complaints.ts";
 import { clusterImage } from "./image.ts";
@@ -24,9 +25,6 @@ const BUSY =
   "cd $D/w; for n in 1 2 3; do (i=0; while :; do i=$((i+1)); echo $i >>log-$n; head -c 300000 /dev/zero >x-$n; rm -f x-$n; " +
   "echo $i >y-$n-$((i % 50)); sync log-$n; done) & done; wait";
 
-// A minute and a half: native/heartbeat.test.ts has the core of it in two seconds.
-const long = process.env["OCFS2_LONG"] === "1";
-
 /** The kernel's node goes on where ours was, and leaves; the image as it then is. */
 async function kernelGoesOn(kernel: KernelMember, image: string): Promise<string> {
   const said = await kernel.run("cd $D; cat kept; touch w/after; for i in $(seq 50); do echo $i >w/y-1-$i; done; sync");
@@ -40,6 +38,7 @@ async function processEnds(pid: number): Promise<void> {
   expect(existsSync(`/proc/${pid}/fd`), "its process has ended").toBe(false);
 }
 
+// A minute and a half: native/heartbeat.test.ts has the core of it in two seconds.
 describe.skipIf(clusterUnavailable() !== undefined || !long)("a node that others have recovered", () => {
   test("was stopped and goes on: it writes nothing and ends itself", async () => {
     const image = clusterImage(256);

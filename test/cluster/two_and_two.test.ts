@@ -6,6 +6,7 @@ import { describe, expect, test } from "vitest";
 import { tempDir } from "../support/cleanup.ts";
 import { ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
 import { fsck } from "../support/judges.ts";
+import { long } from "../support/long.ts";
 import { hostManifest, kernelManifest, repoRoot } from "../support/rig.ts";
 import { sh } from "../support/sh.ts";
 import { CASES, coherence } from "./coherence.ts";
@@ -55,8 +56,6 @@ async function end(c: Cluster, ...expected: RegExp[]): Promise<void> {
   expect(judged.findings, judged.output).toEqual([]);
   c.rig.close();
 }
-
-const long = process.env["OCFS2_LONG"] === "1";
 
 describe.skipIf(clusterUnavailable() !== undefined || !long)("two kernel nodes and two of ours", () => {
   // By place among all four: 0 and 1 are the kernel's, 2 and 3 ours.

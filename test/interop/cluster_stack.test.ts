@@ -10,6 +10,7 @@ import { Errno } from "../../src/lib/errno.ts";
 import { atExit, tempDir } from "../support/cleanup.ts";
 import { CLUSTER, ClusterRig, clusterUnavailable } from "../support/cluster_rig.ts";
 import { sparseFile } from "../support/images.ts";
+import { long } from "../support/long.ts";
 import type { KernelNode } from "../support/rig.ts";
 import { sh } from "../support/sh.ts";
 
@@ -107,8 +108,6 @@ test.skipIf(why !== undefined)("a kernel node and two of ours see each other liv
 });
 
 // The idle time-out and the quorum's delay are 48 s, which nobody wants to wait for each time.
-const long = process.env["OCFS2_LONG"] === "1";
-
 test.skipIf(why !== undefined || !long)(
   "of three nodes the one whose network is cut gives up; the others go on",
   async () => {

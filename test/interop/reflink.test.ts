@@ -10,6 +10,7 @@ import { type Random, seededRandom } from "../../src/lib/clock.ts";
 import { lookup } from "../../src/vfs/namespace.ts";
 import { tempDir } from "../support/cleanup.ts";
 import { fsckClean } from "../support/judges.ts";
+import { long } from "../support/long.ts";
 import { alternate, Bench, changes, File, pattern } from "../support/reflink_bench.ts";
 import { type KernelNode, rigUnavailable, withKernelNode } from "../support/rig.ts";
 import { haveTool, mkfsImage, openImage, writeSparse } from "../support/volume.ts";
@@ -87,9 +88,7 @@ async function kernelManifest(node: KernelNode): Promise<string[]> {
 }
 
 const KINDS: [string, string[]][] = [
-  ...(process.env["OCFS2_LONG"] === "1"
-    ? [["4K blocks, 4K clusters", ["-b", "4K", "-C", "4K"]] as [string, string[]]]
-    : []),
+  ...(long ? [["4K blocks, 4K clusters", ["-b", "4K", "-C", "4K"]] as [string, string[]]] : []),
   [
     "512 blocks, 4K clusters, metaecc",
     ["-b", "512", "-C", "4K", "-J", "size=4M", "--fs-features=metaecc,noindexed-dirs"],

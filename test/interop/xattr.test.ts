@@ -14,6 +14,7 @@ import { aclFromXattr, getxattr, listxattr, removexattr, setAcl, setxattr } from
 import "../../src/volume/refcount/index.ts";
 import { tempDir } from "../support/cleanup.ts";
 import { debugfs } from "../support/judges.ts";
+import { long } from "../support/long.ts";
 import { rigUnavailable, withKernelNode } from "../support/rig.ts";
 import { missing, sh } from "../support/sh.ts";
 import { fsck, openImage, type TestVolume, writeSparse } from "../support/volume.ts";
@@ -143,8 +144,6 @@ function expectSame(got: Values | undefined, want: Values, what: string): void {
   ).toEqual(w.map(([n]) => n));
 }
 
-/** All kinds of volumes; else every other one. */
-const long = process.env["OCFS2_LONG"] === "1";
 const KINDS: [string, string[]][] = [
   ["4K blocks, metaecc", ["-b", "4K", "-C", "4K", "--fs-features=metaecc,inline-data"]],
   ["1K blocks, 4K clusters, metaecc", ["-b", "1K", "-C", "4K", "--fs-features=metaecc,noinline-data"]],
@@ -153,6 +152,7 @@ const KINDS: [string, string[]][] = [
 ];
 
 describe.skipIf(unavailable !== undefined)("attributes between the kernel and us", { timeout: 300_000 }, () => {
+  // Every other kind, or with OCFS2_LONG all.
   test.each(KINDS.filter((_, i) => long || i % 2 === 0))("%s: by turns on one image", async (_, args) => {
     const dir = tempDir("ocfs2-xattr");
     const path = join(dir, "image");
