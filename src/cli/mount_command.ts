@@ -17,6 +17,7 @@ import { Daemon } from "./daemon.ts";
 import { CliError, MOUNT_FAILURE, MOUNT_USAGE, mountFailed, report } from "./errors.ts";
 import { waitForEnds } from "./mount_end.ts";
 import { MS, OptionError, type ParsedOptions, parseMountOptions } from "./mount_opts.ts";
+import { mountAt } from "./mount_table.ts";
 import { mountThroughNode, NodeProcess } from "./node_process.ts";
 import { cliPath, logPath, mountRecords, recordOf } from "./run_dir.ts";
 
@@ -66,6 +67,21 @@ function checkFree(device: string): void {
   throw mountFailed(
     `${device} is mounted on ${other.dir} already${as} (pid ${other.pid}): "ocfs2 umount ${other.dir}" frees it`,
   );
+}
+
+/**
+ * A mount's record and its control socket go by its folder. A second mount over the first would take them away from it, and whoever unmounts would
+ * wait for ever.
+ */
+function checkUncovered(dir: string): void {
+  const other = recordOf(dir);
+  if (other === undefined) return;
+  const what = `${other.device}, node ${other.node}, pid ${other.pid}`;
+  if (mountAt(dir, other.pid) === undefined)
+    throw mountFailed(
+      `what was mounted on ${dir} (${what}) has files open still: end the programs that use it, or mount on another folder`,
+    );
+  throw mountFailed(`${dir} has a mount already (${what}): "ocfs2 umount ${dir}" first, or mount on another folder`);
 }
 
 async function serve(
@@ -152,6 +168,7 @@ async function mountClustered(
     throw mountFailed(
       `${device} is mounted on ${alone.dir} without the cluster (pid ${alone.pid}): "ocfs2 umount ${alone.dir}" first`,
     );
+  checkUncovered(dir);
   if (!foreground) {
     sayNotes(await mountThroughNode(parsed.config, name, cluster, { device, dir, options: o }));
     return 0;
@@ -218,6 +235,7 @@ async function mount(device_arg: string, dir_arg: string, args: MountArgs): Prom
     o.push("nocluster");
   }
   checkFree(device);
+  checkUncovered(dir);
   if (args.foreground === true) return serve(device, dir, o, sayNotes);
   return daemonize(device, dir, o);
 }

@@ -138,6 +138,15 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     expect((await cli("umount", mnt)).status).toBe(0);
   });
 
+  test("another volume is not mounted over it, as its umount would wait for ever", async () => {
+    const pid = await mounted();
+    expect(await cli("mount", fresh, mnt)).toMatchObject({
+      status: 32,
+      stderr: expect.stringMatching(`^ocfs2 mount: ${mnt} has a mount already \\(${image}, node .*, pid ${pid}\\): `),
+    });
+    expect((await cli("umount", mnt)).status).toBe(0);
+  });
+
   test("a loop device over what is mounted is not mounted, and not formatted; nor the file behind one that is", async () => {
     await mounted();
     const loop = sh(["losetup", "--find", "--show", image]).trim();
