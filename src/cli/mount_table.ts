@@ -6,6 +6,8 @@ export interface MountEntry {
   readonly dir: string;
   readonly type: string;
   readonly source: string;
+  /** Those of the file system itself: for FUSE with the user whose mount it is. */
+  readonly options: string;
 }
 
 /** mountinfo writes blanks and backslashes as \040. */
@@ -22,7 +24,13 @@ export function mountTable(pid: number | "self" = "self"): MountEntry[] {
     const dash = f.indexOf("-");
     if (dash < 0) continue;
     const bytes = (s: string): string => Buffer.from(unescaped(s), "latin1").toString("utf8");
-    list.push({ major_minor: f[2]!, dir: bytes(f[4]!), type: f[dash + 1]!, source: bytes(f[dash + 2]!) });
+    list.push({
+      major_minor: f[2]!,
+      dir: bytes(f[4]!),
+      type: f[dash + 1]!,
+      source: bytes(f[dash + 2]!),
+      options: f[dash + 3] ?? "",
+    });
   }
   return list;
 }

@@ -6,7 +6,7 @@ import { fusermountUmount, MNT_DETACH, MNT_FORCE, umount2 } from "../native/inde
 import { Control } from "./control.ts";
 import { CliError, MOUNT_FAILURE, report } from "./errors.ts";
 import { mountEnd } from "./mount_end.ts";
-import { mountAt, stillMounted } from "./mount_table.ts";
+import { type MountEntry, mountAt, stillMounted } from "./mount_table.ts";
 import { type MountRecord, mountRecords } from "./run_dir.ts";
 
 /** Who waits for longer wants to know for what. */
@@ -15,11 +15,17 @@ const LONG_MS = 3000;
 interface Meant {
   readonly dir: string;
   readonly record: MountRecord | undefined;
-  /** Somebody serves what is mounted there: the mount itself, or for a folder that was bound there the mount that it is of. */
+  /**
+   * Somebody serves what is mounted there: the mount itself, or for a folder that was bound there the mount that it is of. Of another user's
+   * mount, and of a node's tree of locks or configuration, we have no record: they are taken for served.
+   */
   readonly served: boolean;
   /** Of what is mounted there, if anything is. */
   readonly major_minor: string | undefined;
 }
+
+const isOurs = (entry: MountEntry): boolean =>
+  entry.type === "fuse.ocfs2" && entry.options.split(",").includes(`user_id=${process.getuid?.()}`);
 
 /** The mount that is meant: its folder, or its device. The folder is not looked at, since that could hang. */
 function find(what: string): Meant {
@@ -28,14 +34,16 @@ function find(what: string): Meant {
   const record = records.find((r) => r.dir === path) ?? records.find((r) => r.device === path);
   const dir = record?.dir ?? path;
   const entry = mountAt(dir);
-  if (record === undefined && (entry === undefined || !entry.type.startsWith("fuse")))
-    throw new CliError(MOUNT_FAILURE, `${what} is not mounted`);
+  if (record === undefined && entry === undefined) throw new CliError(MOUNT_FAILURE, `${what} is not mounted`);
+  // Whatever else is mounted there is not ours to cut off.
+  if (record === undefined && !/^fuse\.ocfs2\b/.test(entry!.type))
+    throw new CliError(MOUNT_FAILURE, `${what} is no mount of ocfs2 (its type is ${entry!.type}): "umount ${dir}"`);
   const of = (r: MountRecord): boolean =>
     r.device === entry?.source || mountAt(r.dir)?.major_minor === entry?.major_minor;
   return {
     dir,
     record,
-    served: record !== undefined || (entry !== undefined && records.some(of)),
+    served: record !== undefined || (entry !== undefined && (!isOurs(entry) || records.some(of))),
     major_minor: entry?.major_minor,
   };
 }
@@ -65,7 +73,13 @@ async function umount(what: string, lazy: boolean): Promise<number> {
   const { dir, record, served, major_minor } = find(what);
   const control = record === undefined ? undefined : await Control.open(dir);
   detach(dir, lazy || !served, served);
-  if (record === undefined) return 0;
+  if (record === undefined) {
+    if (!served)
+      process.stderr.write(
+        `ocfs2: the process of ${dir} had ended before: the next mount replays the volume's journal\n`,
+      );
+    return 0;
+  }
   if (lazy) {
     control?.close();
     return 0;

@@ -443,6 +443,23 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     const ran = await asUser(process.execPath, ocfs2, "mount", image, mnt);
     expect(ran).toMatchObject({ status: 0, stderr: "" });
     expect((await asUser("sh", "-c", `ls -a ${mnt}`)).stdout).toContain("lost+found");
+    // Root knows nothing of it, and does not take it for one that nobody serves.
+    const words = [
+      "--reuid=65534",
+      "--regid=65534",
+      "--clear-groups",
+      "sh",
+      "-c",
+      `cd ${mnt} && echo in && exec sleep 60`,
+    ];
+    const user = spawn("setpriv", words, { stdio: ["ignore", "pipe", "inherit"] });
+    try {
+      await once(user.stdout, "data");
+      expect(await cli("umount", mnt)).toMatchObject({ status: 32, stderr: expect.stringContaining("is in use") });
+    } finally {
+      user.kill();
+      await once(user, "exit");
+    }
     expect(await asUser(process.execPath, ocfs2, "umount", mnt)).toMatchObject({ status: 0, stderr: "" });
     expect(isMounted(mnt)).toBe(false);
     expect(fsck(image).findings).toEqual([]);
@@ -541,5 +558,9 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
       expect(ran.status).toBe(32);
     }
     expect(await cli("umount", mnt)).toMatchObject({ status: 32, stderr: `ocfs2 umount: ${mnt} is not mounted\n` });
+    expect(await cli("umount", "/proc")).toMatchObject({
+      status: 32,
+      stderr: 'ocfs2 umount: /proc is no mount of ocfs2 (its type is proc): "umount /proc"\n',
+    });
   });
 });
