@@ -57,6 +57,10 @@ for (const [name, description, bundle, exported] of COMMANDS) {
 }
 
 sayWhose(program, "ocfs2");
+// Commander answers "help" for a command that there is none of with the help of all, and no word on why.
+const known = ["help", ...COMMANDS.map(([name]) => name)];
+if (first === "help" && second !== undefined && !second.startsWith("-") && !known.includes(second))
+  program.error(`unknown command '${second}'`);
 try {
   await program.parseAsync();
 } catch (err) {
