@@ -55,7 +55,8 @@ function checkSuperblock(di: Dinode, sb: SuperBlock, dev: BlockDevice): Geometry
   if (sb.s_root_blkno === 0 || sb.s_system_dir_blkno === 0) bad("no root or system directory");
   if (sb.s_first_cluster_group === 0) bad("no first cluster group");
   const volume_bytes = di.i_clusters * 2 ** cbits;
-  if (volume_bytes > dev.size_bytes) bad(`${volume_bytes} bytes on a device of ${dev.size_bytes}`);
+  if (volume_bytes > dev.size_bytes)
+    bad(`a volume of ${volume_bytes} bytes on a device of ${dev.size_bytes}: a part of it is missing`);
   const bbits = sb.s_blocksize_bits;
   return {
     blocksize: 1 << bbits,
@@ -114,7 +115,7 @@ export function gateFeatures(geo: Geometry, options: MountOptions, clustered: bo
   const local = (geo.feature_incompat & FEATURE_INCOMPAT.LOCAL_MOUNT) !== 0;
   if (!local && !options.nocluster && !clustered)
     throw new FsError(Errno.EINVAL, "mount", {
-      found: "a clustered volume; mount it with -o nocluster if no other node uses it",
+      found: "a clustered volume; open it with nocluster if no other node uses it",
     });
   if (quota !== 0 && clustered) {
     const names = featureNames("ro_compat", quota);
