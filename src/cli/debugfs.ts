@@ -139,7 +139,7 @@ async function debugfs(args: readonly string[], o: DebugfsOptions): Promise<numb
     return 0;
   }
   if (o.write === true)
-    throw new CliError(1, "-w: this debugfs only reads; ocfs2 fsck and ocfs2 tunefs change volumes");
+    throw new CliError(1, "-w: this debugfs only reads; fsck.ocfs2, tunefs.ocfs2 and debugfs.ocfs2 -w change volumes");
   if (o.image === true) throw new CliError(1, "-i: packed images of o2image are not read");
   if (args.length > 1) throw new CliError(1, "one device at a time");
   const { out, flush } = output();

@@ -15,6 +15,21 @@ export const MOUNT_USAGE = 1;
 
 export const mountFailed = (message: string): CliError => new CliError(MOUNT_FAILURE, message);
 
+/** What came of opening a device that was named, and what to do. */
+export function deviceProblem(device: string, err: unknown): string {
+  switch ((err as NodeJS.ErrnoException | null)?.code) {
+    case "ENOENT":
+      return `${device} does not exist`;
+    case "EISDIR":
+      return `${device} is a folder: name a block device or a file with a volume (df shows the device of a mount)`;
+    case "EACCES":
+    case "EPERM":
+      return `${device} may not be read: run as root, or give yourself access to it`;
+    default:
+      return `${device}: ${err instanceof Error ? err.message : String(err)}`;
+  }
+}
+
 /** Prints an error as the user shall see it, and returns the exit code. */
 export function report(command: string, err: unknown): number {
   const text = err instanceof Error ? err.message : String(err);

@@ -2,7 +2,7 @@
 import { Command } from "commander";
 import { featureNames } from "../format/features.ts";
 import { newSession } from "../tools/debugfs/index.ts";
-import { report } from "./errors.ts";
+import { CliError, deviceProblem, report } from "./errors.ts";
 
 const WIDTH = 80;
 
@@ -71,6 +71,6 @@ export const command = new Command("info")
     try {
       process.stdout.write(`${info(device, o).join("\n")}\n`);
     } catch (err) {
-      process.exitCode = report("info", new Error(`${device}: ${err instanceof Error ? err.message : String(err)}`));
+      process.exitCode = report("info", new CliError(1, deviceProblem(device, err)));
     }
   });

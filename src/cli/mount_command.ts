@@ -14,7 +14,7 @@ import type { ClusterDesc } from "../tools/mkfs/params.ts";
 import { readConf, volumeOn } from "./cluster_node.ts";
 import { Control } from "./control.ts";
 import { Daemon } from "./daemon.ts";
-import { CliError, MOUNT_FAILURE, MOUNT_USAGE, mountFailed, report } from "./errors.ts";
+import { CliError, deviceProblem, MOUNT_FAILURE, MOUNT_USAGE, mountFailed, report } from "./errors.ts";
 import { waitForEnds } from "./mount_end.ts";
 import { MS, OptionError, type ParsedOptions, parseMountOptions } from "./mount_opts.ts";
 import { mountAt } from "./mount_table.ts";
@@ -32,7 +32,7 @@ class UsageError extends CliError {
   }
 }
 
-const collect = (value: string, so_far: string[]): string[] => [...so_far, value];
+const collect = (value: string, so_far: string[] = []): string[] => [...so_far, value];
 
 function checkDir(dir: string): string {
   let real: string;
@@ -51,11 +51,14 @@ function checkDir(dir: string): string {
 
 /** A path that two mounts of one device have in common; what is no path (a host) stays as it is. */
 function checkDevice(device: string): string {
+  let real: string;
   try {
-    return realpathSync(device);
-  } catch {
-    throw mountFailed(`${device} does not exist`);
+    real = realpathSync(device);
+  } catch (err) {
+    throw mountFailed(deviceProblem(device, err));
   }
+  if (statSync(real).isDirectory()) throw mountFailed(deviceProblem(device, { code: "EISDIR" }));
+  return real;
 }
 
 /** Two mounts of one volume that do not know of each other destroy it. The lock on a file says nothing to a loop device over it. */
@@ -249,7 +252,6 @@ export const mountCommand = new Command("mount")
     "-o <options>",
     "mount options, as the kernel's ocfs2 has them, separated by commas (docs/COMMANDS.md)",
     collect,
-    [],
   )
   .action(async (device: string, dir: string, args: MountArgs) => {
     process.exitCode = await mount(device, dir, args).catch((err: unknown) => {
@@ -264,7 +266,7 @@ export const mountCommand = new Command("mount")
 export const mountDaemonCommand = new Command("mount-daemon")
   .argument("<device>")
   .argument("<dir>")
-  .option("-o <options>", "", collect, [])
+  .option("-o <options>", "", collect)
   .action(async (device: string, dir: string, args: MountArgs) => {
     let told = false;
     const tell = (m: Told): void => {

@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { FEATURE_INCOMPAT } from "../format/disk/index.ts";
 import { newSession, slots } from "../tools/debugfs/index.ts";
-import { CliError, report } from "./errors.ts";
+import { CliError, deviceProblem, report } from "./errors.ts";
 
 const O2CB_GLOBAL_HEARTBEAT = 1;
 
@@ -77,7 +77,7 @@ function mounted(devices: readonly string[], o: MountedOptions): number {
       // Of a machine's devices some cannot be read (an empty drive); one that was named must be.
       if (devices.length === 0) continue;
       failed = true;
-      report("mounted", new CliError(1, `${device}: ${err instanceof Error ? err.message : String(err)}`));
+      report("mounted", new CliError(1, deviceProblem(device, err)));
     }
   }
   const put = (line: string): void => void process.stdout.write(`${line}\n`);

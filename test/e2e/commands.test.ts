@@ -89,6 +89,13 @@ describe.skipIf(unless("mkfs.ocfs2", "mounted.ocfs2"))("what a volume is", () =>
     });
     expect(said("info", "--fs-features", image).split(/\s+/).filter(Boolean)).toEqual(volume.features);
     expect(ours("info", "/dev/null").stderr).toMatch(/^ocfs2 info: \/dev\/null: [^\n]+\n$/);
+    for (const command of ["info", "mounted"]) {
+      expect(ours(command, "/nowhere")).toMatchObject({
+        status: 1,
+        stderr: `ocfs2 ${command}: /nowhere does not exist\n`,
+      });
+      expect(ours(command, "/tmp").stderr).toMatch(new RegExp(`^ocfs2 ${command}: /tmp is a folder: name [^\n]+\n$`));
+    }
   });
 
   test.skipIf(process.getuid?.() !== 0)("mounted: as mounted.ocfs2 has it", () => {

@@ -550,6 +550,7 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
       [[fresh, "/nowhere/at/all"], /^ocfs2 mount: \/nowhere\/at\/all does not exist: make the folder first\n$/],
       [[fresh, fresh], /^ocfs2 mount: .* is not a folder\n$/],
       [["/dev/null", mnt], /^ocfs2 mount: \/dev\/null: .*neither a file nor a block device\n$/],
+      [[mnt, mnt], /^ocfs2 mount: .* is a folder: name a block device or a file with a volume/],
       [[junk, mnt], /^ocfs2 mount: .*no OCFS2 volume\n$/],
     ];
     for (const [args, said] of lines) {

@@ -77,7 +77,7 @@ export class DebugVolume {
   constructor(readAt: ReadAt, super_at?: { blkno: number; blocksize: number }) {
     this.#readAt = readAt;
     const di = super_at === undefined ? findSuper(readAt) : backupSuper(readAt, super_at);
-    if (di === undefined) throw new DebugfsError("no OCFS2 super block found; -s tries a backup");
+    if (di === undefined) throw new DebugfsError('no OCFS2 super block found; "debugfs -s 1" tries a backup');
     this.super_di = di;
     this.sb = di.i_super;
     this.blocksize = 2 ** this.sb.s_blocksize_bits;
