@@ -25,6 +25,18 @@ function writeConf(path: string, clusters: readonly ClusterConf[]): void {
   renameSync(`${path}.${process.pid}`, path);
 }
 
+/** What came of that, and what to do. */
+function writeFailed(path: string, err: unknown): CliError {
+  const { code, message } = err as NodeJS.ErrnoException;
+  const is_theirs = code === "EACCES" || code === "EPERM";
+  return new CliError(
+    1,
+    is_theirs
+      ? `${path} may not be written: run as root, or name another file with --config-file`
+      : `${path} cannot be written: ${message}`,
+  );
+}
+
 export const clusterCommand = new Command("cluster")
   .description("the cluster's configuration and state, as o2cb(8)")
   .option("--config-file <path>", "cluster.conf", DEFAULT_CONF)
@@ -46,7 +58,11 @@ async function change(edit: (clusters: ClusterConf[]) => string | Promise<string
   const path = confPath();
   const clusters = readConf(path);
   const said = await edit(clusters);
-  writeConf(path, clusters);
+  try {
+    writeConf(path, clusters);
+  } catch (err) {
+    throw writeFailed(path, err);
+  }
   if (clusterCommand.opts<{ verbose?: boolean }>().verbose === true) process.stdout.write(`${said}\n`);
   return 0;
 }
