@@ -10,7 +10,7 @@ import { type ClusterConf, DEFAULT_CONF, formatClusterConf, parseClusterConf } f
 import { findHeartbeatArea } from "../tools/heartbeat_area.ts";
 import * as o2cb from "../tools/o2cb/index.ts";
 import { type NodeStatus, statusText } from "./cluster_report.ts";
-import { type Answer, Control } from "./control.ts";
+import { type Answer, Control, sayWhoRuns } from "./control.ts";
 import { CliError, report } from "./errors.ts";
 import { ensureNode, silentNode, stay, stopNode } from "./node_process.ts";
 
@@ -198,10 +198,21 @@ async function statusIn(node: string, cluster: string | undefined): Promise<Answ
   return cluster === undefined || status?.["cluster"] === cluster ? status : undefined;
 }
 
-async function active(node: string, cluster: string): Promise<Answer> {
+/** `named`: by --node, if it was. */
+async function active(named: string | undefined, cluster: string): Promise<Answer> {
+  const node = named ?? hostname();
   const status = await statusIn(node, cluster);
-  if (status === undefined) throw new CliError(1, `Cluster '${cluster}' is not active on node '${node}'`);
-  return status;
+  if (status !== undefined) return status;
+  await sayWhoRuns(named);
+  throw new CliError(1, `Cluster '${cluster}' is not active on node '${node}'`);
+}
+
+async function askLog(named: string | undefined, change: { mask?: string; state?: string }): Promise<Answer> {
+  const node = named ?? hostname();
+  const answer = await ask(node, { type: "log", ...change });
+  if (answer !== undefined) return answer;
+  await sayWhoRuns(named);
+  throw new CliError(1, `node ${node} does not run`);
 }
 
 clusterCommand
@@ -214,7 +225,7 @@ clusterCommand
       o2cb.clusterOf(readConf(confPath()), cluster);
       const config = resolve(confPath());
       if (await ensureNode(config, node, true, { cluster })) return 0;
-      await active(node, cluster);
+      await active(o.node, cluster);
       await stay(node);
       const answer = await ask(node, { type: "reload", config });
       sayDone(answer);
@@ -230,7 +241,7 @@ clusterCommand
   .action((cluster: string, o: NodeOptions) =>
     done("unregister-cluster", async () => {
       const node = o.node ?? hostname();
-      const status = await active(node, cluster);
+      const status = await active(o.node, cluster);
       if ((status["heartbeat"] as unknown[]).length > 0)
         throw new CliError(1, "at least one heartbeat region is still active: unmount, or stop-heartbeat, first");
       await stopNode(node);
@@ -248,7 +259,7 @@ clusterCommand
     done("start-heartbeat", async () => {
       const node = o.node ?? hostname();
       if (o2cb.clusterOf(readConf(confPath()), cluster).heartbeat_mode !== "global") return 0;
-      await active(node, cluster);
+      await active(o.node, cluster);
       const devices = (o.device ?? []).map((path) => resolve(path));
       return sayDone(await ask(node, { type: "start-heartbeat", config: resolve(confPath()), devices }));
     }),
@@ -260,7 +271,7 @@ clusterCommand
   .action((cluster: string, o: NodeOptions) =>
     done("stop-heartbeat", async () => {
       const node = o.node ?? hostname();
-      await active(node, cluster);
+      await active(o.node, cluster);
       return sayDone(await ask(node, { type: "stop-heartbeat" }));
     }),
   );
@@ -284,6 +295,7 @@ clusterCommand
       else {
         process.stdout.write(`${name === undefined ? "" : `Cluster '${name}' is `}${online ? "online" : "offline"}\n`);
         if (status !== undefined) process.stdout.write(statusText(rest as unknown as NodeStatus));
+        else await sayWhoRuns(o.node);
       }
       return online ? 0 : 1;
     }),
@@ -297,16 +309,13 @@ clusterCommand
   .option("--json", "as JSON")
   .action((changes: string[], o: NodeOptions) =>
     done("log", async () => {
-      const node = o.node ?? hostname();
       for (const change of changes) {
         const [mask = "", state = ""] = change.split("=");
         if (state !== "allow" && state !== "off") throw new CliError(1, `${change}: write MASK=allow or MASK=off`);
-        if ((await ask(node, { type: "log", mask, state })) === undefined)
-          throw new CliError(1, `node ${node} does not run`);
+        await askLog(o.node, { mask, state });
       }
       if (changes.length > 0) return 0;
-      const masks = (await ask(node, { type: "log" }))?.["masks"] as Record<string, string> | undefined;
-      if (masks === undefined) throw new CliError(1, `node ${node} does not run`);
+      const masks = (await askLog(o.node, {}))["masks"] as Record<string, string>;
       if (o.json === true) process.stdout.write(`${JSON.stringify(masks)}\n`);
       else for (const [mask, state] of Object.entries(masks)) process.stdout.write(`${mask} ${state}\n`);
       return 0;

@@ -1,6 +1,7 @@
 /** Talking to the daemon of a mount over its socket. */
+import { readdirSync } from "node:fs";
 import { connectLines, type LineSocket, nodeSocketPath } from "../native/node_socket.ts";
-import { socketPath } from "./run_dir.ts";
+import { mountRecords, runDir, socketPath } from "./run_dir.ts";
 
 export interface Answer {
   readonly type: string;
@@ -74,4 +75,23 @@ export class Control {
   close(): void {
     this.#line.close();
   }
+}
+
+/** Nodes of this machine that run, by name. */
+async function runningNodes(): Promise<string[]> {
+  const found = new Set(mountRecords().map((r) => r.node));
+  for (const file of readdirSync(runDir())) {
+    const name = /^node-(.*)\.sock$/.exec(file)?.[1];
+    const control = name === undefined ? undefined : await Control.openNode(decodeURIComponent(name));
+    control?.close();
+    if (control !== undefined) found.add(decodeURIComponent(name!));
+  }
+  return [...found].sort();
+}
+
+/** For who named no node and got the one with the host's name, which does not run: those that do, on standard error. */
+export async function sayWhoRuns(named: string | undefined): Promise<void> {
+  if (named !== undefined) return;
+  const nodes = await runningNodes();
+  if (nodes.length > 0) process.stderr.write(`ocfs2: on this machine runs ${nodes.join(", ")}: name it with --node\n`);
 }

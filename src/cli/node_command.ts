@@ -4,8 +4,8 @@ import { hostname } from "node:os";
 import { Command } from "commander";
 import { DEFAULT_CONF } from "../cluster/cluster_conf.ts";
 import { type NodeStatus, statusText } from "./cluster_report.ts";
-import { Control } from "./control.ts";
-import { report } from "./errors.ts";
+import { Control, sayWhoRuns } from "./control.ts";
+import { CliError, report } from "./errors.ts";
 import { ensureNode, NodeProcess, silentNode, stay, stopNode, type Told, type Trees } from "./node_process.ts";
 import { type MountRecord, mountRecords } from "./run_dir.ts";
 
@@ -41,7 +41,10 @@ async function status(o: { json?: boolean; node?: string }): Promise<number> {
     const known = { number: first?.number ?? 0, cluster: first?.cluster ?? null, pid: first?.pid ?? null };
     process.stdout.write(`${JSON.stringify({ node: name, ...known, answers: !is_silent, mounts })}\n`);
   } else if (is_silent) process.stdout.write(`${silentNode(name, first?.pid)}\n`);
-  else if (mounts.length === 0) process.stdout.write(`node ${name}: nothing is mounted\n`);
+  else if (mounts.length === 0) {
+    process.stdout.write(`node ${name}: nothing is mounted\n`);
+    await sayWhoRuns(o.node);
+  }
   if (o.json !== true)
     for (const m of mounts)
       process.stdout.write(
@@ -55,7 +58,10 @@ async function stop(o: { node?: string }): Promise<number> {
   const has_node = await stopNode(name);
   const alone = mountRecords().filter((m) => m.node === name && m.cluster === null);
   for (const r of alone) await stopMount(r);
-  if (!has_node && alone.length === 0) process.stdout.write(`node ${name} does not run\n`);
+  if (!has_node && alone.length === 0) {
+    process.stdout.write(`node ${name} does not run\n`);
+    await sayWhoRuns(o.node);
+  }
   return 0;
 }
 
@@ -66,11 +72,19 @@ async function stopMount(r: MountRecord): Promise<void> {
   while (control !== undefined && (await control.next()) !== null);
 }
 
+function folderOf(dir: string): string {
+  try {
+    return realpathSync(dir);
+  } catch {
+    throw new CliError(1, `${dir} does not exist: make the folder first`);
+  }
+}
+
 async function start(o: { config: string; node?: string } & Trees): Promise<number> {
   const name = o.node ?? hostname();
   const trees: Trees = {};
-  if (o.configfs !== undefined) trees.configfs = realpathSync(o.configfs);
-  if (o.dlmfs !== undefined) trees.dlmfs = realpathSync(o.dlmfs);
+  if (o.configfs !== undefined) trees.configfs = folderOf(o.configfs);
+  if (o.dlmfs !== undefined) trees.dlmfs = folderOf(o.dlmfs);
   if (await ensureNode(o.config, name, true, trees)) return 0;
   await stay(name, trees);
   process.stdout.write(`node ${name} runs already\n`);

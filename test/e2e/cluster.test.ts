@@ -207,6 +207,10 @@ describe.skipIf(why !== "")("a node of its own", () => {
 
   test("that stands still is said not to answer", async () => {
     ok("node", "start", "--config", join(dir, "cluster.conf"), "--node", node);
+    // Who names none is told of it.
+    const unnamed = ocfs2("cluster", "log");
+    expect(unnamed.status).toBe(1);
+    expect(unnamed.stderr).toMatch(new RegExp(`^ocfs2: on this machine runs .*\\b${node}\\b.*: name it with --node\n`));
     const pid = status()["pid"] as number;
     process.kill(pid, "SIGSTOP");
     const commands = ["node status", "node status --json", "cluster cluster-status"].map((words) =>
