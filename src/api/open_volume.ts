@@ -16,7 +16,7 @@ import type { Osb } from "../volume/osb.ts";
 import { closeVolume, openVolume, syncVolume } from "../volume/super.ts";
 import { createArena } from "../wasm/arena.ts";
 import { createKernels } from "../wasm/kernels.ts";
-import { asSystemError, type CallInfo, codedError } from "./errors.ts";
+import { asSystemError, type CallInfo, codedError, invalidArg } from "./errors.ts";
 import { type Place, walk } from "./path.ts";
 
 /** How to open a volume. */
@@ -102,6 +102,7 @@ export class OpenVolume {
 
   /** Opens the volume in a file or on a block device. Rejects with node-like errors: ENOENT, EBUSY (open elsewhere), EINVAL (no volume). */
   static async open(path: string, o: OpenOptions = {}): Promise<OpenVolume> {
+    if (typeof path !== "string") throw invalidArg("path", "of type string", path);
     const options = mountOptions(o);
     const mib = Math.ceil((options.cache_bytes + options.data_cache_bytes) / MIB) + OVERHEAD_MIB;
     const arena = createArena(mib);

@@ -34,6 +34,7 @@ describe.skipIf(lacksTools)("a volume in the library", () => {
     writeFileSync(empty, "");
     truncateSync(empty, 1 << 20);
     await expect(Volume.open("/no/such/file")).rejects.toMatchObject({ code: "ENOENT", path: "/no/such/file" });
+    await expect(Volume.open(undefined as unknown as string)).rejects.toMatchObject({ code: "ERR_INVALID_ARG_TYPE" });
     await expect(Volume.open(empty)).rejects.toThrow(/EINVAL.*no OCFS2 volume/);
     const first = await Volume.open(image);
     await expect(Volume.open(image)).rejects.toMatchObject({ code: "EBUSY" });
