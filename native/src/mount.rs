@@ -70,6 +70,13 @@ fn receive_fd(socket: i32) -> i32 {
     }
 }
 
+/// With our stderr, which node keeps from programs that are started: what fusermount3 says of a refusal would be lost.
+fn fusermount() -> Command {
+    let mut command = Command::new("fusermount3");
+    command.stderr(std::io::stderr());
+    command
+}
+
 /// Mounts through fusermount3 (for users who may not call mount(2)): the /dev/fuse descriptor, nonblocking, or -errno; -ENOENT when
 /// there is no fusermount3, -EPERM when it refused (its reason goes to stderr). `options` as for -o, without auto_unmount.
 #[napi]
@@ -79,7 +86,7 @@ pub fn fusermount_mount(mountpoint: String, options: String) -> i32 {
         return neg_errno();
     }
     let [theirs, ours] = pair.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-    let mut command = Command::new("fusermount3");
+    let mut command = fusermount();
     if !options.is_empty() {
         command.args(["-o", &options]);
     }
@@ -102,7 +109,7 @@ pub fn fusermount_mount(mountpoint: String, options: String) -> i32 {
 /// Unmounts through fusermount3: 0, -ENOENT when there is none, -EBUSY or another reason as -EPERM when it refused (see stderr).
 #[napi]
 pub fn fusermount_umount(mountpoint: String, lazy: bool) -> i32 {
-    let mut command = Command::new("fusermount3");
+    let mut command = fusermount();
     command.args(if lazy { &["-u", "-z", "--"][..] } else { &["-u", "--"][..] }).arg(&mountpoint);
     match command.status() {
         Ok(status) if status.success() => 0,

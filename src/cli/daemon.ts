@@ -28,7 +28,7 @@ import { logMasks, logToStderr } from "./log.ts";
 import { MS, type ParsedOptions } from "./mount_opts.ts";
 import { mountAt } from "./mount_table.ts";
 import { RingWorker } from "./ring_worker.ts";
-import { removeRecord, socketPath, startTime, writeRecord } from "./run_dir.ts";
+import { logPath, removeRecord, socketPath, startTime, writeRecord } from "./run_dir.ts";
 import type { FromVolume, LocksOf, ToVolume, VolumeInfo, VolumeStatus, VolumeWorkerData } from "./worker_messages.ts";
 
 export interface DaemonOptions {
@@ -231,7 +231,10 @@ export class Daemon {
     }
     const fd = fusermountMount(dir, words.join(","));
     if (fd === -Errno.ENOENT) throw mountFailed("fusermount3 is missing: install fuse3, or run as root");
-    if (fd < 0) throw mountFailed(`fusermount3 did not mount ${device} on ${dir}`);
+    if (fd < 0)
+      throw mountFailed(
+        `fusermount3 did not mount ${device} on ${dir}: it says why on standard error; in the background in ${logPath(dir)}`,
+      );
     this.#fuse_fd = fd;
   }
 

@@ -57,7 +57,7 @@ function detach(dir: string, lazy: boolean, served: boolean): void {
   if (rc === 0) return;
   if (rc === -Errno.EBUSY)
     throw new CliError(MOUNT_FAILURE, `${dir} is in use: "fuser -vm ${dir}" shows by whom; or use -l`);
-  if (!root) throw new CliError(MOUNT_FAILURE, `fusermount3 did not unmount ${dir}`);
+  if (!root) throw new CliError(MOUNT_FAILURE, `fusermount3 did not unmount ${dir}: it says why; root can`);
   throw new CliError(MOUNT_FAILURE, `${dir} cannot be unmounted: ${errnoName(-rc)}`);
 }
 

@@ -440,6 +440,8 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
       runAsync(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", ...args], { env, timeout_ms: 60_000 });
     if ((await asUser("test", "-w", "/dev/fuse")).status !== 0) return t.skip("/dev/fuse is for root only");
     if ((await asUser("test", "-r", ocfs2)).status !== 0) return t.skip("the checkout may not be read by others");
+    const refused = await asUser(process.execPath, ocfs2, "mount", "-f", image, dir);
+    expect(refused).toMatchObject({ status: 32, stderr: expect.stringMatching(/^fusermount3: .*no write access/) });
     const ran = await asUser(process.execPath, ocfs2, "mount", image, mnt);
     expect(ran).toMatchObject({ status: 0, stderr: "" });
     expect((await asUser("sh", "-c", `ls -a ${mnt}`)).stdout).toContain("lost+found");
