@@ -276,7 +276,11 @@ export const mountDaemonCommand = new Command("mount-daemon")
     };
     process.on("disconnect", () => {});
     try {
-      process.exitCode = await serve(device, dir, args.o ?? [], (notes) => tell({ ok: true, notes }));
+      process.exitCode = await serve(device, dir, args.o ?? [], (notes) => {
+        // Ctrl-C of a mount under way: nobody hears that it came about.
+        if (process.connected) tell({ ok: true, notes });
+        else process.kill(process.pid, "SIGTERM");
+      });
     } catch (err) {
       tell({ ok: false, message: err instanceof Error ? err.message : String(err) });
       process.exitCode = report("mount", err);

@@ -39,6 +39,8 @@ interface Command {
   readonly settings?: Record<string, string>;
 }
 
+const isMounted = (answer: unknown): boolean => (answer as { type: string }).type === "mounted";
+
 /** Folders where the node's trees are mounted. */
 export interface Trees {
   configfs?: string;
@@ -235,7 +237,12 @@ export class NodeProcess {
       heard: (m) => {
         const c = m as Command;
         if (domain !== null) domain.hear(m as ToHost);
-        else if (c.type !== "join-domain") void this.#command(c).then(line.send);
+        else if (c.type !== "join-domain")
+          void this.#command(c).then((answer) => {
+            // Ctrl-C of a mount under way: nobody was told that it came about.
+            if (c.type === "mount" && !line.isOpen && isMounted(answer)) this.#mounts.get(c.dir!)?.leave();
+            else line.send(answer);
+          });
         else if (!/^[^/\0]{1,63}$/.test(c.name ?? ""))
           line.send({ type: "error", message: "a domain's name has 1 to 63 letters" });
         else

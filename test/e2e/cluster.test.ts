@@ -1,4 +1,6 @@
 /** `ocfs2 cluster`: a cluster is described, registered, gets global heartbeat, changes while it runs, and is taken down again. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -180,6 +182,17 @@ describe.skipIf(why !== "")("a node of its own", () => {
     ok("umount", "on-a");
     ok("umount", "on-b");
   }, 120_000);
+
+  test("goes again with a mount that is called off under way", async () => {
+    const mounting = spawn(process.execPath, [bin, ...mount()], { cwd: dir, env: env(), stdio: "ignore" });
+    const ended = once(mounting, "exit");
+    while (status()["pid"] === null) await new Promise((ok) => setTimeout(ok, 100));
+    mounting.kill("SIGINT");
+    await ended;
+    while (status()["pid"] !== null) await new Promise((ok) => setTimeout(ok, 500));
+    expect(readFileSync("/proc/self/mounts", "utf8")).not.toContain(join(dir, "on-a"));
+    expect(log()).toContain("joining the lock domain");
+  }, 60_000);
 
   test("stays without its mount, and grows its trees, when it is told to while it runs", () => {
     ok(...mount());
