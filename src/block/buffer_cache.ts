@@ -142,7 +142,8 @@ export class BufferCache {
         if (bh.kind !== kind) this.#validate(bh, kind);
         return bh;
       }
-      this.#reread(bh, ci);
+      // Whoever waited for the read that failed has to hear of it: reading again would make him wait again, and so on for ever.
+      if (bh.error === null || bh.ci !== ci || bh.epoch !== ci.epoch) this.#reread(bh, ci);
     }
     if (bh.reading) waitOn(bh.waiters);
     if (bh.error !== null) {
