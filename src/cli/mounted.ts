@@ -19,6 +19,8 @@ interface Found {
   readonly label: string;
   /** Node numbers in the slot map, by slot. */
   readonly nodes: number[];
+  /** It holds no file system, only the heartbeat of a cluster. */
+  readonly heartbeat_device: boolean;
 }
 
 /** Partitions, and disks without any: what /proc/partitions lists. */
@@ -42,6 +44,7 @@ function look(device: string): Found | undefined {
   try {
     const { sb, incompat } = { sb: s.v!.sb, incompat: (bit: number) => s.v!.incompat(bit) };
     const local = incompat(FEATURE_INCOMPAT.LOCAL_MOUNT);
+    const heartbeat_device = incompat(FEATURE_INCOMPAT.HEARTBEAT_DEV);
     const info = incompat(FEATURE_INCOMPAT.CLUSTERINFO) || incompat(FEATURE_INCOMPAT.USERSPACE_STACK);
     return {
       device,
@@ -53,7 +56,8 @@ function look(device: string): Found | undefined {
         (sb.s_cluster_info.ci_stackflags & O2CB_GLOBAL_HEARTBEAT) !== 0,
       uuid: Buffer.from(sb.s_uuid).toString("hex").toUpperCase(),
       label: sb.s_label,
-      nodes: slots(s).map(({ node }) => node),
+      nodes: heartbeat_device ? [] : slots(s).map(({ node }) => node),
+      heartbeat_device,
     };
   } finally {
     s.close();
@@ -93,7 +97,7 @@ function mounted(devices: readonly string[], o: MountedOptions): number {
     put(`${device.padEnd(w)}  ${stack.padEnd(5)}  ${cluster.padEnd(wc)}  ${flag}  ${rest}`);
   row("Device", "Stack", "Cluster", "F", o.full === true ? "Nodes" : `${"UUID".padEnd(32)}  Label`);
   for (const f of found) {
-    const nodes = f.nodes.length === 0 ? "Not mounted" : f.nodes.join(", ");
+    const nodes = f.heartbeat_device ? "Heartbeat device" : f.nodes.length === 0 ? "Not mounted" : f.nodes.join(", ");
     const rest = o.full === true ? nodes : `${f.uuid}  ${f.label}`;
     row(f.device, f.stack, f.cluster, f.global_heartbeat ? "G" : " ", rest);
   }

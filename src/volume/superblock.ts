@@ -51,8 +51,10 @@ function checkSuperblock(di: Dinode, sb: SuperBlock, dev: BlockDevice): Geometry
   if (di.i_blkno !== OCFS2_SUPER_BLOCK_BLKNO) bad(`claims to be block ${di.i_blkno}`);
   const cbits = sb.s_clustersize_bits;
   if (cbits < 12 || cbits > 20) bad(`cluster size bits ${cbits}`);
-  if (sb.s_max_slots === 0 || sb.s_max_slots > 255) bad(`${sb.s_max_slots} slots`);
-  if (sb.s_root_blkno === 0 || sb.s_system_dir_blkno === 0) bad("no root or system directory");
+  // A device for global heartbeat has none of these, and is refused for what it is.
+  const has_files = (sb.s_feature_incompat & FEATURE_INCOMPAT.HEARTBEAT_DEV) === 0;
+  if ((has_files && sb.s_max_slots === 0) || sb.s_max_slots > 255) bad(`${sb.s_max_slots} slots`);
+  if ((has_files && sb.s_root_blkno === 0) || sb.s_system_dir_blkno === 0) bad("no root or system directory");
   if (sb.s_first_cluster_group === 0) bad("no first cluster group");
   const volume_bytes = di.i_clusters * 2 ** cbits;
   if (volume_bytes > dev.size_bytes)

@@ -105,7 +105,25 @@ describe.skipIf(unless("mkfs.ocfs2", "mounted.ocfs2"))("what a volume is", () =>
       for (const how of ["-d", "-f"])
         expect(squeezed(said("mounted", how, device))).toBe(squeezed(sh(["mounted.ocfs2", how, device])));
       expect(JSON.parse(said("mounted", "--json", device))).toEqual({
-        volumes: [{ device, stack: "o2cb", cluster: "web", global_heartbeat: false, uuid, label: "things", nodes: [] }],
+        volumes: [
+          {
+            device,
+            stack: "o2cb",
+            cluster: "web",
+            global_heartbeat: false,
+            uuid,
+            label: "things",
+            nodes: [],
+            heartbeat_device: false,
+          },
+        ],
+      });
+      sh(["mkfs.ocfs2", "-q", "-F", "-x", "-H", device]);
+      for (const how of ["-d", "-f"])
+        expect(squeezed(said("mounted", how, device))).toBe(squeezed(sh(["mounted.ocfs2", how, device])));
+      expect(ours("mount", "-o", "nocluster", device, tempDir("ocfs2-info"))).toMatchObject({
+        status: 32,
+        stderr: expect.stringContaining("a device for the global heartbeat, not a file system"),
       });
     } finally {
       sh(["losetup", "--detach", device]);
