@@ -6,7 +6,13 @@ const STDERR = 2;
 
 /** Through the main thread a thread's last lines would come after its end. */
 export const logToStderr = (): void =>
-  mlogSink((line) => void writeSync(STDERR, `${new Date().toISOString()} ${line}\n`));
+  mlogSink((line) => {
+    try {
+      writeSync(STDERR, `${new Date().toISOString()} ${line}\n`);
+    } catch {
+      // A terminal that has gone, a full /run: a line is lost, and no volume for it.
+    }
+  });
 
 /** The masks of this thread, for one that it starts. */
 export type LogMasks = readonly (readonly [mask: string, state: "allow" | "off"])[];

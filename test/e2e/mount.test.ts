@@ -217,6 +217,25 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     expect((await cli("umount", mnt)).status).toBe(0);
   });
 
+  test("in the foreground, with nobody left who reads its messages: it ends as well as with somebody", async () => {
+    dir = tempDir("ocfs2-life");
+    image = join(dir, "volume.img");
+    sh(["cp", "--sparse=always", fresh, image]);
+    mnt = mountPoint();
+    const mount = spawn(process.execPath, [ocfs2, "mount", "-f", image, mnt], { stdio: ["ignore", "ignore", "pipe"] });
+    const exit = once(mount, "exit");
+    await until("the mount", () => isMounted(mnt));
+    mount.stderr.destroy();
+    writeFileSync(join(mnt, "a"), "kept");
+    const fd = openSync(join(mnt, "a"), "r");
+    // It says that it is in use.
+    mount.kill("SIGTERM");
+    await until("the mount to leave the tree", () => !isMounted(mnt));
+    closeSync(fd);
+    expect(await exit).toEqual([0, null]);
+    expect(fsck(image).findings).toEqual([]);
+  });
+
   test("a mount in use is not unmounted, and says what to do", async () => {
     await mounted();
     const holder = spawn("sleep", ["60"], { cwd: mnt, stdio: "ignore" });
