@@ -56,6 +56,10 @@ for (const [name, description, bundle, exported] of COMMANDS) {
   else if (description !== "") program.addCommand(new Command(name).description(description));
 }
 
+// Of `ocfs2 … | head`: the end of who reads is ours, as SIGPIPE's is. What serves a mount does not end for want of a reader of its messages.
+process.stdout.on("error", () => process.exit(141));
+process.stderr.on("error", () => {});
+
 sayWhose(program, "ocfs2");
 // Commander answers "help" for a command that there is none of with the help of all, and no word on why.
 const known = ["help", ...COMMANDS.map(([name]) => name)];
