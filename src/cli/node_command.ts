@@ -18,6 +18,13 @@ async function statusOf(r: MountRecord): Promise<Record<string, unknown>> {
   return { ...rest, answers: true };
 }
 
+/** Without a slot when nothing was ever to be written; read-only since then when an error came up. */
+function stateOf(m: Record<string, unknown>): string {
+  const slot = Number(m["slot"]) < 0 ? "" : `slot ${m["slot"]}`;
+  const readonly = m["readonly_reason"] ? `read-only (${m["readonly_reason"]})` : "";
+  return [slot, readonly].filter(Boolean).join(", ");
+}
+
 async function status(o: { json?: boolean; node?: string }): Promise<number> {
   const name = o.node ?? hostname();
   const control = await Control.openNode(name);
@@ -48,7 +55,7 @@ async function status(o: { json?: boolean; node?: string }): Promise<number> {
   if (o.json !== true)
     for (const m of mounts)
       process.stdout.write(
-        `${m["device"]} on ${m["dir"]}, pid ${m["pid"]}, ${m["answers"] === true ? `slot ${m["slot"]}` : "does not answer"}\n`,
+        `${m["device"]} on ${m["dir"]}, pid ${m["pid"]}, ${m["answers"] === true ? stateOf(m) : "does not answer"}\n`,
       );
   return mounts.length > 0 && mounts.every((m) => m["answers"] === true) ? 0 : 1;
 }
