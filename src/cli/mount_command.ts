@@ -19,7 +19,7 @@ import { waitForEnds } from "./mount_end.ts";
 import { MS, OptionError, type ParsedOptions, parseMountOptions } from "./mount_opts.ts";
 import { mountAt } from "./mount_table.ts";
 import { mountThroughNode, NodeProcess } from "./node_process.ts";
-import { cliPath, logPath, mountRecords, recordOf } from "./run_dir.ts";
+import { cliPath, dropEmptyLog, logPath, mountRecords, recordOf } from "./run_dir.ts";
 
 interface MountArgs {
   readonly o?: string[];
@@ -285,6 +285,7 @@ export const mountDaemonCommand = new Command("mount-daemon")
       tell({ ok: false, message: err instanceof Error ? err.message : String(err) });
       process.exitCode = report("mount", err);
     }
+    dropEmptyLog(dir);
     // The message to the parent must be out before the end.
     setTimeout(() => process.exit(), 50);
   });

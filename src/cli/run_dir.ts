@@ -3,7 +3,7 @@
  * folder else. A record outlives a daemon that was killed; whoever reads it checks that the process is there.
  */
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { runPath } from "../native/node_socket.ts";
@@ -74,6 +74,12 @@ export function mountRecords(): MountRecord[] {
     }
   }
   return found;
+}
+
+/** A log that nothing was written to is not kept: each folder that was ever mounted on would leave one. Call at the end of its process. */
+export function dropEmptyLog(dir: string): void {
+  const path = logPath(dir);
+  if (statSync(path, { throwIfNoEntry: false })?.size === 0) rmSync(path, { force: true });
 }
 
 export const recordOf = (dir: string): MountRecord | undefined => mountRecords().find((r) => r.dir === dir);
