@@ -1,4 +1,5 @@
 /** `ocfs2 umount`: returns when everything is on the disk, the journal is clean and the serving process is gone. */
+import { spawnSync } from "node:child_process";
 import { resolve } from "node:path";
 import { Command } from "commander";
 import { Errno, errnoName } from "../lib/errno.ts";
@@ -9,6 +10,8 @@ import { mountEnd } from "./mount_end.ts";
 import { type MountEntry, mountAt, stillMounted } from "./mount_table.ts";
 import { type MountRecord, mountRecords } from "./run_dir.ts";
 
+/** A mount that does not answer for so long is stuck, not cut off. */
+const LOOK_MS = 5000;
 /** Who waits for longer wants to know for what. */
 const LONG_MS = 3000;
 
@@ -27,11 +30,32 @@ interface Meant {
 const isOurs = (entry: MountEntry): boolean =>
   entry.type === "fuse.ocfs2" && entry.options.split(",").includes(`user_id=${process.getuid?.()}`);
 
+/**
+ * Whether its process has ended. Without a record it may still run: as seen from a container with a /run of its own. By another process, since whoever
+ * looks at a mount that does not answer may never come back.
+ */
+function isCutOff(dir: string): boolean {
+  const look = "try { fs.statfsSync(process.argv[1]) } catch (err) { console.log(err.code) }";
+  const { stdout } = spawnSync(process.execPath, ["-e", look, "--", dir], {
+    encoding: "utf8",
+    timeout: LOOK_MS,
+    killSignal: "SIGKILL",
+  });
+  return stdout.includes("ENOTCONN") || stdout.includes("ECONNABORTED");
+}
+
 /** The mount that is meant: its folder, or its device. The folder is not looked at, since that could hang. */
 function find(what: string): Meant {
   const path = resolve(what);
   const records = mountRecords();
-  const record = records.find((r) => r.dir === path) ?? records.find((r) => r.device === path);
+  const of_device = records.filter((r) => r.device === path);
+  const by_dir = records.find((r) => r.dir === path);
+  if (by_dir === undefined && of_device.length > 1)
+    throw new CliError(
+      MOUNT_FAILURE,
+      `${what} is mounted on ${of_device.map((r) => `${r.dir} (node ${r.node})`).join(" and ")}: name the folder`,
+    );
+  const record = by_dir ?? of_device[0];
   const dir = record?.dir ?? path;
   const entry = mountAt(dir);
   if (record === undefined && entry === undefined) throw new CliError(MOUNT_FAILURE, `${what} is not mounted`);
@@ -43,7 +67,7 @@ function find(what: string): Meant {
   return {
     dir,
     record,
-    served: record !== undefined || (entry !== undefined && (!isOurs(entry) || records.some(of))),
+    served: record !== undefined || (entry !== undefined && (!isOurs(entry) || records.some(of) || !isCutOff(dir))),
     major_minor: entry?.major_minor,
   };
 }

@@ -1,12 +1,21 @@
 /** The sockets of the processes that serve mounts: where that of a cluster's node is, and how all of them are spoken to. */
+import { lstatSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 
 /** Where this user's processes have their sockets and records. */
-export const runPath = (): string =>
-  process.getuid?.() === 0
-    ? "/run/ocfs2"
-    : join(process.env["XDG_RUNTIME_DIR"] ?? `/tmp/ocfs2-${process.getuid?.() ?? 0}`, "ocfs2");
+export function runPath(): string {
+  const uid = process.getuid?.() ?? 0;
+  if (uid === 0) return "/run/ocfs2";
+  const given = process.env["XDG_RUNTIME_DIR"];
+  if (given !== undefined) return join(given, "ocfs2");
+  const own = `/tmp/ocfs2-${uid}`;
+  // In /tmp anybody can have made it first, and would answer for our mounts.
+  const found = lstatSync(own, { throwIfNoEntry: false });
+  if (found !== undefined && (!found.isDirectory() || found.uid !== uid || (found.mode & 0o022) !== 0))
+    throw new Error(`${own} is not a folder of this user's alone: set XDG_RUNTIME_DIR to one that is`);
+  return join(own, "ocfs2");
+}
 
 export const nodeSocketPath = (node: string): string => join(runPath(), `node-${encodeURIComponent(node)}.sock`);
 

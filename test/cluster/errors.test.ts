@@ -193,6 +193,18 @@ describe.skipIf(unavailable !== undefined)("a mount that cannot be says why in o
       expect(await a.run("echo still there >$D/x; cat $D/x")).toBe("still there\n");
     });
 
+    test("umount of a device that two nodes of the machine have mounted", async () => {
+      const other = new OurMember(rig, 12);
+      await other.mount();
+      const ran = await runAsync([process.execPath, ocfs2, "umount", image]);
+      expect(ran.status).toBe(32);
+      expect(ran.stderr).toContain(`${a.dir} (node ${a.name})`);
+      expect(ran.stderr).toContain(`${other.dir} (node ${other.name})`);
+      expect(ran.stderr).toMatch(/: name the folder$/m);
+      await other.unmount();
+      expect(await a.run("cat $D/x")).toBe("still there\n");
+    }, 60_000);
+
     for (const [what, env, theirs, ours, setting] of [
       ["a network idle timeout", "O2CB_IDLE_TIMEOUT_MS=10000", 30000, 10000, "O2CB_IDLE_TIMEOUT_MS"],
       ["a keepalive delay", "O2CB_KEEPALIVE_DELAY_MS=1000", 2000, 1000, "O2CB_KEEPALIVE_DELAY_MS"],

@@ -304,6 +304,23 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     expect(fsck(image).findings).toEqual([]);
   });
 
+  test("a mount of whose process there is no record here, as in a container with another /run: while it lives it is not cut off", async () => {
+    const pid = await mounted();
+    const kept = readdirSync("/run/ocfs2").filter(
+      (name) => name.endsWith(".json") && readFileSync(join("/run/ocfs2", name), "utf8").includes(image),
+    );
+    const records = kept.map((name) => [join("/run/ocfs2", name), readFileSync(join("/run/ocfs2", name))] as const);
+    for (const [path] of records) rmSync(path);
+    const holder = spawn("sleep", ["60"], { cwd: mnt, stdio: "ignore" });
+    expect(await cli("umount", mnt)).toMatchObject({ status: 32, stderr: expect.stringContaining("is in use") });
+    writeFileSync(join(mnt, "a"), "it answers");
+    for (const [path, bytes] of records) writeFileSync(path, bytes);
+    holder.kill();
+    await until("the end of sleep", () => !alive(holder.pid!));
+    expect((await cli("umount", mnt)).status).toBe(0);
+    await until("the end of the daemon", () => !alive(pid));
+  });
+
   test("kill -9 while a thread of it cannot end: who waits for the mount is answered all the same", async () => {
     const pid = await mounted();
     // As with a thread that waits for a page which a program holds that waits for us.
@@ -459,6 +476,22 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
       runAsync(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", ...args], { env, timeout_ms: 60_000 });
     if ((await asUser("test", "-w", "/dev/fuse")).status !== 0) return t.skip("/dev/fuse is for root only");
     if ((await asUser("test", "-r", ocfs2)).status !== 0) return t.skip("the checkout may not be read by others");
+    // Whoever made the folder that stands in for that first would have our sockets.
+    const theirs = "/tmp/ocfs2-65534";
+    const was_there = existsSync(theirs);
+    if (!was_there) mkdirSync(theirs);
+    const { XDG_RUNTIME_DIR: _, ...bare } = env;
+    const trapped = await runAsync(
+      ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", process.execPath, ocfs2, "mount", image, mnt],
+      { env: bare, timeout_ms: 60_000 },
+    );
+    if (!was_there) {
+      expect(trapped).toMatchObject({
+        status: 32,
+        stderr: expect.stringContaining(`${theirs} is not a folder of this user's`),
+      });
+      rmSync(theirs, { recursive: true });
+    }
     const refused = await asUser(process.execPath, ocfs2, "mount", "-f", image, dir);
     expect(refused).toMatchObject({ status: 32, stderr: expect.stringMatching(/^fusermount3: .*no write access/) });
     const ran = await asUser(process.execPath, ocfs2, "mount", image, mnt);
