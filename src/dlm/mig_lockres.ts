@@ -109,7 +109,7 @@ function prepareLvb(dlm: Dlm, lock: DlmLock, m: Mres): void {
 }
 
 /** dlm_mig_lockres_handler. */
-export function migLockresHandler(dlm: Dlm, m: Mres, payload: Uint8Array): number {
+export function migLockresHandler(dlm: Dlm, m: Mres, payload: Uint8Array, from: NodeNum): number {
   const { flags, master } = m;
   if (
     m.lockname_len > DLM_LOCKID_NAME_MAX ||
@@ -122,6 +122,9 @@ export function migLockresHandler(dlm: Dlm, m: Mres, payload: Uint8Array): numbe
   // Neither, or a migration by nobody: the kernel stops.
   if (!(flags & (DLM_MRES_RECOVERY | DLM_MRES_MIGRATION))) return -Errno.EINVAL;
   if (master === OWNER_UNKNOWN && !(flags & DLM_MRES_RECOVERY)) return -Errno.EINVAL;
+  // From another than the master, or for a recovery that is not ours: it comes from no node.
+  if (flags & DLM_MRES_MIGRATION && master !== from) return -Errno.EINVAL;
+  if (flags & DLM_MRES_RECOVERY && dlm.reco.new_master !== dlm.node_num) return -Errno.EINVAL;
   const name = nameAt(payload, DlmMigratableLockres.fields.lockname.off, m.lockname_len);
   if (badLock(dlm, m)) {
     mlog(ML.ERROR, `${name}: node ${master} sends locks that cannot be`);

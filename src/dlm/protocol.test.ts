@@ -279,6 +279,8 @@ test("each message is answered as docs/PROTOCOL.md has it", () => {
     ["who masters it: another", DLM_MSG.MASTER_REQUERY, {}, "theirs", 2],
     ["who masters it: unknown", DLM_MSG.MASTER_REQUERY, {}, "gone", 255],
     ["state of nothing", DLM_MSG.MIG_LOCKRES, { flags: 0, master: 2 }, "theirs", -22],
+    ["state of another's", DLM_MSG.MIG_LOCKRES, { flags: 2, master: 3 }, "theirs", -22],
+    ["state for a recovery that is not ours", DLM_MSG.MIG_LOCKRES, { flags: 1, master: 2 }, "theirs", -22],
     ["more locks than there are bytes", DLM_MSG.MIG_LOCKRES, { flags: 2, master: 2, num_locks: 3 }, "theirs", -22],
     ["locks for a recovery that is not going on", DLM_MSG.LOCK_REQUEST, { dead_node: 3 }, "", -12],
     ["an end of a recovery that is not going on", DLM_MSG.RECO_DATA_DONE, { dead_node: 3 }, "", -22],
