@@ -130,7 +130,7 @@ function registerHandlers(dlm: Dlm): void {
   dlm.register(DLM_MSG.PROXY_AST, IVLOCKID, (m, p) => proxyAstHandler(dlm, m, p));
   dlm.register(DLM_MSG.EXIT_DOMAIN, 0, (m) => exitDomainHandler(dlm, m));
   dlm.register(DLM_MSG.DEREF_LOCKRES, 0, (m, p) => derefLockresHandler(dlm, m, p));
-  dlm.register(DLM_MSG.MIGRATE_REQUEST, -Errno.EINVAL, (m, p) => migrateRequestHandler(dlm, m, p));
+  dlm.register(DLM_MSG.MIGRATE_REQUEST, -Errno.EINVAL, (m, p, from) => migrateRequestHandler(dlm, m, p, from));
   dlm.register(DLM_MSG.MIG_LOCKRES, -Errno.EINVAL, (m, p, from) => migLockresHandler(dlm, m, p, from));
   dlm.register(DLM_MSG.MASTER_REQUERY, OWNER_UNKNOWN, (m, p) => masterRequeryHandler(dlm, m, p));
   dlm.register(DLM_MSG.LOCK_REQUEST, -Errno.EINVAL, (m) => lockRequestHandler(dlm, m));

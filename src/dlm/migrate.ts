@@ -153,8 +153,15 @@ function addMigrationMle(dlm: Dlm, name: string, new_master: NodeNum, master: No
 }
 
 /** dlm_migrate_request_handler: from the new master. */
-export function migrateRequestHandler(dlm: Dlm, m: ViewOf<typeof DlmMigrateRequest>, payload: Uint8Array): number {
+export function migrateRequestHandler(
+  dlm: Dlm,
+  m: ViewOf<typeof DlmMigrateRequest>,
+  payload: Uint8Array,
+  from: NodeNum,
+): number {
   if (m.namelen > DLM_LOCKID_NAME_MAX) return -Errno.EINVAL;
+  // The old master is not asked, and only the new one asks.
+  if (m.new_master !== from || m.master === dlm.node_num) return -Errno.EINVAL;
   const name = nameAt(payload, DlmMigrateRequest.fields.name.off, m.namelen);
   // Two nodes migrate it at a time: the kernel stops.
   if (dlm.mles.get(name)?.type === "migration") {

@@ -279,6 +279,8 @@ test("each message is answered as docs/PROTOCOL.md has it", () => {
     ["who masters it: another", DLM_MSG.MASTER_REQUERY, {}, "theirs", 2],
     ["who masters it: unknown", DLM_MSG.MASTER_REQUERY, {}, "gone", 255],
     ["state of nothing", DLM_MSG.MIG_LOCKRES, { flags: 0, master: 2 }, "theirs", -22],
+    ["what another migrates", DLM_MSG.MIGRATE_REQUEST, { master: 2, new_master: 3 }, "theirs", -22],
+    ["what we would migrate", DLM_MSG.MIGRATE_REQUEST, { master: 1, new_master: 2 }, "theirs", -22],
     ["state of another's", DLM_MSG.MIG_LOCKRES, { flags: 2, master: 3 }, "theirs", -22],
     ["state for a recovery that is not ours", DLM_MSG.MIG_LOCKRES, { flags: 1, master: 2 }, "theirs", -22],
     ["more locks than there are bytes", DLM_MSG.MIG_LOCKRES, { flags: 2, master: 2, num_locks: 3 }, "theirs", -22],
@@ -286,6 +288,7 @@ test("each message is answered as docs/PROTOCOL.md has it", () => {
     ["an end of a recovery that is not going on", DLM_MSG.RECO_DATA_DONE, { dead_node: 3 }, "", -22],
     ["an end of a recovery that never began", DLM_MSG.FINALIZE_RECO, { dead_node: 3 }, "", -22],
     ["our own death", DLM_MSG.BEGIN_RECO, { dead_node: 1 }, "", -22],
+    ["a recovery that we do not do", DLM_MSG.BEGIN_RECO, { node_idx: 1, dead_node: 3 }, "", -22],
     ["joins without having asked", DLM_MSG.ASSERT_JOINED, {}, "", 0],
   ];
   for (const [what, msg, fields, name, status] of table)

@@ -140,7 +140,8 @@ export function beginRecoHandler(dlm: Dlm, m: ViewOf<typeof DlmBeginReco>): numb
   if (reco.state & RECO_FINALIZE) return -Errno.EAGAIN;
   const { node_idx, dead_node: dead } = m;
   // The kernel takes these, and forgets itself.
-  if (dead === dlm.node_num || dead >= NO_NODE || node_idx >= NO_NODE) return -Errno.EINVAL;
+  if (dead === dlm.node_num || dead >= NO_NODE || node_idx >= NO_NODE || node_idx === dlm.node_num)
+    return -Errno.EINVAL;
   // Who has seen it die has been told.
   if (!dlm.recovery_map.has(dead)) dlm.onEviction(dead);
   if (reco.dead_node !== NO_NODE && reco.dead_node !== dead)
