@@ -23,6 +23,7 @@ import {
   LOCK_UNLOCK_PENDING,
   OWNER_UNKNOWN,
   RES_DROPPING_REF,
+  RES_MIGRATING,
   RES_RECOVERING,
   RES_RECOVERY_WAITING,
 } from "./lockres.ts";
@@ -180,7 +181,7 @@ function cleanMasterList(dlm: Dlm, dead: NodeNum): void {
     if (mle.master !== dead && mle.new_master !== dead) continue;
     // The old master looks after it itself.
     if (mle.new_master === dead && mle.inuse > 0) continue;
-    cleanMigrationMle(dlm, mle);
+    cleanMigrationMle(dlm, mle, dead);
   }
 }
 
@@ -189,13 +190,22 @@ function detachIfUnused(dlm: Dlm, mle: Mle): void {
   if (mle.inuse === 0) detachMle(dlm, mle);
 }
 
-/** Either of the two is dead: who masters the resource is found out by the recovery master. */
-function cleanMigrationMle(dlm: Dlm, mle: Mle): void {
+/**
+ * The new master is dead, and has not asserted itself here, so nor to the old one, which hears it last and masters the resource still. The old one is dead: who
+ * masters it is found out by the recovery master; in the kernel, in both cases, and the old master is told to stop when it says that it does.
+ */
+function cleanMigrationMle(dlm: Dlm, mle: Mle, dead: NodeNum): void {
   detachMle(dlm, mle);
   unlinkMle(dlm, mle);
   wakeMle(dlm, mle);
   const res = dlm.lockres.get(mle.name);
   if (res !== undefined && !(res.state & RES_DROPPING_REF)) {
+    res.state &= ~RES_MIGRATING;
+    if (mle.master !== dead && dlm.domain_map.has(mle.master)) {
+      res.owner = mle.master;
+      dlm.wakeRes(res);
+      return;
+    }
     res.owner = OWNER_UNKNOWN;
     moveToRecoveryList(dlm, res);
   }

@@ -78,6 +78,8 @@ function* migrateLockres(dlm: Dlm, res: DlmLockRes, target: NodeNum): Task<void>
     mle.inuse--;
     putMle(dlm, mle);
     res.state &= ~RES_MIGRATING;
+    // Who was told of the migration takes no AST before it knows of the death of the target, as all do when that is recovered.
+    if (dlm.recovery_map.has(target)) res.state |= RES_RECOVERY_WAITING;
     dlm.wakeRes(res);
     dirtyLockres(dlm, res);
   };
@@ -85,11 +87,13 @@ function* migrateLockres(dlm: Dlm, res: DlmLockRes, target: NodeNum): Task<void>
   // Assertions of ours that were about to go out see that it migrates, and are gone.
   while (res.inflight_assert_workers > 0) yield* dlm.sleepOn((res.extra.wq ??= new Waiters()));
   const err = yield* sendOneLockres(dlm, res, target, DLM_MRES_MIGRATION);
-  if (err < 0) {
+  if (err === -Errno.EINVAL) {
+    // It leaves, too, or is just forgetting the resource.
     giveUp();
-    if (isHostDown(err)) yield* waitForNodeDeath(dlm, target, NODE_DEATH_WAIT_MS);
+    yield* waitForNodeDeath(dlm, target, NODE_DEATH_WAIT_MS);
     return;
   }
+  // Without an answer it may have told others before its death.
   while (mle.master !== target && res.owner !== target) {
     if (isNodeDead(dlm, target)) return giveUp();
     yield* dlm.sleepOn(mle.wq, 5000);

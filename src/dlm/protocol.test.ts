@@ -4,7 +4,7 @@
  */
 import { beforeAll, expect, test } from "vitest";
 import { type Member, World } from "../../test/support/dlm_clients.ts";
-import { DlmMasterRequest, DlmProxyAst } from "../format/wire/dlm.ts";
+import { DlmMasterRequest, DlmMigrateRequest, DlmProxyAst } from "../format/wire/dlm.ts";
 import {
   DLM_AST,
   DLM_LOCKID_NAME_MAX,
@@ -21,6 +21,7 @@ import { mlogSet } from "../lib/masklog.ts";
 import { type DomainLock, EX, type LockLevel, NL, PR } from "../stackglue/lock_domain.ts";
 import { dumpDomain } from "./debug.ts";
 import { ENOTCONN, putName } from "./dlm.ts";
+import { RES_BUSY } from "./lockres.ts";
 
 beforeAll(() => {
   mlogSet("ERROR", "off");
@@ -161,6 +162,56 @@ test("a master that says YES while another dies, and dies too before it is taken
   world.runUntil("granted by another", granted, 60_000);
   expect([1, 4]).toContain(dlm.lockres.get("lost")!.owner);
   expect(world.referee.faults).toEqual([]);
+});
+
+/**
+ * Node 1 masters "lost", on which nodes 2, 3 and 4 hold PR, and leaves. Node 2, to which it gives the resource, has told node 3; node 4 takes what it is
+ * told when it is called for. There is a node 5, which knows nothing of it.
+ */
+function givesAway(seed: number) {
+  const world = new World({ seed });
+  const [one, two, three, four, five] = [world.add(1), world.add(2), world.add(3), world.add(4), world.add(5)];
+  world.joinAll();
+  const get = (m: Member): DomainLock => {
+    let granted = false;
+    const l = m.domain!.newLock("lost", { ast: () => (granted = true), bast: () => {} });
+    m.domain!.convert(l, PR);
+    world.runUntil("granted", () => granted);
+    return l;
+  };
+  const of_one = get(one);
+  const locks = new Map([two, three, four].map((m) => [m, get(m)]));
+  const later = delay(four, DLM_MSG.MIGRATE_REQUEST, (payload, from) =>
+    from === 2 && DlmMigrateRequest.from(payload).namelen === "lost".length ? "later" : "now",
+  );
+  one.domain!.unlock(of_one, () => one.leave());
+  world.runUntil("node 4 is told", () => later.length > 0);
+  /** Whoever lives knows of all deaths, and these are recovered. */
+  const recovered = (): void =>
+    world.runUntil("recovered", () => !world.unsettled && world.alive.every((m) => m.num !== 1), 60_000);
+  /** All are on the queues of one master, and none but theirs. */
+  const nodesOnIt = (): number[] => {
+    const master = world.alive.find((m) => m.domain!.dlm.lockres.get("lost")?.owner === m.num)!;
+    for (const m of world.alive) {
+      const res = m.domain!.dlm.lockres.get("lost");
+      if (res !== undefined)
+        expect(`${m.num}: ${res.owner}, ${res.state & RES_BUSY}`).toBe(`${m.num}: ${master.num}, 0`);
+    }
+    return master
+      .domain!.dlm.lockres.get("lost")!
+      .locks()
+      .map((l) => l.node)
+      .sort();
+  };
+  return { world, one, two, three, four, five, locks, later, recovered, nodesOnIt };
+}
+
+test.each([1, 2, 3, 4, 5, 6, 7, 8])("a node dies to which a resource is given, and some were told: seed %i", (seed) => {
+  const { world, two, recovered, nodesOnIt } = givesAway(seed);
+  world.kill(two);
+  recovered();
+  expect(world.referee.faults).toEqual([]);
+  expect(nodesOnIt()).toEqual([3, 4]);
 });
 
 /**
