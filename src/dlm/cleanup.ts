@@ -28,6 +28,7 @@ import {
   RES_RECOVERY_WAITING,
 } from "./lockres.ts";
 import { lvbDrop, lvbZero } from "./lvb.ts";
+import { voidMigrations } from "./migrate.ts";
 import { detachMle, type Mle, notifyMles, putOwed, unlinkMle, wakeMle } from "./mle.ts";
 import { kickRecovery } from "./recovery_wait.ts";
 import { calcUsage, dirtyLockres, doPurgeLockres } from "./thread.ts";
@@ -74,6 +75,7 @@ export function nodeDown(dlm: Dlm, node: NodeNum): void {
 function localCleanup(dlm: Dlm, dead: NodeNum): void {
   mlog(ML.DLM_RECOVERY, `${dlm.name}: cleaning up after node ${dead}`);
   cleanMasterList(dlm, dead);
+  voidMigrations(dlm, dead);
   for (const res of dlm.lockres) {
     if (isRecoveryLock(res.name)) {
       cleanRecoveryLock(dlm, res, dead);

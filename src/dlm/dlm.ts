@@ -93,6 +93,8 @@ export class Dlm {
   readonly pending_basts: DlmLock[] = [];
   /** Locks of other nodes that were converted downwards, and whose nodes have not said yet that they have heard it: one for each AST. */
   readonly unheard = new Map<DlmLockRes, DlmLock[]>();
+  /** Resources that others are giving to this node, and whose they were, until all have been told. */
+  readonly incoming = new Map<DlmLockRes, NodeNum>();
   /** ASTs and BASTs of other masters for us, in the order in which they came. */
   readonly callbacks: (() => void)[] = [];
   purge_head: DlmLockRes | null = null;

@@ -17,6 +17,7 @@ import {
   LKM_LOCAL,
 } from "../format/wire/dlm_constants.ts";
 import { DLM_MSG } from "../format/wire/dlm_messages.ts";
+import { Errno } from "../lib/errno.ts";
 import { assert } from "../lib/fs_error.ts";
 import { ML, mlog, mlogOn } from "../lib/masklog.ts";
 import { type Task, wait } from "../lib/task.ts";
@@ -325,7 +326,11 @@ export function masterRequeryHandler(dlm: Dlm, m: ViewOf<typeof DlmMasterRequery
   if (m.namelen > DLM_LOCKID_NAME_MAX) return OWNER_UNKNOWN;
   const res = dlm.lockres.get(nameAt(payload, DlmMasterRequery.fields.name.off, m.namelen));
   if (res === undefined || res.state & RES_DROPPING_REF) return OWNER_UNKNOWN;
-  if (res.owner === dlm.node_num) dispatchAssertMaster(dlm, res, DLM_ASSERT_MASTER_REQUERY);
+  if (res.owner === dlm.node_num) {
+    // Whose it is to be shows when all have heard it, or one of the two has died: ask again.
+    if (res.state & RES_MIGRATING) return -Errno.ENOMEM;
+    dispatchAssertMaster(dlm, res, DLM_ASSERT_MASTER_REQUERY);
+  }
   return res.owner;
 }
 

@@ -142,6 +142,7 @@ export function migLockresHandler(dlm: Dlm, m: Mres, payload: Uint8Array, from: 
     res = new DlmLockRes(name, flags & DLM_MRES_RECOVERY ? RES_RECOVERING : RES_MIGRATING);
     dlm.lockres.insert(res);
   }
+  if (flags & DLM_MRES_MIGRATION) dlm.incoming.set(res, master);
   // Until its locks are there.
   res.inflight_locks++;
   if (master !== OWNER_UNKNOWN) res.owner = dlm.node_num;
@@ -181,12 +182,17 @@ const isDummy = (ml: DlmMigratableLock): boolean =>
 
 /** dlm_mig_lockres_worker. */
 function* migWorker(dlm: Dlm, res: DlmLockRes, m: Mres, master: NodeNum): Task<void> {
+  // Its old master died meanwhile.
+  if (m.flags & DLM_MRES_MIGRATION && dlm.incoming.get(res) !== master) {
+    dropInflightRef(dlm, res);
+    return;
+  }
   if (master === OWNER_UNKNOWN) {
-    // A node died in the middle of a migration: somebody may have heard the new master assert itself.
-    for (const node of dlm.domain_map.copy()) {
-      if (node === dlm.node_num) continue;
-      const real = yield* masterRequery(dlm, res, node);
-      if (real === OWNER_UNKNOWN) continue;
+    const real = yield* findRealMaster(dlm, res);
+    if (real !== OWNER_UNKNOWN) {
+      dlm.reco.resources.delete(res);
+      res.state &= ~RES_RECOVERING;
+      res.owner = real;
       dropInflightRef(dlm, res);
       return;
     }
@@ -196,6 +202,20 @@ function* migWorker(dlm: Dlm, res: DlmLockRes, m: Mres, master: NodeNum): Task<v
   dropInflightRef(dlm, res);
   const last = DLM_MRES_MIGRATION | DLM_MRES_ALL_DONE;
   if ((m.flags & last) === last) yield* finishMigration(dlm, res, m.master);
+}
+
+/**
+ * dlm_lockres_master_requery. A node died in the middle of a migration: somebody may have heard the new master assert itself. What is said of one that
+ * is dead, too, says nothing: who was not told of the migration still names the old master.
+ */
+function* findRealMaster(dlm: Dlm, res: DlmLockRes): Task<NodeNum> {
+  if (res.owner === dlm.node_num && res.state & RES_MIGRATING) return dlm.node_num;
+  for (const node of dlm.domain_map.copy()) {
+    if (node === dlm.node_num) continue;
+    const real = yield* masterRequery(dlm, res, node);
+    if (real !== OWNER_UNKNOWN && dlm.domain_map.has(real)) return real;
+  }
+  return OWNER_UNKNOWN;
 }
 
 /** dlm_process_recovery_data. Locks of our own are known better here than there; they are only put in order. */

@@ -172,14 +172,15 @@ export function migrateRequestHandler(
     mlog(ML.ERROR, `${name}: nodes migrate it to ${dlm.mles.get(name)!.new_master} and to ${m.new_master}`);
     return -Errno.EINVAL;
   }
-  const res = dlm.lockres.get(name);
-  if (res !== undefined && !(res.state & RES_DROPPING_REF)) {
-    if (res.state & RES_RECOVERING) {
-      mlog(ML.ERROR, `${name}: node ${m.new_master} migrates what recovers`);
-      return -Errno.EINVAL;
-    }
-    res.state |= RES_MIGRATING;
+  let res = dlm.lockres.get(name);
+  if (res !== undefined && res.state & RES_DROPPING_REF) res = undefined;
+  if (res !== undefined && res.state & RES_RECOVERING) {
+    mlog(ML.ERROR, `${name}: node ${m.new_master} migrates what recovers`);
+    return -Errno.EINVAL;
   }
+  // The old master is dead: nobody would end here what it began.
+  if (!dlm.domain_map.has(m.master)) return 0;
+  if (res !== undefined) res.state |= RES_MIGRATING;
   return addMigrationMle(dlm, name, m.new_master, m.master);
 }
 
@@ -216,10 +217,13 @@ export function* finishMigration(dlm: Dlm, res: DlmLockRes, old_master: NodeNum)
   // It has one until it has forgotten the resource.
   res.setRef(old_master);
   const ret = yield* doMigrateRequest(dlm, res, old_master, nodes);
+  // The old master died before all were told, as those have noticed who refuse it: see `voidMigrations`.
+  if (dlm.incoming.get(res) !== old_master) return;
   if (ret < 0) {
     mlog(ML.ERROR, `${res.name}: the migration from node ${old_master} cannot be finished: ${ret}`);
     return;
   }
+  dlm.incoming.delete(res);
   yield* assertMaster(dlm, res, nodes, DLM_ASSERT_MASTER_FINISH_MIGRATION);
   yield* assertMaster(dlm, res, NodeMap.of([old_master]), DLM_ASSERT_MASTER_FINISH_MIGRATION);
   res.owner = dlm.node_num;
@@ -228,6 +232,21 @@ export function* finishMigration(dlm: Dlm, res: DlmLockRes, old_master: NodeNum)
   dirtyLockres(dlm, res);
   calcUsage(dlm, res);
   dlm.wakeRes(res);
+}
+
+/**
+ * Resources that a node was giving to this one when it died, before all were told: those who were not take the dead node for the master still. So it is
+ * recovered, as if nothing had come. (A kernel node keeps it, busy for ever, beside the one that recovers it.)
+ */
+export function voidMigrations(dlm: Dlm, dead: NodeNum): void {
+  for (const [res, from] of dlm.incoming) {
+    if (from !== dead) continue;
+    dlm.incoming.delete(res);
+    removeNonlocalLocks(dlm, res);
+    lvbDrop(res);
+    res.owner = dead;
+    res.state &= ~RES_MIGRATING;
+  }
 }
 
 /** Whether any lock of ours is left on it. */
