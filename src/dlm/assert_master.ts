@@ -129,6 +129,7 @@ export function assertMasterHandler(dlm: Dlm, m: ViewOf<typeof DlmAssertMaster>,
       if (res.owner !== OWNER_UNKNOWN || !(flags & (DLM_ASSERT_MASTER_REQUERY | DLM_ASSERT_MASTER_FINISH_MIGRATION)))
         return kill("the resource recovers");
       dlm.reco.resources.delete(res);
+      dlm.reco.unknown.delete(res);
       res.state &= ~RES_RECOVERING;
       res.owner = from;
       dlm.wakeRes(res);

@@ -209,6 +209,7 @@ function cleanMigrationMle(dlm: Dlm, mle: Mle, dead: NodeNum): void {
       return;
     }
     res.owner = OWNER_UNKNOWN;
+    dlm.reco.unknown.set(res, mle.master);
     moveToRecoveryList(dlm, res);
   }
 }

@@ -116,6 +116,8 @@ export class Dlm {
     dead_node: NO_NODE,
     state: 0,
     event: new Waiters(),
+    /** Resources without a known master, and the old master that died in the middle of their migration. */
+    unknown: new Map<DlmLockRes, NodeNum>(),
     /** Whose they were: what the last recovery gave to its master, as its first FINALIZE_RECO told us. */
     origin: new Map<DlmLockRes, NodeNum>(),
   };

@@ -191,6 +191,7 @@ function* migWorker(dlm: Dlm, res: DlmLockRes, m: Mres, master: NodeNum): Task<v
     const real = yield* findRealMaster(dlm, res);
     if (real !== OWNER_UNKNOWN) {
       dlm.reco.resources.delete(res);
+      dlm.reco.unknown.delete(res);
       res.state &= ~RES_RECOVERING;
       res.owner = real;
       dropInflightRef(dlm, res);

@@ -4,7 +4,7 @@
  */
 import { beforeAll, expect, test } from "vitest";
 import { type Member, World } from "../../test/support/dlm_clients.ts";
-import { DlmMasterRequest, DlmMigrateRequest, DlmProxyAst } from "../format/wire/dlm.ts";
+import { DlmFinalizeReco, DlmMasterRequest, DlmMigrateRequest, DlmProxyAst } from "../format/wire/dlm.ts";
 import {
   DLM_AST,
   DLM_LOCKID_NAME_MAX,
@@ -219,6 +219,26 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])("a node dies that gives a resource away, and
   world.kill(one);
   world.runUntil("node 4 knows", () => !four.domain!.dlm.domain_map.has(1), 60_000);
   later[0]!();
+  recovered();
+  expect(world.referee.faults).toEqual([]);
+  expect(nodesOnIt()).toEqual([2, 3, 4]);
+});
+
+test.each([2, 3, 8])("it dies while another dead node is recovered: seed %i", (seed) => {
+  const { world, one, three, five, later, recovered, nodesOnIt } = givesAway(seed);
+  const finalized = delay(three, DLM_MSG.FINALIZE_RECO, (payload) =>
+    DlmFinalizeReco.from(payload).dead_node === 5 ? "later" : "now",
+  );
+  world.kill(five);
+  world.runUntil("node 5 is recovered", () => finalized.length > 0, 60_000);
+  expect(three.domain!.dlm.reco.new_master).not.toBe(1);
+  world.kill(one);
+  world.runUntil("node 3 knows", () => !three.domain!.dlm.domain_map.has(1), 60_000);
+  const told = (): boolean => {
+    for (const hear of [...finalized.splice(0), ...later.splice(0)]) hear();
+    return !world.unsettled && world.alive.length === 3;
+  };
+  world.runUntil("both are recovered", told, 60_000);
   recovered();
   expect(world.referee.faults).toEqual([]);
   expect(nodesOnIt()).toEqual([2, 3, 4]);

@@ -260,7 +260,7 @@ function* sendAllLocks(dlm: Dlm, master: NodeNum, dead: NodeNum): Task<void> {
   const send: DlmLockRes[] = [];
   for (const res of reco.resources) {
     if (isRecoveryLock(res.name)) cleanRecoveryLock(dlm, res, dead);
-    else if (res.owner === dead || res.owner === OWNER_UNKNOWN || reco.origin.get(res) === dead) send.push(res);
+    else if (isOf(dlm, res, dead) || reco.origin.get(res) === dead) send.push(res);
   }
   for (let i = 0; i < send.length; i += WINDOW) {
     const answers = yield* all(
@@ -276,6 +276,13 @@ function* sendAllLocks(dlm: Dlm, master: NodeNum, dead: NodeNum): Task<void> {
   if (err < 0 || status < 0)
     mlog(ML.DLM_RECOVERY, `${dlm.name}: RECO_DATA_DONE to node ${master}: error ${err}, status ${status}`);
 }
+
+/**
+ * Whether the recovery of `dead` gives `res` a master. Not that of another node, which ends when an old master has just died in the middle of a migration:
+ * its recovery master has not heard of it.
+ */
+const isOf = (dlm: Dlm, res: DlmLockRes, dead: NodeNum): boolean =>
+  res.owner === dead || (res.owner === OWNER_UNKNOWN && dlm.reco.unknown.get(res) === dead);
 
 /** dlm_finalize_reco_handler. What the kernel stops for is refused. */
 export function finalizeRecoHandler(dlm: Dlm, m: ViewOf<typeof DlmFinalizeReco>): number {
@@ -311,10 +318,10 @@ function finishLocalRecovery(dlm: Dlm, dead: NodeNum, new_master: NodeNum): void
       res.state &= ~RES_RECOVERY_WAITING;
       changed = true;
     }
-    const recovered =
-      res.owner === dead || res.owner === dlm.node_num || res.owner === OWNER_UNKNOWN || was.get(res) === dead;
+    const recovered = isOf(dlm, res, dead) || res.owner === dlm.node_num || was.get(res) === dead;
     if (res.state & RES_RECOVERING && recovered) {
       dlm.reco.resources.delete(res);
+      dlm.reco.unknown.delete(res);
       if (new_master !== dlm.node_num) origin.set(res, dead);
       else endBlock(dlm, res.name);
       res.owner = new_master;
