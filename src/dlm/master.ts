@@ -216,7 +216,7 @@ function* waitForMastery(dlm: Dlm, res: DlmLockRes, mle: Mle, blocked: boolean):
       if (res.owner === dlm.node_num) dispatchAssertMaster(dlm, res, DLM_ASSERT_MASTER_MLE_CLEANUP);
       return "done";
     }
-    if (!mle.vote_map.equals(mle.node_map)) {
+    if (mle.died || !mle.vote_map.equals(mle.node_map)) {
       restartMastery(dlm, mle);
       return mle.type === "block" ? "blocked" : "again";
     }
@@ -271,18 +271,13 @@ function takeOver(dlm: Dlm, mle: Mle): void {
 
 /** dlm_restart_lock_mastery: members came or went. */
 function restartMastery(dlm: Dlm, mle: Mle): void {
-  let died = false;
   for (const node of mle.node_map) {
     if (mle.vote_map.has(node)) continue;
     mle.response_map.clear(node);
     mle.vote_map.set(node);
   }
-  for (const node of mle.vote_map.copy()) {
-    if (mle.node_map.has(node)) continue;
-    died = true;
-    mle.maybe_map.clear(node);
-  }
-  if (!died) return;
+  if (!mle.died) return;
+  mle.died = false;
   mle.response_map.zero();
   mle.vote_map.copyFrom(mle.node_map);
   if (mle.type === "block") {

@@ -28,6 +28,8 @@ export class Mle {
   owed: boolean;
   inuse = 0;
   woken = false;
+  /** A member has died or left, and may be back by now: all are to be asked anew. */
+  died = false;
   readonly wq = new Waiters();
   /** Its answer was YES: it knows of us, and its assertion comes after all our requests. */
   said_yes: NodeNum = NO_NODE;
@@ -99,6 +101,8 @@ export function notifyMles(dlm: Dlm, node: NodeNum, up: boolean): void {
     if (up) mle.node_map.set(node);
     else {
       mle.node_map.clear(node);
+      mle.maybe_map.clear(node);
+      mle.died = true;
       if (mle.type === "master" && mle.master === node) mle.master = mle.said_yes = NO_NODE;
     }
     wakeMle(dlm, mle);

@@ -164,6 +164,34 @@ test("a master that says YES while another dies, and dies too before it is taken
   expect(world.referee.faults).toEqual([]);
 });
 
+test("of two that die, one is back before the other members have answered who is asked for a mastery: it is asked as well", () => {
+  const world = new World({ seed: 4 });
+  const [one, two, three, four] = [world.add(1), world.add(2), world.add(3), world.add(4)];
+  world.joinAll();
+  const asked = delay(two, DLM_MSG.MASTER_REQUEST, (payload, from) =>
+    from === 3 && DlmMasterRequest.from(payload).namelen === "lost".length ? "later" : "now",
+  );
+  const granted = lock(three);
+  world.runUntil("node 2 is asked", () => asked.length === 1);
+  const { dlm } = three.domain!;
+  world.kill(four);
+  world.runUntil("node 3 knows of the first death", () => !dlm.domain_map.has(4), 60_000);
+  asked[0]!();
+  world.runUntil("node 3 begins anew", () => !dlm.mles.get("lost")!.vote_map.has(4));
+  world.kill(one);
+  world.runUntil("all know of the second", () => world.cluster.settled, 60_000);
+  const again = world.restart(1);
+  world.runUntil("node 2 is asked again", () => asked.length === 2, 60_000);
+  expect(again.joined_err).toBe(null);
+  world.runUntil("node 1 is back", () => again.joined_err === 0, 60_000);
+  const answered = (): boolean => {
+    for (const hear of asked.splice(1)) hear();
+    return granted();
+  };
+  world.runUntil("granted", answered, 60_000);
+  expect(world.referee.faults).toEqual([]);
+});
+
 /**
  * Node 1 masters "lost", on which nodes 2, 3 and 4 hold PR, and leaves. Node 2, to which it gives the resource, has told node 3; node 4 takes what it is
  * told when it is called for. There is a node 5, which knows nothing of it.
