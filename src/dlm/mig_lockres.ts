@@ -33,6 +33,7 @@ import {
   RES_DROPPING_REF,
   RES_MIGRATING,
   RES_RECOVERING,
+  RES_RECOVERY_WAITING,
 } from "./lockres.ts";
 import { lvbIsEmpty, lvbOf } from "./lvb.ts";
 import { dropInflightRef, masterRequery } from "./master.ts";
@@ -232,6 +233,11 @@ function processLocks(dlm: Dlm, res: DlmLockRes, m: Mres): void {
       const lock = res.locks().find((l) => l.hasCookie(cookie_hi, cookie_lo));
       if (lock === undefined) dlm.die(`${res.name}: the old master sends a lock of ours that we do not know`);
       else if (lock.list === list) res.moveTail(lock, list);
+      continue;
+    }
+    // It has died since the locks were sent, or its death is not known yet where they came from: what it had here was freed already.
+    if (!dlm.domain_map.has(ml.node)) {
+      if (dlm.recovery_map.has(ml.node)) res.state |= RES_RECOVERY_WAITING;
       continue;
     }
     if (res.find(list, cookie_hi, cookie_lo) !== null) {

@@ -272,6 +272,27 @@ test.each([2, 3, 8])("it dies while another dead node is recovered: seed %i", (s
   expect(nodesOnIt()).toEqual([2, 3, 4]);
 });
 
+test("a resource is given away with the lock of a node whose death is known there already, and not here", () => {
+  const world = new World({ seed: 2 });
+  const [one, two, three] = [world.add(1), world.add(2), world.add(3)];
+  world.joinAll();
+  let granted = false;
+  const of_one = one.domain!.newLock("lost", { ast: () => (granted = true), bast: () => {} });
+  one.domain!.convert(of_one, PR);
+  world.runUntil("granted to the master", () => granted);
+  for (const m of [two, three]) world.runUntil("granted", lock(m));
+  world.kill(three);
+  world.runUntil("node 2 knows", () => !two.domain!.dlm.domain_map.has(3), 60_000);
+  expect(one.domain!.dlm.domain_map.has(3)).toBe(true);
+  one.domain!.unlock(of_one, () => one.leave());
+  world.runUntil("node 1 has left", () => one.left, 60_000);
+  world.runUntil("node 3 is recovered", () => !world.unsettled, 60_000);
+  const res = two.domain!.dlm.lockres.get("lost")!;
+  expect(res.locks().map((l) => l.node)).toEqual([2]);
+  expect([res.hasRef(3), res.state & RES_BUSY]).toEqual([false, 0]);
+  expect(world.referee.faults).toEqual([]);
+});
+
 /**
  * Node 1 masters "shared" and holds nothing; nodes 2 and 3 hold PR and have read the LVB. Node 2 gives way to node 3, which asks for EX. The
  * AST comes to node 2 later, or never; the answer to its conversion, if it is `answered`, before it.
