@@ -175,6 +175,8 @@ function* tryToJoin(dlm: Dlm): Task<number> {
   setJoiningNode(dlm, OWNER_UNKNOWN);
   if (err < 0) {
     dlm.domain_map.zero();
+    // Who died meanwhile is recovered by the members, and may be one again when we are. (The kernel keeps it, and has it recovered alive.)
+    dlm.recovery_map.zero();
     const cancel = joinMessage(DlmCancelJoin, dlm);
     for (const node of yes) yield* wait(dlm.call(DLM_MSG.CANCEL_JOIN, cancel, node));
   }

@@ -3,7 +3,7 @@
  * may throw, and nothing may stop the node that gets it.
  */
 import { beforeAll, expect, test } from "vitest";
-import { type Member, World } from "../../test/support/dlm_clients.ts";
+import { DOMAIN, type Member, World } from "../../test/support/dlm_clients.ts";
 import { DlmFinalizeReco, DlmMasterRequest, DlmMigrateRequest, DlmProxyAst } from "../format/wire/dlm.ts";
 import {
   DLM_AST,
@@ -122,7 +122,8 @@ function delay(
   when: (payload: Uint8Array, from: number) => "now" | "later" | "unanswered",
 ) {
   const later: (() => void)[] = [];
-  const entry = m.sim.handlers.get(`${msg.type}:${m.domain!.dlm.key >>> 0}`)!;
+  const key = msg.mod ? m.node.mod_key : m.domain!.dlm.key;
+  const entry = m.sim.handlers.get(`${msg.type}:${key >>> 0}`)!;
   const { handler } = entry;
   const hear = (payload: Uint8Array, from: number, reply: (status: number) => void): void => {
     const result = handler(payload, from);
@@ -189,6 +190,31 @@ test("of two that die, one is back before the other members have answered who is
     return granted();
   };
   world.runUntil("granted", answered, 60_000);
+  expect(world.referee.faults).toEqual([]);
+});
+
+test("a node that dies while another is about to join, and is back before that one tries again, is not recovered once more", () => {
+  const world = new World({ seed: 1 });
+  const [one, two] = [world.add(1), world.add(2)];
+  world.joinAll();
+  const three = world.add(3);
+  const asked = delay(one, DLM_MSG.QUERY_NODEINFO, () => (asked.length === 0 ? "later" : "now"));
+  three.join();
+  world.runUntil("node 3 is about to join", () => asked.length > 0);
+  world.kill(two);
+  world.runUntil("all know of the death", () => world.cluster.settled, 60_000);
+  world.runUntil("node 2 is recovered", () => one.domain!.dlm.recovery_map.empty, 60_000);
+  asked[0]!();
+  const dlm = three.node.domains.get(DOMAIN)!;
+  world.runUntil("node 3 takes its wish back", () => dlm.domain_map.empty, 60_000);
+  const again = world.restart(2);
+  world.runUntil("node 2 is back", () => again.joined_err === 0, 60_000);
+  expect(three.joined_err).toBe(null);
+  world.runUntil("node 3 has joined", () => three.joined_err === 0, 60_000);
+  const end = world.cluster.clock.monotonic_ms() + 5000;
+  world.cluster.clock.after(5000, () => {});
+  world.runUntil("time passes", () => world.cluster.clock.monotonic_ms() >= end);
+  for (const m of world.alive) expect(m.domain!.dlm.domain_map.toString()).toBe("1 2 3");
   expect(world.referee.faults).toEqual([]);
 });
 
