@@ -276,6 +276,8 @@ function* sendToAll(dlm: Dlm, nodes: NodeMap, msg: DlmMessage, payload: Uint8Arr
   for (const node of nodes) {
     const { err, status } = yield* wait(dlm.call(msg, payload, node));
     if (err < 0) return isHostDown(err) ? -Errno.EAGAIN : err;
+    // It died, and is back without what it knew of us.
+    if (!dlm.domain_map.has(node)) return -Errno.EAGAIN;
     if (status !== 0) {
       mlog(ML.ERROR, `domain ${dlm.name}: ${msg.name} does not match, node ${node} answers ${status}`);
       dlm.join_refusal = `node ${node} has ${msg === DLM_MSG.QUERY_REGION ? "other heartbeat regions" : "other nodes, addresses or ports in its cluster.conf"}: make them the same on all nodes, "ocfs2 cluster register-cluster" reads the file again; the log of node ${node} says what differs`;
@@ -291,7 +293,7 @@ function* sendJoinAsserts(dlm: Dlm, nodes: NodeMap): Task<void> {
   for (const node of nodes) {
     for (;;) {
       const { err, status } = yield* wait(dlm.call(DLM_MSG.ASSERT_JOINED, payload, node));
-      if ((err >= 0 && status === 0) || !dlm.live_nodes_map.has(node)) break;
+      if ((err >= 0 && status === 0) || !dlm.domain_map.has(node)) break;
       mlog(ML.DLM_DOMAIN, `domain ${dlm.name}: node ${node} does not take our joining: ${err} ${status}`);
       yield* dlm.sleep(BACKOFF_MS);
     }

@@ -218,6 +218,25 @@ test("a node that dies while another is about to join, and is back before that o
   expect(world.referee.faults).toEqual([]);
 });
 
+test.each(["asks further", "says that it has joined"])("a node dies, and is back, before one that joins %s", (step) => {
+  const world = new World({ seed: 1 });
+  const [one, two] = [world.add(1), world.add(2)];
+  world.joinAll();
+  const three = world.add(3);
+  const msg = step === "asks further" ? DLM_MSG.QUERY_NODEINFO : DLM_MSG.ASSERT_JOINED;
+  const asked = delay(one, msg as DlmMessage, () => (asked.length === 0 ? "later" : "now"));
+  three.join();
+  world.runUntil("node 3 is about to join", () => asked.length > 0);
+  world.kill(two);
+  world.runUntil("all know of the death", () => world.cluster.settled, 60_000);
+  const again = world.restart(2);
+  asked[0]!();
+  world.runUntil("both have joined", () => three.joined_err !== null && again.joined_err !== null, 60_000);
+  expect([three.joined_err, again.joined_err]).toEqual([0, 0]);
+  for (const m of world.alive) expect(m.domain!.dlm.domain_map.toString()).toBe("1 2 3");
+  expect(world.referee.faults).toEqual([]);
+});
+
 /**
  * Node 1 masters "lost", on which nodes 2, 3 and 4 hold PR, and leaves. Node 2, to which it gives the resource, has told node 3; node 4 takes what it is
  * told when it is called for. There is a node 5, which knows nothing of it.
