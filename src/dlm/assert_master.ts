@@ -126,7 +126,8 @@ export function assertMasterHandler(dlm: Dlm, m: ViewOf<typeof DlmAssertMaster>,
   if (res !== undefined) {
     if (res.state & RES_RECOVERING) {
       // One of two masters in a migration died, and the other says that it has it. A kernel node tells it to stop.
-      if (res.owner !== OWNER_UNKNOWN || !(flags & (DLM_ASSERT_MASTER_REQUERY | DLM_ASSERT_MASTER_FINISH_MIGRATION)))
+      const open = res.owner === OWNER_UNKNOWN || dlm.reco.given.get(res) === from;
+      if (!open || !(flags & (DLM_ASSERT_MASTER_REQUERY | DLM_ASSERT_MASTER_FINISH_MIGRATION)))
         return kill("the resource recovers");
       dlm.reco.resources.delete(res);
       dlm.reco.unknown.delete(res);
@@ -155,12 +156,14 @@ export function assertMasterHandler(dlm: Dlm, m: ViewOf<typeof DlmAssertMaster>,
         break;
       }
   }
+  const old = mle.master;
   mle.master = from;
   wakeMle(dlm, mle);
   if (res !== undefined) {
     if (mle.type === "migration") {
       res.state &= ~RES_MIGRATING;
       res.owner = mle.new_master;
+      if (old !== dlm.node_num) dlm.reco.given.set(res, old);
       dlm.wakeRes(res);
     } else res.owner = from;
     answer |= DLM_ASSERT_RESPONSE_MASTERY_REF;

@@ -48,6 +48,11 @@ export function resetRecovery(dlm: Dlm): void {
   kickRecovery(dlm);
 }
 
+/** A node has died, or left and heard of all that it gave away: it has none of it any more. */
+export function forgetGiven(dlm: Dlm, node: NodeNum): void {
+  for (const [res, old] of dlm.reco.given) if (old === node) dlm.reco.given.delete(res);
+}
+
 /** __dlm_hb_node_down. */
 export function nodeDown(dlm: Dlm, node: NodeNum): void {
   const { reco } = dlm;
@@ -66,6 +71,7 @@ export function nodeDown(dlm: Dlm, node: NodeNum): void {
   notifyMles(dlm, node, false);
   dlm.domain_map.clear(node);
   hearsNoMore(dlm, node);
+  forgetGiven(dlm, node);
   dlm.exit_domain_map.clear(node);
   dlm.wake(dlm.migration_wq);
   dlm.recovery_map.set(node);

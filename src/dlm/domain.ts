@@ -30,7 +30,7 @@ import { ML, mlog } from "../lib/masklog.ts";
 import { all, asThunk, type Task, type Thunk, wait } from "../lib/task.ts";
 import { assertMasterHandler } from "./assert_master.ts";
 import { hearsNoMore, proxyAstHandler } from "./ast.ts";
-import { nodeDown, setJoiningNode } from "./cleanup.ts";
+import { forgetGiven, nodeDown, setJoiningNode } from "./cleanup.ts";
 import { convertLockHandler } from "./convert.ts";
 import { derefLockresDoneHandler, derefLockresHandler } from "./deref.ts";
 import {
@@ -390,6 +390,7 @@ function exitDomainHandler(dlm: Dlm, m: ViewOf<typeof DlmExitDomain>): number {
   dlm.domain_map.clear(node);
   dlm.exit_domain_map.clear(node);
   hearsNoMore(dlm, node);
+  forgetGiven(dlm, node);
   mlog(ML.DLM_DOMAIN, `o2dlm: node ${node} leaves domain ${dlm.name} (${dlm.domain_map})`);
   notifyMles(dlm, node, false);
   dlm.wake(dlm.migration_wq);

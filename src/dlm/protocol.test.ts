@@ -287,6 +287,19 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])("a node dies to which a resource is given, a
   expect(nodesOnIt()).toEqual([3, 4]);
 });
 
+test.each([1, 2, 3, 4])("it dies when all know that it has it but who gave it away: seed %i", (seed) => {
+  const { world, one, two, three, four, later, recovered, nodesOnIt } = givesAway(seed);
+  // The last assertion, which is lost with it.
+  const heard = delay(one, DLM_MSG.ASSERT_MASTER, (_payload, from) => (from === 2 ? "later" : "now"));
+  later[0]!();
+  world.runUntil("node 1 is to hear", () => heard.length > 0);
+  for (const m of [three, four]) expect(m.domain!.dlm.lockres.get("lost")!.owner).toBe(2);
+  world.kill(two);
+  recovered();
+  expect(world.referee.faults).toEqual([]);
+  expect(nodesOnIt()).toEqual([3, 4]);
+});
+
 test.each([1, 2, 3, 4, 5, 6, 7, 8])("a node dies that gives a resource away, and some were told: seed %i", (seed) => {
   const { world, one, four, later, recovered, nodesOnIt } = givesAway(seed);
   world.kill(one);

@@ -25,6 +25,7 @@ import { cleanRecoveryLock, nodeDown, resetRecovery } from "./cleanup.ts";
 import { type Dlm, isHostDown, NO_NODE, RECO_ACTIVE, RECO_FINALIZE } from "./dlm.ts";
 import { dlmlock, isRecoveryLock, newLock, RECOVERY_LOCK_NAME } from "./lock.ts";
 import { type DlmLockRes, LOCK_CANCELLING, OWNER_UNKNOWN, RES_RECOVERING, RES_RECOVERY_WAITING } from "./lockres.ts";
+import { masterRequery } from "./master.ts";
 import { sendOneLockres } from "./mig_lockres.ts";
 import { endBlock } from "./mle.ts";
 import { isNodeDead, kickRecovery, waitForNodeDeath } from "./recovery_wait.ts";
@@ -163,6 +164,7 @@ export function beginRecoHandler(dlm: Dlm, m: ViewOf<typeof DlmBeginReco>): numb
 /** dlm_remaster_locks. */
 function* remasterLocks(dlm: Dlm, dead: NodeNum): Task<void> {
   const { reco } = dlm;
+  yield* askOldMasters(dlm, dead);
   reco.node_data.clear();
   for (const node of dlm.domain_map) reco.node_data.set(node, "init");
   for (const node of [...reco.node_data.keys()]) {
@@ -190,6 +192,28 @@ function* remasterLocks(dlm: Dlm, dead: NodeNum): Task<void> {
   yield* sendFinalize(dlm, dead);
   finishLocalRecovery(dlm, dead, dlm.node_num);
   reco.node_data.clear();
+}
+
+/**
+ * A node that was being given resources has died, perhaps before the old master heard of it, which then has them still: all that it gave to the dead node it is
+ * asked for. (The kernel recovers them, and there are two masters.)
+ */
+function* askOldMasters(dlm: Dlm, dead: NodeNum): Task<void> {
+  const { reco } = dlm;
+  const asked = [...reco.given].filter(([res]) => res.owner === dead && res.state & RES_RECOVERING);
+  for (let i = 0; i < asked.length; i += WINDOW)
+    yield* all(
+      asked.slice(i, i + WINDOW).map(([res, old]) =>
+        asThunk(function* (): Task<void> {
+          if (!dlm.domain_map.has(old) || (yield* masterRequery(dlm, res, old)) !== old) return;
+          if (res.owner !== dead || !(res.state & RES_RECOVERING)) return;
+          reco.resources.delete(res);
+          res.state &= ~RES_RECOVERING;
+          res.owner = old;
+          dlm.wakeRes(res);
+        }),
+      ),
+    );
 }
 
 /** dlm_request_all_locks, until the node has taken the request or is gone. */
@@ -257,6 +281,7 @@ export function lockRequestHandler(dlm: Dlm, m: ViewOf<typeof DlmLockRequest>): 
 function* sendAllLocks(dlm: Dlm, master: NodeNum, dead: NodeNum): Task<void> {
   const { reco } = dlm;
   if (dead !== reco.dead_node || master !== reco.new_master) return;
+  yield* askOldMasters(dlm, dead);
   const send: DlmLockRes[] = [];
   for (const res of reco.resources) {
     if (isRecoveryLock(res.name)) cleanRecoveryLock(dlm, res, dead);
