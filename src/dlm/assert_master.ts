@@ -19,6 +19,7 @@ import { ML, mlog } from "../lib/masklog.ts";
 import { type Task, wait } from "../lib/task.ts";
 import { releaseAst, reserveAst } from "./ast.ts";
 import { type Answer, type Dlm, isHostDown, nameAt, putName } from "./dlm.ts";
+import { isRecoveryLock } from "./lock.ts";
 import {
   type DlmLockRes,
   OWNER_UNKNOWN,
@@ -31,6 +32,7 @@ import {
 import { waitOnLockres } from "./master.ts";
 import { detachMle, putOwed, unlinkMle, wakeMle } from "./mle.ts";
 import type { NodeMap } from "./node_map.ts";
+import { isNodeDead } from "./recovery_wait.ts";
 import { calcUsage } from "./thread.ts";
 
 /** dlm_do_assert_master: to all of `nodes` at once, and again while one of them has blocked others meanwhile. */
@@ -136,7 +138,9 @@ export function assertMasterHandler(dlm: Dlm, m: ViewOf<typeof DlmAssertMaster>,
       dlm.wakeRes(res);
       return DLM_ASSERT_RESPONSE_MASTERY_REF;
     }
-    const known = res.owner !== OWNER_UNKNOWN && res.owner !== from;
+    // A dead one masters the recovery lock until that is asked for again.
+    const gone = isRecoveryLock(name) && isNodeDead(dlm, res.owner);
+    const known = res.owner !== OWNER_UNKNOWN && res.owner !== from && !gone;
     // Without an entry the kernel takes itself for the torn one and stops.
     if (mle === undefined) {
       if (known) return kill(`its master is node ${res.owner}`);

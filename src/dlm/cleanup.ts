@@ -209,7 +209,8 @@ function cleanMigrationMle(dlm: Dlm, mle: Mle, dead: NodeNum): void {
   const res = dlm.lockres.get(mle.name);
   if (res !== undefined && !(res.state & RES_DROPPING_REF)) {
     res.state &= ~RES_MIGRATING;
-    if (mle.master !== dead && dlm.domain_map.has(mle.master)) {
+    // The recovery lock is not recovered, but mastered anew.
+    if ((mle.master !== dead && dlm.domain_map.has(mle.master)) || isRecoveryLock(mle.name)) {
       res.owner = mle.master;
       dlm.wakeRes(res);
       return;

@@ -19,7 +19,7 @@ import { type Task, wait } from "../lib/task.ts";
 import { assertMaster } from "./assert_master.ts";
 import { releaseAst, reserveAst } from "./ast.ts";
 import { type Dlm, isHostDown, NO_NODE, nameAt, putName } from "./dlm.ts";
-import { NODE_DEATH_WAIT_MS } from "./lock.ts";
+import { isRecoveryLock, NODE_DEATH_WAIT_MS } from "./lock.ts";
 import {
   type DlmLockRes,
   LIST_NONE,
@@ -79,7 +79,8 @@ function* migrateLockres(dlm: Dlm, res: DlmLockRes, target: NodeNum): Task<void>
     putMle(dlm, mle);
     res.state &= ~RES_MIGRATING;
     // Who was told of the migration takes no AST before it knows of the death of the target, as all do when that is recovered.
-    if (dlm.recovery_map.has(target)) res.state |= RES_RECOVERY_WAITING;
+    // But for the recovery lock, which that needs.
+    if (dlm.recovery_map.has(target) && !isRecoveryLock(res.name)) res.state |= RES_RECOVERY_WAITING;
     dlm.wakeRes(res);
     dirtyLockres(dlm, res);
   };

@@ -287,6 +287,29 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])("a node dies to which a resource is given, a
   expect(nodesOnIt()).toEqual([3, 4]);
 });
 
+test.each(["who gives", "who is given"])("the recovery lock is being given away, and a node dies: %s", (who) => {
+  const world = new World({ seed: 3 });
+  for (const num of [1, 2, 3, 4]) world.add(num);
+  const five = world.add(5);
+  world.joinAll();
+  world.kill(five);
+  world.runUntil("node 5 is recovered", () => !world.unsettled, 60_000);
+  const name = "$RECOVERY";
+  const master = world.alive.find((m) => m.domain!.dlm.lockres.get(name)?.owner === m.num)!;
+  const told: number[] = [];
+  for (const m of world.alive)
+    delay(m, DLM_MSG.MIGRATE_REQUEST, (_payload, from) => {
+      told.push(from);
+      return told.length === 1 ? "now" : "unanswered";
+    });
+  master.leave();
+  world.runUntil("two are told", () => told.length === 2 || master.left, 60_000);
+  expect(master.left).toBe(false);
+  world.kill(who === "who gives" ? master : world.members.get(told[0]!)!);
+  world.runUntil("it is recovered", () => !world.unsettled, 60_000);
+  expect(world.referee.faults).toEqual([]);
+});
+
 test.each([1, 2, 3, 4])("it dies when all know that it has it but who gave it away: seed %i", (seed) => {
   const { world, one, two, three, four, later, recovered, nodesOnIt } = givesAway(seed);
   // The last assertion, which is lost with it.
