@@ -65,6 +65,36 @@ process.on("beforeExit", () => {
   for (const v of open_volumes) v.close().catch((err: unknown) => process.emitWarning(String(err)));
 });
 
+const OPTIONS: { readonly [name in keyof Required<OpenOptions>]: "boolean" | "number" } = {
+  readonly: "boolean",
+  nocluster: "boolean",
+  uid: "number",
+  gid: "number",
+  umask: "number",
+  noatime: "boolean",
+  commitSeconds: "number",
+  cacheBytes: "number",
+  dataCacheBytes: "number",
+};
+
+/** One that is misspelt, `readOnly` say, must not open a volume for writing. */
+function checkOptions(o: OpenOptions): void {
+  if (typeof o !== "object" || o === null) throw invalidArg("options", "an object", o);
+  for (const [name, value] of Object.entries(o)) {
+    const type = (OPTIONS as Record<string, "boolean" | "number" | undefined>)[name];
+    if (type === undefined)
+      throw codedError(
+        "ERR_INVALID_ARG_VALUE",
+        `There is no option "${name}"; there are ${Object.keys(OPTIONS).join(", ")}`,
+        TypeError,
+      );
+    if (value === undefined) continue;
+    if (typeof value !== type) throw invalidArg(`options.${name}`, `of type ${type}`, value);
+    if (type === "number" && !((value as number) >= 0 && Number.isFinite(value)))
+      throw codedError("ERR_OUT_OF_RANGE", `options.${name} is ${value}, and must be 0 or more`, RangeError);
+  }
+}
+
 function mountOptions(o: OpenOptions): MountOptions {
   return {
     ...defaultMountOptions,
@@ -103,6 +133,7 @@ export class OpenVolume {
   /** Opens the volume in a file or on a block device. Rejects with node-like errors: ENOENT, EBUSY (open elsewhere), EINVAL (no volume). */
   static async open(path: string, o: OpenOptions = {}): Promise<OpenVolume> {
     if (typeof path !== "string") throw invalidArg("path", "of type string", path);
+    checkOptions(o);
     const options = mountOptions(o);
     const mib = Math.ceil((options.cache_bytes + options.data_cache_bytes) / MIB) + OVERHEAD_MIB;
     const arena = createArena(mib);

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { finished } from "node:stream/promises";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
-import { Volume } from "../../src/api/index.ts";
+import { type OpenOptions, Volume } from "../../src/api/index.ts";
 import { tempDir } from "../support/cleanup.ts";
 import { fsckClean } from "../support/judges.ts";
 import { sh } from "../support/sh.ts";
@@ -35,6 +35,13 @@ describe.skipIf(lacksTools)("a volume in the library", () => {
     truncateSync(empty, 1 << 20);
     await expect(Volume.open("/no/such/file")).rejects.toMatchObject({ code: "ENOENT", path: "/no/such/file" });
     await expect(Volume.open(undefined as unknown as string)).rejects.toMatchObject({ code: "ERR_INVALID_ARG_TYPE" });
+    for (const [options, code] of [
+      [{ readOnly: true }, "ERR_INVALID_ARG_VALUE"],
+      [{ readonly: "yes" }, "ERR_INVALID_ARG_TYPE"],
+      [{ commitSeconds: -1 }, "ERR_OUT_OF_RANGE"],
+      [null, "ERR_INVALID_ARG_TYPE"],
+    ] as const)
+      await expect(Volume.open(image, options as unknown as OpenOptions)).rejects.toMatchObject({ code });
     await expect(Volume.open(empty)).rejects.toThrow(/EINVAL.*no OCFS2 volume/);
     const first = await Volume.open(image);
     await expect(Volume.open(image)).rejects.toMatchObject({ code: "EBUSY" });
