@@ -3,7 +3,7 @@
  * dead mastered is closed until it is recovered; its own locks go; LVBs that it may have changed are void.
  */
 import type { NodeNum } from "../cluster/node.ts";
-import { LKM_EXMODE, LKM_PRMODE } from "../format/wire/dlm_constants.ts";
+import { LKM_EXMODE, LKM_NLMODE, LKM_PRMODE } from "../format/wire/dlm_constants.ts";
 import { assert } from "../lib/fs_error.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import { hearsNoMore, releaseAst } from "./ast.ts";
@@ -118,7 +118,10 @@ export function cleanRecoveryLock(dlm: Dlm, res: DlmLockRes, dead: NodeNum): voi
   }
 }
 
-/** dlm_revalidate_lvb: void if the dead held EX, or, at another master's, if we do not hold it at PR or EX. */
+/**
+ * dlm_revalidate_lvb: void if the dead held EX, or, at another master's, if we do not hold it at PR or EX. Nor do we, if we were giving it up when that master died:
+ * it may have let us, and somebody have written a newer value since. (The kernel keeps ours.)
+ */
 function revalidateLvb(dlm: Dlm, res: DlmLockRes, dead: NodeNum): void {
   const master = res.owner === dlm.node_num;
   const whose = master ? dead : dlm.node_num;
@@ -126,7 +129,9 @@ function revalidateLvb(dlm: Dlm, res: DlmLockRes, dead: NodeNum): void {
   for (let q = 0; q < 2; q++)
     for (let lock = q === 0 ? res.granted : res.converting; lock !== null; lock = lock.next) {
       if (lock.node !== whose) continue;
-      if (master ? lock.type !== LKM_EXMODE : lock.type === LKM_EXMODE || lock.type === LKM_PRMODE) continue;
+      const given_up = q === 1 && res.owner === dead && lock.convert_type === LKM_NLMODE;
+      const held = lock.type === LKM_EXMODE || (!master && lock.type === LKM_PRMODE);
+      if (master ? !held : held && !given_up) continue;
       blank = true;
       lvbZero(lock);
     }

@@ -436,6 +436,37 @@ test.each([true, false])(
   },
 );
 
+test("what who gives way knows is void when the master dies: that may have had EX since, and written a newer value", () => {
+  const world = new World({ seed: 6 });
+  const [one, two, three] = [world.add(1), world.add(2), world.add(3)];
+  world.joinAll();
+  const said: string[] = [];
+  const get = (m: Member, l: DomainLock, level: LockLevel): void => {
+    m.domain!.convert(l, level, { lvb: true });
+    world.runUntil(`${m.num} at ${level}`, () => said.splice(0).includes(`ast ${m.num}`), 60_000);
+  };
+  const newLock = (m: Member): DomainLock =>
+    m.domain!.newLock("shared", { ast: () => void said.push(`ast ${m.num}`), bast: () => {} });
+  const [of_one, of_two] = [newLock(one), newLock(two)];
+  get(one, of_one, PR);
+  get(one, of_one, NL);
+  get(two, of_two, EX);
+  of_two.lvb[0] = 77;
+  get(two, of_two, PR);
+  // The master takes EX as soon as node 2 has given way, which never hears that it may.
+  delay(two, DLM_MSG.PROXY_AST, (payload, from) =>
+    from === 1 && DlmProxyAst.from(payload).type === DLM_AST ? "later" : "now",
+  );
+  two.domain!.convert(of_two, NL, { lvb: true });
+  get(one, of_one, EX);
+  expect(of_one.lvb[0]).toBe(77);
+  world.kill(one);
+  const of_three = newLock(three);
+  get(three, of_three, PR);
+  expect(of_three.lvb[0]).toBe(0);
+  expect(world.referee.faults).toEqual([]);
+});
+
 test.each(["answers", "dies"])("what waits for the answer of who gives way comes in its order when it %s", (end) => {
   const { world, said, one, two, four, newLock, ask, pass, asts } = givesWay(true);
   ask(four, newLock(four), PR);

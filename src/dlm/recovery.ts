@@ -14,6 +14,7 @@ import {
   dlmStatusName,
   LKM_CANCEL,
   LKM_EXMODE,
+  LKM_NLMODE,
   LKM_NOQUEUE,
   LKM_RECOVERY,
 } from "../format/wire/dlm_constants.ts";
@@ -24,7 +25,16 @@ import { all, asThunk, type Task, type Thunk, wait } from "../lib/task.ts";
 import { cleanRecoveryLock, nodeDown, resetRecovery } from "./cleanup.ts";
 import { type Dlm, isHostDown, NO_NODE, RECO_ACTIVE, RECO_FINALIZE } from "./dlm.ts";
 import { dlmlock, isRecoveryLock, newLock, RECOVERY_LOCK_NAME } from "./lock.ts";
-import { type DlmLockRes, LOCK_CANCELLING, OWNER_UNKNOWN, RES_RECOVERING, RES_RECOVERY_WAITING } from "./lockres.ts";
+import {
+  type DlmLock,
+  type DlmLockRes,
+  LIST_BLOCKED,
+  LOCK_CANCELLING,
+  OWNER_UNKNOWN,
+  RES_RECOVERING,
+  RES_RECOVERY_WAITING,
+} from "./lockres.ts";
+import { lvbCopy, lvbIsEmpty } from "./lvb.ts";
 import { masterRequery } from "./master.ts";
 import { sendOneLockres } from "./mig_lockres.ts";
 import { endBlock } from "./mle.ts";
@@ -348,7 +358,10 @@ function finishLocalRecovery(dlm: Dlm, dead: NodeNum, new_master: NodeNum): void
       dlm.reco.resources.delete(res);
       dlm.reco.unknown.delete(res);
       if (new_master !== dlm.node_num) origin.set(res, dead);
-      else endBlock(dlm, res.name);
+      else {
+        endBlock(dlm, res.name);
+        keepLvb(dlm, res);
+      }
       res.owner = new_master;
       res.state &= ~RES_RECOVERING;
       changed = true;
@@ -358,4 +371,13 @@ function finishLocalRecovery(dlm: Dlm, dead: NodeNum, new_master: NodeNum): void
     calcUsage(dlm, res);
     dlm.wakeRes(res);
   }
+}
+
+/** What this node knows at PR or EX is true, though nobody has sent it. */
+function keepLvb(dlm: Dlm, res: DlmLockRes): void {
+  if (!lvbIsEmpty(res)) return;
+  const knows = (l: DlmLock): boolean =>
+    l.node === dlm.node_num && l.list !== LIST_BLOCKED && l.type !== LKM_NLMODE && !lvbIsEmpty(l);
+  const lock = res.locks().find(knows);
+  if (lock !== undefined) lvbCopy(lock, res);
 }
