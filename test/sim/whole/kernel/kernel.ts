@@ -441,6 +441,8 @@ export class Kernel {
   /** read(2), or a load from a mapping: `len` bytes of one page. */
   *read(file: File, off: number, len: number): Task<Uint8Array> {
     if (file.direct) return yield* this.#readDirect(file, off, len);
+    // fuse_cache_read_iter: no page behind the end as the kernel knows it, which an append of this node would miss.
+    while (off + len > file.inode.size && file.inode.stale !== "nothing") yield* this.stat(file.inode, "size");
     const page = yield* this.#uptodate(file, Math.floor(off / PAGE));
     return page.data.slice(off % PAGE, (off % PAGE) + len);
   }
