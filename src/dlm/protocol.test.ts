@@ -374,6 +374,32 @@ test("a resource is given away with the lock of a node whose death is known ther
   expect(world.referee.faults).toEqual([]);
 });
 
+test("an unlock that is under way when the master leaves, and not answered, is said to the next master", () => {
+  const world = new World({ seed: 9 });
+  const [one, two, three] = [world.add(1), world.add(2), world.add(3)];
+  world.joinAll();
+  const locks = [one, two, three].map((m) => {
+    let granted = false;
+    const l = m.domain!.newLock("shared", { ast: () => (granted = true), bast: () => {} });
+    m.domain!.convert(l, PR);
+    world.runUntil(`granted to ${m.num}`, () => granted);
+    return l;
+  });
+  let heard = false;
+  delay(one, DLM_MSG.UNLOCK_LOCK, (_payload, from) => {
+    heard ||= from === 3;
+    return from === 3 ? "later" : "now";
+  });
+  let unlocked = false;
+  three.domain!.unlock(locks[2]!, () => (unlocked = true));
+  world.runUntil("node 3 has said that it unlocks", () => heard);
+  one.domain!.unlock(locks[0]!, () => one.leave());
+  world.runUntil("node 1 has left, and node 3 has unlocked", () => one.left && unlocked, 60_000);
+  const res = two.domain!.dlm.lockres.get("shared")!;
+  expect([res.owner, res.locks().map((l) => l.node)]).toEqual([2, [2]]);
+  expect(world.referee.faults).toEqual([]);
+});
+
 /**
  * Node 1 masters "shared" and holds nothing; nodes 2 and 3 hold PR and have read the LVB. Node 2 gives way to node 3, which asks for EX. The
  * AST comes to node 2 later, or never; the answer to its conversion, if it is `answered`, before it.

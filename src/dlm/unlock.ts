@@ -41,7 +41,6 @@ import {
 } from "./lockres.ts";
 import { lvbCopy, lvbDrop, lvbOf } from "./lvb.ts";
 import { waitOnLockres } from "./master.ts";
-import { isNodeDead } from "./recovery_wait.ts";
 import { calcUsage, dirtyLockres } from "./thread.ts";
 
 const REMOVE_LOCK = 1;
@@ -151,11 +150,8 @@ function* unlockRemote(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number):
   const owner = res.owner;
   const { err, status: answer } = yield* wait(dlm.call(DLM_MSG.UNLOCK_LOCK, new Uint8Array(m.dv.buffer), owner));
   let status = answer;
-  if (err < 0) {
-    // When the master dies, recovery completes the unlock as if it had been heard.
-    if (!isHostDown(err)) status = errToStatus(err);
-    else status = isNodeDead(dlm, owner) ? DLM_STATUS.NORMAL : DLM_STATUS.NOLOCKMGR;
-  }
+  // Asked again, of the next master if this one has left; if it has died, see below. (The kernel takes one that has left for dead, and its successor keeps the lock.)
+  if (err < 0) status = isHostDown(err) ? DLM_STATUS.NOLOCKMGR : errToStatus(err);
   const recovered = !(lock.flags & pending);
   lock.flags &= ~pending;
   if (recovered) {

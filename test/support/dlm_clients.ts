@@ -174,7 +174,7 @@ export class Client {
   }
 
   unlock(): void {
-    if (this.lock === null) return;
+    if (this.lock === null || this.unlocking) return;
     const shared = this.#referee().of(this.name);
     const lvb = this.level === EX && this.#lvb;
     if (lvb) this.#write(shared);
