@@ -1,13 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { World } from "../../test/support/dlm_clients.ts";
+import type { SimOptions } from "../../test/support/sim_cluster.ts";
 import { mlogSet } from "../lib/masklog.ts";
 import { lvbSlotsUsed } from "./lvb.ts";
 
 const NAMES = ["M1L", "M2L", "M3L", "O1", "O2", "W1"];
 
 /** What the referee found; a failing seed is a history that can be run again. */
-function verdict(seed: number, play: (world: World) => void): void {
-  const world = new World({ seed });
+function verdict(seed: number, play: (world: World) => void, options: Partial<SimOptions> = {}): void {
+  const world = new World({ seed, ...options });
   play(world);
   expect({ seed, faults: world.referee.faults }).toEqual({ seed, faults: [] });
   expect(world.referee.grants).toBeGreaterThan(0);
@@ -44,5 +45,11 @@ describe("nodes that lock at random", () => {
 
   test("nodes die, leave and come back", () => {
     for (let seed = 400; seed < 425; seed++) verdict(seed, (w) => w.churn(2 + (seed % 7), names(seed), 20_000, 5000));
+  });
+
+  // The news of a death is as fast as messages are, and meets much that is under way.
+  test.each([30, 300])("nodes die, leave and come back, and it is known within %i ms", (dead_ms) => {
+    for (let seed = 500; seed < 515; seed++)
+      verdict(seed, (w) => w.churn(3 + (seed % 6), names(seed), 20_000, 3500), { delay_ms: 20, dead_ms });
   });
 });
