@@ -473,7 +473,8 @@ export class Model<N extends Node> {
       node,
       wait<number>((cb) => copyFileRange(osb, osb.inodes.get(src.ino), s_off, osb.inodes.get(dst.ino), d_off, len, cb)),
     );
-    if (copied !== n) throw new Error(`node ${node.num}: ${copied} of ${n} bytes were copied`);
+    // Its disk failed behind the first part, of which the caller hears: what of the rest is there nobody knows.
+    if (copied !== n) throw new FsError(Errno.EIO, "copy_file_range", { node: node.num, copied, of: n });
     this.#apply(this.#pending, data);
     this.made++;
   }
