@@ -178,6 +178,14 @@ export function moveToRecoveryList(dlm: Dlm, res: DlmLockRes): void {
   }
 }
 
+/** It has a master again. Who waits for that is woken by the caller. */
+export function takeOffRecoveryList(dlm: Dlm, res: DlmLockRes, owner: NodeNum): void {
+  dlm.reco.resources.delete(res);
+  dlm.reco.unknown.delete(res);
+  res.state &= ~RES_RECOVERING;
+  res.owner = owner;
+}
+
 /** dlm_clean_master_list. */
 function cleanMasterList(dlm: Dlm, dead: NodeNum): void {
   for (const mle of [...dlm.mles.values()]) {

@@ -21,6 +21,7 @@ import { DLM_MSG } from "../format/wire/dlm_messages.ts";
 import { Errno } from "../lib/errno.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import { type Task, wait } from "../lib/task.ts";
+import { takeOffRecoveryList } from "./cleanup.ts";
 import { DLM_CTXT_JOINED, type Dlm, EFAULT, isHostDown, nameAt, putName } from "./dlm.ts";
 import {
   DlmLock,
@@ -191,10 +192,7 @@ function* migWorker(dlm: Dlm, res: DlmLockRes, m: Mres, master: NodeNum): Task<v
   if (master === OWNER_UNKNOWN) {
     const real = yield* findRealMaster(dlm, res);
     if (real !== OWNER_UNKNOWN) {
-      dlm.reco.resources.delete(res);
-      dlm.reco.unknown.delete(res);
-      res.state &= ~RES_RECOVERING;
-      res.owner = real;
+      takeOffRecoveryList(dlm, res, real);
       dropInflightRef(dlm, res);
       return;
     }

@@ -22,7 +22,7 @@ import { DLM_MSG } from "../format/wire/dlm_messages.ts";
 import { Errno } from "../lib/errno.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import { all, asThunk, type Task, type Thunk, wait } from "../lib/task.ts";
-import { cleanRecoveryLock, nodeDown, resetRecovery } from "./cleanup.ts";
+import { cleanRecoveryLock, nodeDown, resetRecovery, takeOffRecoveryList } from "./cleanup.ts";
 import { type Dlm, isHostDown, NO_NODE, RECO_ACTIVE, RECO_FINALIZE } from "./dlm.ts";
 import { dlmlock, isRecoveryLock, newLock, RECOVERY_LOCK_NAME } from "./lock.ts";
 import {
@@ -217,9 +217,7 @@ function* askOldMasters(dlm: Dlm, dead: NodeNum): Task<void> {
         asThunk(function* (): Task<void> {
           if (!dlm.domain_map.has(old) || (yield* masterRequery(dlm, res, old)) !== old) return;
           if (res.owner !== dead || !(res.state & RES_RECOVERING)) return;
-          reco.resources.delete(res);
-          res.state &= ~RES_RECOVERING;
-          res.owner = old;
+          takeOffRecoveryList(dlm, res, old);
           dlm.wakeRes(res);
         }),
       ),
@@ -355,15 +353,12 @@ function finishLocalRecovery(dlm: Dlm, dead: NodeNum, new_master: NodeNum): void
     }
     const recovered = isOf(dlm, res, dead) || res.owner === dlm.node_num || was.get(res) === dead;
     if (res.state & RES_RECOVERING && recovered) {
-      dlm.reco.resources.delete(res);
-      dlm.reco.unknown.delete(res);
       if (new_master !== dlm.node_num) origin.set(res, dead);
       else {
         endBlock(dlm, res.name);
         keepLvb(dlm, res);
       }
-      res.owner = new_master;
-      res.state &= ~RES_RECOVERING;
+      takeOffRecoveryList(dlm, res, new_master);
       changed = true;
     }
     if (!changed) continue;
