@@ -33,16 +33,19 @@ function twoNodes(): { world: World; one: Member } {
   const world = new World({ seed: 7 });
   const [one, two] = [world.add(1), world.add(2)];
   world.joinAll();
-  const lock = (m: Member, name: string, level: typeof EX | typeof PR): void => {
-    let granted = false;
-    const l = m.domain!.newLock(name, { ast: () => (granted = true), bast: () => {} });
-    m.domain!.convert(l, level);
-    world.runUntil("granted", () => granted);
-  };
-  lock(one, "ours", EX);
-  lock(two, "theirs", PR);
-  lock(one, "theirs", PR);
+  take(one, "ours", EX);
+  take(two, "theirs", PR);
+  take(one, "theirs", PR);
   return { world, one };
+}
+
+/** A lock, granted. */
+function take(m: Member, name: string, level: typeof EX | typeof PR): DomainLock {
+  let granted = false;
+  const l = m.domain!.newLock(name, { ast: () => (granted = true), bast: () => {} });
+  m.domain!.convert(l, level);
+  m.world.runUntil(`granted to node ${m.num}`, () => granted);
+  return l;
 }
 
 /** Says a message to node 1 as if it came from node 2; what it answers. */
@@ -142,6 +145,20 @@ function delay(
   return later;
 }
 
+/** Node `asks` asks node 2, which hears it when it is called for, who masters "lost"; `dies` does so meanwhile, and then node 2 hears it. */
+function diesMeanwhile(world: World, asks: Member, dies: Member) {
+  const asked = delay(world.members.get(2)!, DLM_MSG.MASTER_REQUEST, (payload, from) =>
+    from === asks.num && DlmMasterRequest.from(payload).namelen === "lost".length ? "later" : "now",
+  );
+  const granted = lock(asks);
+  world.runUntil("node 2 is asked", () => asked.length === 1);
+  const { dlm } = asks.domain!;
+  world.kill(dies);
+  world.runUntil("the death is known to who asks", () => !dlm.domain_map.has(dies.num), 60_000);
+  asked[0]!();
+  return { asked, granted, dlm };
+}
+
 test("a master that says YES while another dies, and dies too before it is taken, is not taken for the master", () => {
   const world = new World({ seed: 4 });
   const [one, two, three] = [world.add(1), world.add(2), world.add(3)];
@@ -149,15 +166,7 @@ test("a master that says YES while another dies, and dies too before it is taken
   world.joinAll();
   world.runUntil("granted to the master", lock(two));
   world.runUntil("node 1 has heard who masters it", () => one.domain!.dlm.mles.size === 0);
-  const answers = delay(two, DLM_MSG.MASTER_REQUEST, (payload, from) =>
-    from === 1 && DlmMasterRequest.from(payload).namelen === "lost".length ? "later" : "now",
-  );
-  const granted = lock(one);
-  world.runUntil("node 2 is asked", () => answers.length === 1);
-  const { dlm } = one.domain!;
-  world.kill(three);
-  world.runUntil("node 1 knows of the first death", () => !dlm.domain_map.has(3), 60_000);
-  answers[0]!();
+  const { granted, dlm } = diesMeanwhile(world, one, three);
   world.runUntil("node 2 has said YES", () => dlm.mles.get("lost")?.said_yes === 2);
   world.kill(two);
   world.runUntil("granted by another", granted, 60_000);
@@ -167,17 +176,9 @@ test("a master that says YES while another dies, and dies too before it is taken
 
 test("of two that die, one is back before the other members have answered who is asked for a mastery: it is asked as well", () => {
   const world = new World({ seed: 4 });
-  const [one, two, three, four] = [world.add(1), world.add(2), world.add(3), world.add(4)];
+  const [one, , three, four] = [world.add(1), world.add(2), world.add(3), world.add(4)];
   world.joinAll();
-  const asked = delay(two, DLM_MSG.MASTER_REQUEST, (payload, from) =>
-    from === 3 && DlmMasterRequest.from(payload).namelen === "lost".length ? "later" : "now",
-  );
-  const granted = lock(three);
-  world.runUntil("node 2 is asked", () => asked.length === 1);
-  const { dlm } = three.domain!;
-  world.kill(four);
-  world.runUntil("node 3 knows of the first death", () => !dlm.domain_map.has(4), 60_000);
-  asked[0]!();
+  const { asked, granted, dlm } = diesMeanwhile(world, three, four);
   world.runUntil("node 3 begins anew", () => !dlm.mles.get("lost")!.vote_map.has(4));
   world.kill(one);
   world.runUntil("all know of the second", () => world.cluster.settled, 60_000);
@@ -211,9 +212,7 @@ test("a node that dies while another is about to join, and is back before that o
   world.runUntil("node 2 is back", () => again.joined_err === 0, 60_000);
   expect(three.joined_err).toBe(null);
   world.runUntil("node 3 has joined", () => three.joined_err === 0, 60_000);
-  const end = world.cluster.clock.monotonic_ms() + 5000;
-  world.cluster.clock.after(5000, () => {});
-  world.runUntil("time passes", () => world.cluster.clock.monotonic_ms() >= end);
+  world.pass(5000);
   for (const m of world.alive) expect(m.domain!.dlm.domain_map.toString()).toBe("1 2 3");
   expect(world.referee.faults).toEqual([]);
 });
@@ -245,15 +244,8 @@ function givesAway(seed: number) {
   const world = new World({ seed });
   const [one, two, three, four, five] = [world.add(1), world.add(2), world.add(3), world.add(4), world.add(5)];
   world.joinAll();
-  const get = (m: Member): DomainLock => {
-    let granted = false;
-    const l = m.domain!.newLock("lost", { ast: () => (granted = true), bast: () => {} });
-    m.domain!.convert(l, PR);
-    world.runUntil("granted", () => granted);
-    return l;
-  };
-  const of_one = get(one);
-  const locks = new Map([two, three, four].map((m) => [m, get(m)]));
+  const of_one = take(one, "lost", PR);
+  for (const m of [two, three, four]) take(m, "lost", PR);
   const later = delay(four, DLM_MSG.MIGRATE_REQUEST, (payload, from) =>
     from === 2 && DlmMigrateRequest.from(payload).namelen === "lost".length ? "later" : "now",
   );
@@ -276,7 +268,7 @@ function givesAway(seed: number) {
       .map((l) => l.node)
       .sort();
   };
-  return { world, one, two, three, four, five, locks, later, recovered, nodesOnIt };
+  return { world, one, two, three, four, five, later, recovered, nodesOnIt };
 }
 
 test.each([1, 2, 3, 4, 5, 6, 7, 8])("a node dies to which a resource is given, and some were told: seed %i", (seed) => {
@@ -357,11 +349,8 @@ test("a resource is given away with the lock of a node whose death is known ther
   const world = new World({ seed: 2 });
   const [one, two, three] = [world.add(1), world.add(2), world.add(3)];
   world.joinAll();
-  let granted = false;
-  const of_one = one.domain!.newLock("lost", { ast: () => (granted = true), bast: () => {} });
-  one.domain!.convert(of_one, PR);
-  world.runUntil("granted to the master", () => granted);
-  for (const m of [two, three]) world.runUntil("granted", lock(m));
+  const of_one = take(one, "lost", PR);
+  for (const m of [two, three]) take(m, "lost", PR);
   world.kill(three);
   world.runUntil("node 2 knows", () => !two.domain!.dlm.domain_map.has(3), 60_000);
   expect(one.domain!.dlm.domain_map.has(3)).toBe(true);
@@ -378,13 +367,7 @@ test("an unlock that is under way when the master leaves, and not answered, is s
   const world = new World({ seed: 9 });
   const [one, two, three] = [world.add(1), world.add(2), world.add(3)];
   world.joinAll();
-  const locks = [one, two, three].map((m) => {
-    let granted = false;
-    const l = m.domain!.newLock("shared", { ast: () => (granted = true), bast: () => {} });
-    m.domain!.convert(l, PR);
-    world.runUntil(`granted to ${m.num}`, () => granted);
-    return l;
-  });
+  const locks = [one, two, three].map((m) => take(m, "shared", PR));
   let heard = false;
   delay(one, DLM_MSG.UNLOCK_LOCK, (_payload, from) => {
     heard ||= from === 3;
@@ -419,11 +402,6 @@ function givesWay(answered: boolean) {
     ask(m, l, level);
     world.runUntil("granted", () => said.splice(0).includes(`ast ${m.num}`));
   };
-  const pass = (ms: number): void => {
-    const end = world.cluster.clock.monotonic_ms() + ms;
-    world.cluster.clock.after(ms, () => {});
-    world.runUntil("time passes", () => world.cluster.clock.monotonic_ms() >= end);
-  };
   const [of_one, of_two, of_three] = [newLock(one), newLock(two), newLock(three)];
   get(one, of_one, PR);
   get(one, of_one, NL);
@@ -445,14 +423,14 @@ function givesWay(answered: boolean) {
   });
   ask(two, of_two, NL);
   world.runUntil("node 2 has told the master", () => converted);
-  return { world, said, one, two, three, four, of_three, newLock, ask, get, pass, asts };
+  return { world, said, one, two, three, four, of_three, newLock, ask, get, asts };
 }
 
 test.each([true, false])(
   "who gives way and has not heard that it may, when the master dies, excludes nobody who has; answered: %s",
   (answered) => {
-    const { world, said, one, three, of_three, get, pass } = givesWay(answered);
-    pass(1000);
+    const { world, said, one, three, of_three, get } = givesWay(answered);
+    world.pass(1000);
     expect(said).toEqual([]);
     world.kill(one);
     world.runUntil("both are granted", () => said.includes("ast 2") && said.includes("ast 3"), 60_000);
@@ -494,9 +472,9 @@ test("what who gives way knows is void when the master dies: that may have had E
 });
 
 test.each(["answers", "dies"])("what waits for the answer of who gives way comes in its order when it %s", (end) => {
-  const { world, said, one, two, four, newLock, ask, pass, asts } = givesWay(true);
+  const { world, said, one, two, four, newLock, ask, asts } = givesWay(true);
   ask(four, newLock(four), PR);
-  pass(1000);
+  world.pass(1000);
   expect(said).toEqual([]);
   expect(one.domain!.dlm.unheard.size).toBe(1);
   if (end === "dies") world.kill(two);

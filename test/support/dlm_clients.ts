@@ -341,6 +341,12 @@ export class World {
     if (!ok) this.referee.fault(`not within ${limit_ms} ms: ${what}`);
   }
 
+  pass(ms: number): void {
+    const end = this.cluster.clock.monotonic_ms() + ms;
+    this.cluster.clock.after(ms, () => {});
+    this.runUntil("time passes", () => this.cluster.clock.monotonic_ms() >= end);
+  }
+
   joinAll(): void {
     for (const m of this.alive) if (m.joined_err === null) m.join();
     this.runUntil("all join", () => this.alive.every((m) => m.joined_err !== null));
