@@ -2,7 +2,7 @@
 //!
 //! A guest whose hypervisor stopped it goes on with the clock it had: CLOCK_BOOTTIME counts a suspend, but not that (kvm-clock is set
 //! back; a counter of few bits wraps). The others' clocks went on, and have declared it dead. The time-stamp counter, where it is a
-//! clock at all, goes on too: on a CPU of its own nobody sets it back. So the time is CLOCK_BOOTTIME or what the counter says, whichever
+//! clock at all, goes on too, unless somebody sets it back. So the time is CLOCK_BOOTTIME or what the counter says, whichever
 //! is later; the counter by more than `SLACK_NS`, as it is not set by NTP.
 //!
 //! A counter that stands still or starts anew is behind, and then CLOCK_BOOTTIME is the time, as it is on machines whose counter the
@@ -44,7 +44,7 @@ fn counter_is_clock() -> bool {
 }
 
 /// The lease clock as two numbers: each may be read without the other.
-pub struct LeaseClock {
+struct LeaseClock {
     /// Nanoseconds that CLOCK_BOOTTIME did not count.
     frozen: AtomicI64,
     /// What the counter's time is ahead of the counter, in nanoseconds.
@@ -68,45 +68,52 @@ impl LeaseClock {
         }
     }
 
+    /// The time by CLOCK_BOOTTIME, and how far the counter's is ahead of it; None while its rate is not known.
+    #[inline]
+    fn look(&self, ticks: u64, boot: i64) -> (i64, Option<i64>) {
+        let by_boot = boot + self.frozen.load(Ordering::Acquire);
+        let rate = f64::from_bits(self.rate.load(Ordering::Acquire));
+        let ahead = || (ticks as f64 * rate) as i64 + self.offset.load(Ordering::Acquire) - by_boot;
+        (by_boot, (rate != 0.0).then(ahead))
+    }
+
     /// The counter must have been read before CLOCK_BOOTTIME: what comes in between is not taken for a stand-still.
     #[inline]
     fn now(&self, ticks: u64, boot: i64) -> i64 {
-        let by_boot = boot + self.frozen.load(Ordering::Acquire);
-        let rate = f64::from_bits(self.rate.load(Ordering::Acquire));
-        if rate == 0.0 {
-            return by_boot;
+        match self.look(ticks, boot) {
+            (by_boot, Some(ahead)) if ahead > SLACK_NS => by_boot + ahead,
+            (by_boot, _) => by_boot,
         }
-        let by_ticks = (ticks as f64 * rate) as i64 + self.offset.load(Ordering::Acquire);
-        if by_ticks - by_boot > SLACK_NS { by_ticks } else { by_boot }
     }
 
     /// Sets the counter's time by CLOCK_BOOTTIME, or counts what that has missed. To be called every few seconds, with both clocks read together.
     fn keep(&self, ticks: u64, boot: i64) {
-        let rate = f64::from_bits(self.rate.load(Ordering::Acquire));
-        let by_boot = boot + self.frozen.load(Ordering::Acquire);
-        if rate == 0.0 {
-            let [ticks0, boot0] = [0, 1].map(|i| self.since[i].load(Ordering::Relaxed));
-            let [dt, passed] = [ticks as i64 - ticks0, boot - boot0];
-            if boot0 == 0 || dt <= 0 || passed < 0 {
-                self.since[0].store(ticks as i64, Ordering::Relaxed);
-                self.since[1].store(boot, Ordering::Relaxed);
-            } else if passed >= MEASURE_NS {
-                let rate = passed as f64 / dt as f64;
-                self.offset.store(by_boot - (ticks as f64 * rate) as i64, Ordering::Release);
-                self.rate.store(rate.to_bits(), Ordering::Release);
+        match self.look(ticks, boot) {
+            (by_boot, None) => self.measure(ticks, boot, by_boot),
+            (_, Some(ahead)) if ahead > SLACK_NS => {
+                self.frozen.fetch_add(ahead, Ordering::AcqRel);
             }
-            return;
+            (_, Some(ahead)) => {
+                self.offset.fetch_sub(ahead, Ordering::AcqRel);
+                if ahead < -SLACK_NS {
+                    // It stood still, or its rate is not what was measured: measured again.
+                    self.since[1].store(0, Ordering::Relaxed);
+                    self.rate.store(0, Ordering::Release);
+                }
+            }
         }
-        let ahead = (ticks as f64 * rate) as i64 + self.offset.load(Ordering::Acquire) - by_boot;
-        if ahead > SLACK_NS {
-            self.frozen.fetch_add(ahead, Ordering::AcqRel);
-        } else {
-            self.offset.fetch_sub(ahead, Ordering::AcqRel);
-            if ahead < -SLACK_NS {
-                // It stood still, or its rate is not what was measured: measured again.
-                self.since[1].store(0, Ordering::Relaxed);
-                self.rate.store(0, Ordering::Release);
-            }
+    }
+
+    fn measure(&self, ticks: u64, boot: i64, by_boot: i64) {
+        let [ticks0, boot0] = [0, 1].map(|i| self.since[i].load(Ordering::Relaxed));
+        let [dt, passed] = [ticks as i64 - ticks0, boot - boot0];
+        if boot0 == 0 || dt <= 0 || passed < 0 {
+            self.since[0].store(ticks as i64, Ordering::Relaxed);
+            self.since[1].store(boot, Ordering::Relaxed);
+        } else if passed >= MEASURE_NS {
+            let rate = passed as f64 / dt as f64;
+            self.offset.store(by_boot - (ticks as f64 * rate) as i64, Ordering::Release);
+            self.rate.store(rate.to_bits(), Ordering::Release);
         }
     }
 }
