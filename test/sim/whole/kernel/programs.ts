@@ -249,9 +249,7 @@ export class Programs {
         for (const d of done) d();
         if (this.#below(4) === 0) yield* this.#fsync(node, DIRECT, file);
       } else {
-        const called = this.history.now();
-        const bytes = yield* k.read(file, first * CELL, CELL);
-        this.#readCell(node, DIRECT, first, bytes, called);
+        yield* this.#readsCell(node, DIRECT, file, first);
       }
       yield* this.#sleep(this.#below(4) === 0 ? this.#below(THINK_MS) : 0);
     }
@@ -320,8 +318,10 @@ export class Programs {
     for (const op of ops) op.synced = true;
   }
 
-  #readCell(node: SimNode, name: string, cell: number, bytes: Uint8Array, called: number): void {
+  *#readsCell(node: SimNode, name: string, file: File, cell: number): Task<void> {
     const register = this.#cell(name, cell);
+    const called = this.history.now();
+    const bytes = yield* node.kernel!.read(file, cell * CELL, CELL);
     // A page that a dead node was writing: no history tells which half is whose.
     if (register.may_be_torn && isTorn(bytes)) this.history.leaveOut(register.name);
     else this.#read(register, node, cellValue(bytes, `${name} cell ${cell} on node ${node.num}`), called);
@@ -364,10 +364,7 @@ export class Programs {
       const known = yield* k.store(file, cell * CELL, cellBytes(value, 1));
       known(() => done());
     } else {
-      const cell = this.#below(CELLS);
-      const called = this.history.now();
-      const bytes = yield* k.read(file, cell * CELL, CELL);
-      this.#readCell(node, name, cell, bytes, called);
+      yield* this.#readsCell(node, name, file, this.#below(CELLS));
     }
   }
   readonly #modes = new Set<number>();
@@ -386,11 +383,7 @@ export class Programs {
     for (const name of [...Array.from({ length: FILES }, (_, i) => `f${i}`), DIRECT]) {
       const inode = (yield* k.lookup(dir, name))!;
       const file = yield* k.open(inode, 0);
-      for (let cell = 0; cell < CELLS; cell++) {
-        const called = this.history.now();
-        const bytes = yield* k.read(file, cell * CELL, CELL);
-        this.#readCell(node, name, cell, bytes, called);
-      }
+      for (let cell = 0; cell < CELLS; cell++) yield* this.#readsCell(node, name, file, cell);
       yield* this.#stat(node, name, inode, "mode");
       yield* this.#stat(node, name, inode, "size");
       yield* k.close(file);
@@ -410,17 +403,20 @@ export class Programs {
 /** A node that comes back is another one. */
 const lifeOf = (node: SimNode): string => `${node.num}.${node.generation}`;
 
-const isTorn = (bytes: Uint8Array): boolean => {
+/** What all of it is, and what else is in it. */
+function wordsOf(bytes: Uint8Array): { first: number; other: number | undefined } {
   const words = new Uint32Array(bytes.slice().buffer);
-  return words.some((word) => word !== words[0]);
-};
+  const first = words[0]!;
+  return { first, other: words.find((word) => word !== first) };
+}
+
+const isTorn = (bytes: Uint8Array): boolean => wordsOf(bytes).other !== undefined;
 
 const cellBytes = (value: number, cells: number): Uint8Array =>
   new Uint8Array(new Uint32Array((cells * CELL) / 4).fill(value).buffer);
 
 function cellValue(bytes: Uint8Array, where: string): number {
-  const words = new Uint32Array(bytes.slice().buffer);
-  for (const word of words)
-    if (word !== words[0]) throw new FsError(5, `${where} is torn: ${words[0]} and ${word}`, {});
-  return words[0]!;
+  const { first, other } = wordsOf(bytes);
+  if (other !== undefined) throw new FsError(5, `${where} is torn: ${first} and ${other}`, {});
+  return first;
 }
