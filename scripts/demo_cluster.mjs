@@ -20,11 +20,12 @@ const freePort = () =>
     });
   });
 
-function clusterConf(nodes, port) {
+/** cluster.conf of a cluster of these nodes: address, number, name. */
+export function clusterConf(cluster, nodes, port) {
   const stanza = (n) =>
-    `node:\n\tip_port = ${port}\n\tip_address = ${n.address}\n\tnumber = ${n.number}\n\tname = ${n.name}\n\tcluster = demo\n`;
+    `node:\n\tip_port = ${port}\n\tip_address = ${n.address}\n\tnumber = ${n.number}\n\tname = ${n.name}\n\tcluster = ${cluster}\n`;
   return [
-    `cluster:\n\tnode_count = ${nodes.length}\n\theartbeat_mode = local\n\tname = demo\n`,
+    `cluster:\n\tnode_count = ${nodes.length}\n\theartbeat_mode = local\n\tname = ${cluster}\n`,
     ...nodes.map(stanza),
   ].join("\n");
 }
@@ -76,7 +77,7 @@ export async function clusterDemo(d, count, with_ext3) {
     tree: join(d.work, `node-${i + 1}`, `tree-${i + 1}`),
   }));
   const conf = join(d.work, "cluster.conf");
-  writeFileSync(conf, clusterConf(nodes, port));
+  writeFileSync(conf, clusterConf("demo", nodes, port));
   const image = join(d.work, "shared.img");
   d.sparse(image);
   const env = { O2CB_HEARTBEAT_THRESHOLD: DEAD_THRESHOLD };

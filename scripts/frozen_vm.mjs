@@ -7,20 +7,12 @@
 // lib/modules/ of Debian's linux-image-amd64; without it the package is downloaded.
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import {
-  createReadStream,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
+import { createReadStream, mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { flag, option, root } from "../test/support/run_ts.mjs";
+import { clusterConf } from "./demo_cluster.mjs";
 
 if (flag("help")) {
   console.log("usage: node scripts/frozen_vm.mjs [--root DIR] [--frozen SECONDS] [--kernel DIR]");
@@ -177,16 +169,11 @@ async function run() {
   sh(["ip", "addr", "add", "10.99.0.1/24", "dev", "tap0"]);
   sh(["ip", "link", "set", "tap0", "up"]);
   mkdirSync(mnt);
-  const stanza = (number, name, address) =>
-    `node:\n\tip_port = 7777\n\tip_address = ${address}\n\tnumber = ${number}\n\tname = ${name}\n\tcluster = frozen\n`;
-  writeFileSync(
-    join(work, "cluster.conf"),
-    [
-      "cluster:\n\tnode_count = 2\n\theartbeat_mode = local\n\tname = frozen\n",
-      stanza(1, "here", "10.99.0.1"),
-      stanza(2, "guest", "10.99.0.2"),
-    ].join("\n"),
-  );
+  const nodes = [
+    { number: 1, name: "here", address: "10.99.0.1" },
+    { number: 2, name: "guest", address: "10.99.0.2" },
+  ];
+  writeFileSync(join(work, "cluster.conf"), clusterConf("frozen", nodes, 7777));
   writeFileSync(image, "");
   truncateSync(image, 512 << 20);
   ocfs2("mkfs", "-q", "-N", "2", "--cluster-stack=o2cb", "--cluster-name=frozen", image);
@@ -258,7 +245,7 @@ try {
     await new Promise((ok) => qemu.once("exit", ok));
   }
   if (mounted) ocfs2("umount", mnt);
-  if (existsSync(work)) rmSync(work, { recursive: true });
+  rmSync(work, { recursive: true, force: true });
 }
 for (const problem of problems) console.log(`PROBLEM: ${problem}`);
 say(problems.length === 0 ? "its node has ended, and not a byte of the volume has changed" : "failed");
