@@ -154,7 +154,6 @@ export class Model<N extends Node> {
     this.#known.set(node, known);
     for (const item of items) {
       if (known.has(item)) continue;
-      known.add(item);
       const find = (dir: number, name: string): void => this.c.op(node, (op) => void ns.lookup(op, dir, nameOf(name)));
       if (item === this.root) find(node.osb.geo.root_blkno, this.#top);
       for (const dir of this.dirs)
@@ -163,6 +162,7 @@ export class Model<N extends Node> {
           this.#know(node, [dir]);
           find(dir.ino, name);
         }
+      known.add(item);
     }
   }
 

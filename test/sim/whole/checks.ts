@@ -175,9 +175,9 @@ export class Checks {
     this.lvbs_read++;
     if (s.lvb === null) return;
     if (same(found, s.lvb)) return;
+    // Lost to one: who has it still may bring it back when the next master asks.
     if (s.may_be_lost && isZero(found)) {
       this.lvbs_lost++;
-      s.lvb = found.slice();
       return;
     }
     const hex = (b: Uint8Array): string => Buffer.from(b).toString("hex");

@@ -143,9 +143,9 @@ class History {
     w.excuses = (node) => this.faults.excuses(node);
     w.onEnd = (node, why) => {
       this.#lost.add(node);
-      this.programs?.died(node);
       this.faults.judgeEnd(node, why);
     };
+    w.onDead = (node) => this.programs?.died(node);
     if (calm)
       this.faults.beforeKill = (node, go) => {
         this.#next_end = { node, go, idle: false };

@@ -64,6 +64,8 @@ export class World {
   readonly trace: string[] = [];
   /** A process ended, and not because it was done. */
   onEnd: (node: SimNode, why: string) => void = () => {};
+  /** It counts as dead from now on: its process ended, or the others have declared it dead. */
+  onDead: (node: SimNode) => void = () => {};
   onMounted: (node: SimNode) => void = () => {};
   events = 0;
   deaths = 0;
@@ -232,6 +234,7 @@ export class World {
       this.fault(`node ${node.num} declares node ${other.num} dead, which may write until ${other.lease.deadline_ms}`);
     this.note(`node ${other.num} is declared dead while it ${other.process.stopped ? "is stopped" : "runs"}`);
     this.checks.dropNode(other, !other.isClosed);
+    if (!other.isClosed) this.onDead(other);
   }
 
   /** A node's process ends. */
@@ -241,7 +244,9 @@ export class World {
       this.deaths++;
       this.onEnd(node, why);
     }
-    if (!this.checks.isOutcast(node)) this.checks.dropNode(node, !in_order);
+    if (this.checks.isOutcast(node)) return;
+    this.checks.dropNode(node, !in_order);
+    if (!in_order) this.onDead(node);
   }
 
   // Time ----------------------------------------------------------------------------------------------------------------
