@@ -209,9 +209,11 @@ export class Checks {
     const ino = inoOf(name);
     const { osb } = before;
     const inode = osb.inodes.peek(ino);
-    // Who used the file that was there before looks whether it is gone (unusedInode), and is told so; nobody has told it of the new one.
+    // Who used the file that was there before looks whether it is gone (unusedInode), and is told so; nobody has told it of the new one, which may
+    // be deleted again by now.
     const former = node.osb.inodes.peek(ino)?.generation ?? 0;
-    if (inode !== undefined && osb.unshared.has(inode) && former !== 0 && former !== inode.generation) return;
+    if (former !== 0 && (inode === undefined || osb.unshared.has(inode)) && former !== this.#generationOn(before, ino))
+      return;
     for (const bh of osb.cache.blocks())
       if (bh.ci?.ci_blkno === ino && (bh.in_running || bh.in_committing || bh.checkpoint_tid !== 0))
         this.#fault(
@@ -219,6 +221,14 @@ export class Checks {
         );
     if (inode !== undefined && (inode.dirty_pages > 0 || inode.pages_in_flight > 0))
       this.#fault(`${text(name)} is granted to node ${node.num}, but node ${before.num} has dirty pages of it`);
+  }
+
+  /** Of the file whose block it is as `node` has it in memory. */
+  #generationOn({ osb }: SimNode, ino: number): number | undefined {
+    const inode = osb.inodes.peek(ino);
+    if (inode !== undefined) return inode.generation;
+    for (const bh of osb.cache.blocks()) if (bh.blkno === ino) return Dinode.at(osb.arena.dv, bh.addr).i_generation;
+    return undefined;
   }
 
   // The dead ------------------------------------------------------------------------------------------------------------
