@@ -186,30 +186,36 @@ export class SimCluster {
 
   /** kill -9: nothing of it runs or is sent any more; the others notice, each in its time. */
   kill(node: SimNode): void {
-    node.alive = false;
-    node.waiting.clear();
+    this.killUnnoticed(node);
     for (const other of this.nodes.values()) {
       if (!other.alive) continue;
       const err = this.below(2) === 0 ? -ENOTCONN : -EHOSTDOWN;
       const cut = this.below(200);
       const noticed = cut + this.below(this.#dead_ms);
-      this.clock.after(err === -EHOSTDOWN ? noticed : cut, () => {
-        for (const w of [...other.waiting]) {
-          if (w.to !== node || !other.alive) continue;
-          other.waiting.delete(w);
-          w.done(err, 0);
-        }
-      });
-      this.clock.after(noticed, () => {
-        if (!other.alive || !other.live.delete(node.node_num)) return;
-        for (const w of [...other.waiting]) {
-          if (w.to !== node) continue;
-          other.waiting.delete(w);
-          w.done(-EHOSTDOWN, 0);
-        }
-        for (const l of [...other.listeners].sort((a, b) => b.priority - a.priority)) l.down(node.node_num);
-      });
+      this.clock.after(err === -EHOSTDOWN ? noticed : cut, () => this.#cut(other, node, err));
+      this.clock.after(noticed, () => this.notice(other, node));
     }
+  }
+
+  /** kill -9, of which the others hear when a test says so (`notice`). What is sent to it meanwhile fails. */
+  killUnnoticed(node: SimNode): void {
+    node.alive = false;
+    node.waiting.clear();
+  }
+
+  #cut(other: SimNode, node: SimNode, err: number): void {
+    for (const w of [...other.waiting]) {
+      if (w.to !== node || !other.alive) continue;
+      other.waiting.delete(w);
+      w.done(err, 0);
+    }
+  }
+
+  /** The heartbeat of `other` tells that `node` is dead. */
+  notice(other: SimNode, node: SimNode): void {
+    if (!other.alive || !other.live.delete(node.node_num)) return;
+    this.#cut(other, node, -EHOSTDOWN);
+    for (const l of [...other.listeners].sort((a, b) => b.priority - a.priority)) l.down(node.node_num);
   }
 
   /** A node that stops as it should. What it has sent arrives; after that its connections are closed. */
