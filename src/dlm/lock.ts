@@ -129,12 +129,16 @@ function* lockTask(dlm: Dlm, lock: DlmLock, flags: number): Task<number> {
   }
 }
 
-function finish(dlm: Dlm, res: DlmLockRes, lock: DlmLock, status: number): number {
-  dropInflightRef(dlm, res);
-  // Mastered by a dead node: not to be recovered like others, and to be mastered anew at once.
+/** When a request is over. The recovery lock is not recovered like others: if its master is dead, it is to be mastered anew, at once. */
+export function settleUsage(dlm: Dlm, res: DlmLockRes): void {
   if (isRecoveryLock(res.name) && isNodeDead(dlm, res.owner) && isUnused(res) && !(res.state & RES_DROPPING_REF))
     doPurgeLockres(dlm, res);
   else calcUsage(dlm, res);
+}
+
+function finish(dlm: Dlm, res: DlmLockRes, lock: DlmLock, status: number): number {
+  dropInflightRef(dlm, res);
+  settleUsage(dlm, res);
   dirtyLockres(dlm, res);
   if (status !== DLM_STATUS.NORMAL) {
     lock.flags &= ~LOCK_GET_LVB;

@@ -313,6 +313,26 @@ test("an unlock that is under way when the master leaves, and not answered, is s
   expect(world.referee.faults).toEqual([]);
 });
 
+test("the master of the recovery lock dies while another unlocks that, and is recovered", () => {
+  const world = new World({ seed: 1 });
+  for (const num of [1, 2, 3, 4]) world.add(num);
+  const five = world.add(5);
+  world.joinAll();
+  world.kill(five);
+  world.runUntil("node 5 is recovered", () => !world.unsettled, 60_000);
+  const masters = (m: Member): boolean => m.domain!.dlm.lockres.get("$RECOVERY")?.owner === m.num;
+  const master = world.alive.find(masters)!;
+  const [other, dies] = world.alive.filter((m) => m !== master) as [Member, Member];
+  const unlocks = delay(master, DLM_MSG.UNLOCK_LOCK, () => "later");
+  world.cluster.killUnnoticed(dies.sim);
+  world.cluster.notice(other.sim, dies.sim);
+  world.runUntil("the other unlocks it", () => unlocks.length > 0, 60_000);
+  world.kill(master);
+  for (const m of world.alive) world.cluster.notice(m.sim, dies.sim);
+  world.runUntil("both are recovered", () => !world.unsettled, 60_000);
+  expect(world.referee.faults).toEqual([]);
+});
+
 /**
  * Node 1 masters "shared" and holds nothing; nodes 2 and 3 hold PR and have read the LVB. Node 2 gives way to node 3, which asks for EX. The
  * AST comes to node 2 later, or never; the answer to its conversion, if it is `answered`, before it.

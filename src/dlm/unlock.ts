@@ -19,7 +19,7 @@ import { assert } from "../lib/fs_error.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import { type Task, wait } from "../lib/task.ts";
 import { type Dlm, errToStatus, isHostDown, nameAt, putName } from "./dlm.ts";
-import { isRetry, RETRY_MS } from "./lock.ts";
+import { isRecoveryLock, isRetry, RETRY_MS, settleUsage } from "./lock.ts";
 import {
   type DlmLock,
   type DlmLockRes,
@@ -41,6 +41,7 @@ import {
 } from "./lockres.ts";
 import { lvbCopy, lvbDrop, lvbOf } from "./lvb.ts";
 import { waitOnLockres } from "./master.ts";
+import { isNodeDead } from "./recovery_wait.ts";
 import { calcUsage, dirtyLockres } from "./thread.ts";
 
 const REMOVE_LOCK = 1;
@@ -84,7 +85,7 @@ function finish(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number, status:
     lock.res = null;
     if (!(flags & LKM_CANCEL)) lvbDrop(lock);
   }
-  calcUsage(dlm, res);
+  settleUsage(dlm, res);
   return status;
 }
 
@@ -152,6 +153,8 @@ function* unlockRemote(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number):
   let status = answer;
   // Asked again, of the next master if this one has left; if it has died, see below. (The kernel takes one that has left for dead, and its successor keeps the lock.)
   if (err < 0) status = isHostDown(err) ? DLM_STATUS.NOLOCKMGR : errToStatus(err);
+  // The recovery lock is not recovered: it is gone with the dead.
+  if (err < 0 && isRecoveryLock(res.name) && res.owner === owner && isNodeDead(dlm, owner)) status = DLM_STATUS.NORMAL;
   const recovered = !(lock.flags & pending);
   lock.flags &= ~pending;
   if (recovered) {
