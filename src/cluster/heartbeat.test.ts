@@ -309,6 +309,63 @@ describe("starting and stopping", () => {
     expect(n.events).toEqual(["down 2"]);
   });
 
+  describe("a node that two regions see dies, and is back in one of them before its time is over", () => {
+    /** Node 2 beats in both; each call is a beat, with its generations. */
+    function inBoth(): { n: Node1; beat(a: bigint | null, b: bigint | null): void } {
+      const n = new Node1();
+      const disks = [new Disk(), new Disk()];
+      const regions = ["A", "B"].map((name) => n.region(name).region);
+      let seq = 0;
+      const beat = (...generations: (bigint | null)[]): void => {
+        seq++;
+        disks.forEach((disk, i) => {
+          const generation = generations[i];
+          if (generation !== null) disk.write(2, seq, generation);
+          n.beat(regions[i]!, disk, { own: seq < 3 ? "unknown" : "ok" });
+        });
+      };
+      for (let i = 0; i < 8; i++) beat(2n, 3n);
+      expect(n.events).toEqual(["up 1", "up 2"]);
+      n.events.length = 0;
+      return { n, beat };
+    }
+
+    test("it is dead once the other region has not changed for the threshold, and lives again", () => {
+      const { n, beat } = inBoth();
+      for (let i = 0; i < DEAD_THRESHOLD - 1; i++) beat(22n, null);
+      expect(n.events).toEqual([]);
+      beat(22n, null);
+      expect(n.events).toEqual(["down 2"]);
+      for (let i = 0; i < DEAD_THRESHOLD; i++) beat(22n, null);
+      expect(n.events).toEqual(["down 2", "up 2"]);
+    });
+
+    test("it is dead as soon as it is back in the other one, too", () => {
+      const { n, beat } = inBoth();
+      for (let i = 0; i < 4; i++) beat(22n, null);
+      for (let i = 0; i < DEAD_THRESHOLD; i++) beat(22n, 33n);
+      expect(n.events).toEqual(["down 2", "up 2"]);
+    });
+
+    test("a beat of its last moments that is seen late changes nothing", () => {
+      const { n, beat } = inBoth();
+      beat(22n, 3n);
+      for (let i = 0; i < 2 * DEAD_THRESHOLD; i++) beat(22n, null);
+      expect(n.events).toEqual(["down 2", "up 2"]);
+    });
+
+    test("one that has left the other region, or goes on beating there, is not dead", () => {
+      const { n, beat } = inBoth();
+      // A farewell between two looks, and another start.
+      for (let i = 0; i < 4; i++) beat(22n, 3n);
+      for (let i = 0; i < 2 * DEAD_THRESHOLD; i++) beat(22n, 0n);
+      for (let i = 0; i < 4; i++) beat(22n, 34n);
+      // A start that was broken off says no farewell.
+      for (let i = 0; i < 2 * DEAD_THRESHOLD; i++) beat(22n, null);
+      expect(n.events).toEqual([]);
+    });
+  });
+
   test("in global mode a region counts when all live nodes are seen in it, and the first waits longer", () => {
     const n = new Node1("global");
     const [a, b] = [new Disk(), new Disk()];

@@ -31,7 +31,12 @@ interface Slot {
   changed_samples: number;
   is_live: boolean;
   last_change_ms: number;
+  /** When the block of a live node was another one's all of a sudden: it had died, and was back. */
+  reborn_ms: number;
 }
+
+/** News of a block may be so much younger than the block: it is read every two seconds, by a thread that may be late. */
+const LOOK_LAG_MS = 2 * O2HB_REGION_TIMEOUT_MS;
 
 /** What a region asks of its disk part. */
 export interface RegionDisk {
@@ -113,6 +118,7 @@ export class HbRegion {
         changed_samples: 0,
         is_live: false,
         last_change_ms: now_ms,
+        reborn_ms: Number.NEGATIVE_INFINITY,
       });
     }
   }
@@ -315,6 +321,8 @@ export class HbRegion {
 
   #checkSlot(num: NodeNum, seen: SlotSample): boolean {
     const slot = this.#slots[num]!;
+    const before_ms = slot.last_change_ms;
+    const is_farewell = seen.crc_ok && seen.generation === 0n;
     let new_generation = false;
     if (!seen.crc_ok) {
       // An area that was never written has no checksums.
@@ -331,6 +339,7 @@ export class HbRegion {
         // It left and came back between two looks: dead for now, and what it has changed counts for its coming back.
         new_generation = true;
         slot.equal_samples = 0;
+        if (slot.is_live && !is_farewell) slot.reborn_ms = this.#hb.clock.monotonic_ms();
         if (mlogOn(ML.HEARTBEAT)) mlog(ML.HEARTBEAT, `node ${num} changed generation`);
       }
       slot.last_generation = seen.generation;
@@ -353,13 +362,25 @@ export class HbRegion {
     if (slot.equal_samples >= this.#hb.nodes.timeouts.dead_threshold || new_generation) {
       slot.is_live = false;
       if (!new_generation) slot.changed_samples = 0;
-      return this.#hb.lost(this, num);
+      return this.#hb.lost(this, num, is_farewell ? undefined : before_ms);
     }
     if (slot.changed_samples > 0) {
       slot.changed_samples = 0;
       slot.equal_samples = 0;
     }
     return false;
+  }
+
+  /** What heartbeats as this node here began to after `since_ms`, and not by leaving and coming back. */
+  isReborn(node: NodeNum, since_ms: number): boolean {
+    return this.#slots[node]!.reborn_ms >= since_ms - LOOK_LAG_MS;
+  }
+
+  /** The node has died: what beats in its name here has to show that it lives. */
+  forget(node: NodeNum): void {
+    const slot = this.#slots[node]!;
+    slot.is_live = false;
+    slot.changed_samples = 0;
   }
 
   // ---- late writes ----------------------------------------------------------------------------------------------------
@@ -633,11 +654,21 @@ export class Heartbeat implements O2hb {
     return true;
   }
 
-  /** A region sees it no more; true when it was the last. */
-  lost(region: HbRegion, node: NodeNum): boolean {
+  /**
+   * A region sees it no more; true when it was the last, or the node has died. `since_ms`: when its block had changed last, unless it took leave. A
+   * node that dies and is back before its time is over comes back to one region after the other, and would never be seen by none (in the kernel
+   * it is not, and its locks are never recovered): where one still had the dead one's block when another got the new one's, it was dead.
+   */
+  lost(region: HbRegion, node: NodeNum, since_ms?: number): boolean {
     const where = this.#seen_in.get(node);
     where?.delete(region);
-    if (where === undefined || where.size > 0) return false;
+    if (where === undefined) return false;
+    const others = [...where];
+    if (others.length > 0) {
+      if (since_ms === undefined || !others.some((r) => r.isReborn(node, since_ms))) return false;
+      for (const r of others) r.forget(node);
+      where.clear();
+    }
     this.#live.delete(node);
     mlog(ML.HEARTBEAT, `node ${node} down`);
     for (const l of this.#listeners) l.down(node);
