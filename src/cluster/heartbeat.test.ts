@@ -4,7 +4,7 @@ import { O2HB_NEGO_APPROVE_MSG, O2HB_NEGO_TIMEOUT_MSG } from "../format/wire/o2n
 import { Errno } from "../lib/errno.ts";
 import { mlogSink } from "../lib/masklog.ts";
 import { SimClock } from "../lib/sim_clock.ts";
-import type { OwnSlot, SlotSample } from "../native/heartbeat.ts";
+import type { BeatSample, SlotSample } from "../native/heartbeat.ts";
 import { type HbRegion, Heartbeat } from "./heartbeat.ts";
 import type { MsgHandler, NodeNum, O2net } from "./node.ts";
 import { NodeManager } from "./nodemanager.ts";
@@ -72,7 +72,7 @@ class Node1 {
   }
 
   /** One beat: this node writes, 2 s pass. */
-  beat(region: HbRegion, disk: Disk, more: { own?: OwnSlot; read_rc?: number; write_rc?: number } = {}): void {
+  beat(region: HbRegion, disk: Disk, more: Partial<BeatSample> = {}): void {
     const number = this.#n++;
     disk.write(1, 1000 + number, 11n);
     const at = this.clock.monotonic_ms();
@@ -216,6 +216,28 @@ describe("coming and going", () => {
     expect(known).toEqual(["gone in order"]);
     n.beat(region, disk);
     expect(known).toEqual(["gone in order", "dead"]);
+  });
+
+  test("a node that is added while the region runs: what stands in its slot is old until it changes, and it is not taken for one that has left before its slot was read", () => {
+    const n = new Node1();
+    n.hb.nodes.removeNode(3);
+    const disk = new Disk();
+    const { region } = n.region();
+    const beat = (last: number): void => n.beat(region, disk, { slots: disk.slots().slice(0, last + 1) });
+    disk.write(3, 500, 33n);
+    for (let i = 0; i < 10; i++) beat(2);
+    n.hb.nodes.addNode({ name: "n3", num: 3, ipv4_address: "10.0.0.3", ipv4_port: 7777 });
+    const known: string[] = [];
+    region.whenKnown([3], () => known.push(`live: ${n.hb.liveNodes().has(3)}`));
+    beat(3);
+    beat(3);
+    expect(known).toEqual([]);
+    disk.write(3, 501, 33n);
+    beat(3);
+    expect(n.events).toEqual(["up 1"]);
+    disk.write(3, 502, 33n);
+    beat(3);
+    expect([n.events, known]).toEqual([["up 1", "up 3"], ["live: true"]]);
   });
 
   test("one that was only late is known as soon as it is seen", () => {

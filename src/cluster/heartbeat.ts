@@ -25,6 +25,8 @@ import {
 
 /** A slot of a region (o2hb_disk_slot). */
 interface Slot {
+  /** It has been read: what is in it from then on is news. */
+  has_seen: boolean;
   last_time: number;
   last_generation: bigint;
   equal_samples: number;
@@ -112,6 +114,7 @@ export class HbRegion {
     this.#last_beat_ms = now_ms;
     for (let i = 0; i < O2NM_MAX_NODES; i++) {
       this.#slots.push({
+        has_seen: false,
         last_time: 0,
         last_generation: 0n,
         equal_samples: 0,
@@ -174,7 +177,9 @@ export class HbRegion {
     const slot = this.#slots[num];
     if (slot === undefined || num === this.#hb.nodes.this_node || this.#hb.liveNodes().has(num)) return true;
     // A node that is not configured here does not heartbeat as far as we can tell.
-    if (slot.last_generation === 0n || this.#hb.nodes.node(num) === undefined) return true;
+    if (this.#hb.nodes.node(num) === undefined) return true;
+    if (!slot.has_seen) return false;
+    if (slot.last_generation === 0n) return true;
     return this.#hb.clock.monotonic_ms() - slot.last_change_ms > deadMs(this.#hb.nodes.timeouts);
   }
 
@@ -208,7 +213,8 @@ export class HbRegion {
       if (this.#is_armed) this.#lookForStrangers(beat);
       beat.slots.forEach((seen, i) => {
         const num = beat.first + i;
-        if (this.#hb.nodes.node(num) !== undefined || this.#hb.liveNodes().has(num))
+        if (!this.#slots[num]!.has_seen) this.#populateSlot(num, seen);
+        else if (this.#hb.nodes.node(num) !== undefined || this.#hb.liveNodes().has(num))
           changed = this.#checkSlot(num, seen) || changed;
       });
     }
@@ -227,11 +233,16 @@ export class HbRegion {
   #populate(beat: BeatSample): void {
     if (beat.read_rc !== 0) return this.#abort(`the heartbeat area cannot be read: errno ${-beat.read_rc}`);
     this.#has_seen = true;
-    beat.slots.forEach((seen, i) => {
-      const slot = this.#slots[beat.first + i]!;
-      slot.last_time = seen.seq;
-      slot.last_generation = seen.generation;
-    });
+    for (const [i, seen] of beat.slots.entries()) this.#populateSlot(beat.first + i, seen);
+  }
+
+  /** What stands there at the first look may be old. A node that is added later has its first look then. */
+  #populateSlot(num: NodeNum, seen: SlotSample): void {
+    const slot = this.#slots[num]!;
+    slot.has_seen = true;
+    slot.last_time = seen.seq;
+    slot.last_generation = seen.generation;
+    slot.last_change_ms = this.#hb.clock.monotonic_ms();
   }
 
   /**
