@@ -293,6 +293,14 @@ describe("starting and stopping", () => {
     expect(result).toEqual([expected]);
   });
 
+  test("a device that takes no writes: given up, and that is what is told", () => {
+    const n = new Node1();
+    const disk = new Disk();
+    const { region, result } = n.region();
+    for (let i = 0; i < 20 && result.length === 0; i++) n.beat(region, disk, i > 0 ? { write_rc: -Errno.EROFS } : {});
+    expect(result).toEqual([`its device does not take the block: errno ${Errno.EROFS}`]);
+  });
+
   test("an area that cannot be read is told at once", () => {
     const n = new Node1();
     const { region, result } = n.region();

@@ -222,8 +222,14 @@ export class HbRegion {
     if (mlogOn(ML.HB_BIO))
       mlog(ML.HB_BIO, `region ${this.name}: read ${beat.read_rc}, write ${beat.write_rc}, own block ${beat.own}`);
     this.#last_ok = failed === 0;
-    if (failed !== 0)
-      mlog(ML.ERROR, `o2hb: ${beat.read_rc !== 0 ? "read" : "write"} error ${failed} in region ${this.name}`);
+    if (failed !== 0) {
+      const [what, why] =
+        beat.read_rc !== 0
+          ? ["read", "the heartbeat area cannot be read"]
+          : ["write", "its device does not take the block"];
+      mlog(ML.ERROR, `o2hb: ${what} error ${failed} in region ${this.name}`);
+      this.#last_failure = `${why}: errno ${-failed}`;
+    }
     if (failed === 0 && beat.own === "ok") this.#goodBeat(beat);
     this.#settle(failed === 0 && beat.own === "ok", changed);
     if (this.#unknown.length > 0) this.#lookForUnknown();
