@@ -500,6 +500,23 @@ describe("late writes", () => {
     expect(net.sent).toEqual([`${O2HB_NEGO_APPROVE_MSG} ${key} to 2: 1`]);
   });
 
+  test("a node asks for itself, and one that asks and is not live holds up nobody", () => {
+    const { n, region, both } = withTwo();
+    const net = new FakeNet();
+    n.hb.connect(net);
+    both();
+    n.clock.run(5000);
+    const asks = net.handlers.get(`${O2HB_NEGO_TIMEOUT_MSG} ${region.key.toString(16)}`)!;
+    asks(new Uint8Array([2]), 3);
+    asks(new Uint8Array([]), 3);
+    n.clock.run(1500);
+    expect(n.calls).toEqual(["arm A"]);
+    asks(new Uint8Array([3]), 3);
+    asks(new Uint8Array([2]), 2);
+    n.clock.run(1500);
+    expect(n.calls).toEqual(["arm A", "extend A"]);
+  });
+
   test("nobody is granted anything while one node writes on", () => {
     const { n, both } = withTwo();
     n.hb.connect(new FakeNet());

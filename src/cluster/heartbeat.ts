@@ -455,7 +455,7 @@ export class HbRegion {
     }
     if (!this.#nego.has(me)) mlog(ML.NOTICE, `o2hb: node ${me} hb write hung for ${s}s on region ${this.name}.`);
     this.#nego.add(me);
-    if (this.#nego.size !== live.size || [...live].some((n) => !this.#nego.has(n))) {
+    if ([...live].some((n) => !this.#nego.has(n))) {
       this.#queueNego(1000);
       return;
     }
@@ -484,10 +484,9 @@ export class HbRegion {
   /** Registers the handlers of the negotiation; the end of them. */
   listen(net: O2net): () => void {
     const ends = [
-      net.register(O2HB_NEGO_TIMEOUT_MSG, this.key, O2hbNegoMsg.size, (payload) => {
-        const node = payload[0] ?? O2NM_MAX_NODES;
-        mlog(ML.NOTICE, `o2hb: receive negotiate timeout message from node ${node} on region ${this.name}.`);
-        if (node < O2NM_MAX_NODES) this.#nego.add(node);
+      net.register(O2HB_NEGO_TIMEOUT_MSG, this.key, O2hbNegoMsg.size, (payload, from) => {
+        mlog(ML.NOTICE, `o2hb: receive negotiate timeout message from node ${from} on region ${this.name}.`);
+        if (payload[0] === from) this.#nego.add(from);
         else mlog(ML.ERROR, "o2hb: got nego timeout message from bad node.");
         return 0;
       }),
