@@ -380,6 +380,39 @@ describe("silence and the quorum", () => {
     expect([a.fenced.length, b.fenced.length]).toEqual([0, 1]);
   });
 
+  test("so it does when the next connection is lost, too, before the lane has said it", () => {
+    const { w, b } = two();
+    const conns: number[] = [];
+    b.net.watchPeers((node, conn) => void (node === 1 && conn > 0 && conns.push(conn)));
+    w.clock.run(10_000);
+    for (let i = 0; i < 2; i++) {
+      w.network.reset(address(1), address(2));
+      w.clock.run(10);
+    }
+    expect([conns.length, b.net.peers()[0]!.state]).toEqual([2, "connecting"]);
+    b.net.messagesLost(1, conns[0]!);
+    w.clock.run(T.idle_timeout_ms);
+    expect(conns).toHaveLength(2);
+    w.clock.run(20_000);
+    expect(b.fenced).toHaveLength(1);
+  });
+
+  test("what was lost with a node that died meanwhile concerns nobody", () => {
+    const { w, a, b } = two();
+    const conns: number[] = [];
+    b.net.watchPeers((node, conn) => void (node === 1 && conn > 0 && conns.push(conn)));
+    for (const [x, y] of [
+      [a, b],
+      [b, a],
+    ] as const)
+      x.hb.down(y.num);
+    b.net.messagesLost(1, conns[0]!);
+    w.meet();
+    b.net.messagesLost(1, conns[0]!);
+    w.clock.run(60_000);
+    expect([[...b.net.connectedNodes()], b.fenced]).toEqual([[1], []]);
+  });
+
   test("a loss behind one that was made good has the whole quorum delay: the other may have died", () => {
     const { w, a, b } = two();
     w.network.reset(address(1), address(2));

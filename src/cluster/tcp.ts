@@ -134,7 +134,9 @@ class PeerNode {
   has_timed_out = false;
   /** A connection that had been valid has ended, the other's heartbeat goes on, and there is no other connection yet. */
   is_lost = false;
-  lost_conn = 0;
+  /** The newest connection that was valid, and the newest of those that ended before the other's heartbeat went, or came. Numbers ascend. */
+  last_conn = 0;
+  forgotten_conn = 0;
   /** With it a message of ours that has no status: it is not made again. */
   is_lossy = false;
   /** The other, with the higher number, has had its time to go. */
@@ -554,9 +556,11 @@ export class O2netStack implements O2net {
     const was_err = peer.persistent_error;
     if (was_valid && !valid) {
       peer.is_lost = true;
-      peer.lost_conn = old_sc?.conn.number ?? 0;
       if (peer.in_flight.length > peer.free.length) peer.is_lossy = true;
-    } else if (valid) peer.is_lost = peer.has_waited = false;
+    } else if (valid) {
+      peer.is_lost = peer.has_waited = false;
+      peer.last_conn = sc?.conn.number ?? 0;
+    }
     if (peer.is_lossy && err === 0) err = -Errno.ENOTCONN;
     peer.sc = sc;
     peer.is_valid = valid;
@@ -628,18 +632,18 @@ export class O2netStack implements O2net {
     }
   }
 
-  /** A lane had messages to `node` under way when the connection `conn` was lost. */
+  /** A lane had messages to `node` under way when the connection `conn` was lost. It may say so late, when that is not the last one any more. */
   messagesLost(node: NodeNum, conn: number): void {
     const peer = this.#peers[node];
-    // Another number: it has died meanwhile, and what was lost with it concerns nobody any more.
-    if (peer === undefined || peer.is_lossy || peer.lost_conn !== conn) return;
+    // What was lost with a node that has died meanwhile concerns nobody any more.
+    if (peer === undefined || peer.is_lossy || conn <= peer.forgotten_conn || conn > peer.last_conn) return;
     peer.is_lossy = true;
     this.#setNnState(peer, null, false, -Errno.ENOTCONN);
   }
 
   #forgetLoss(peer: PeerNode): void {
     peer.is_lost = peer.is_lossy = peer.has_waited = false;
-    peer.lost_conn = 0;
+    peer.forgotten_conn = peer.last_conn;
   }
 
   #queueConnect(peer: PeerNode): void {
