@@ -120,7 +120,7 @@ test("a fence method that the machine refuses is not taken", () => {
 test("nodes come and go while the cluster runs", () => {
   const nodes = nodeManagerFrom(parseClusterConf(CONF), { node: "node6", timeouts: DEFAULT_TIMEOUTS });
   const gone: number[] = [];
-  nodes.onNodes({ removed: (n) => gone.push(n.num) });
+  nodes.onNodes({ added() {}, removed: (n) => gone.push(n.num) });
   expect(() => nodes.addNode({ name: "c", num: 7, ipv4_address: "10.0.0.1", ipv4_port: 7777 })).toThrow("EEXIST");
   nodes.addNode({ name: "c", num: 9, ipv4_address: "10.0.0.1", ipv4_port: 7777 });
   expect(() => nodes.removeNode(0)).toThrow("EBUSY");

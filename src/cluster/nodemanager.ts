@@ -71,6 +71,7 @@ export function parseIpv4(text: string): string | undefined {
 }
 
 export interface NodeManagerListener {
+  added(node: NodeConfig): void;
   /** Before the node is gone: its connection is closed (o2net_disconnect_node). */
   removed(node: NodeConfig): void;
 }
@@ -143,6 +144,7 @@ export class NodeManager {
       mlog(ML.CLUSTER, `node ${node.name} (${node.num}) at ${node.ipv4_address}:${node.ipv4_port}`);
     this.#by_num.set(node.num, node);
     this.#by_ip.set(node.ipv4_address, node);
+    for (const listener of [...this.#listeners]) listener.added(node);
   }
 
   /** Throws FsError: ENOENT, EBUSY for this node itself while it is the local one. */

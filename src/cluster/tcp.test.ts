@@ -286,6 +286,39 @@ describe("connections", () => {
     expect(ask(w, a, 2, 500)).toEqual([-Errno.ENOTCONN, 0]);
   });
 
+  test("one whose address is corrected while it heartbeats is connected to", () => {
+    const w = new World();
+    const a = w.add(1);
+    const b = w.add(2);
+    const right = b.nodes.node(1)!;
+    b.nodes.removeNode(1);
+    b.nodes.addNode({ ...right, ipv4_address: "10.0.0.111" });
+    w.meet();
+    w.clock.run(1000);
+    expect(b.net.connectedNodes().size).toBe(0);
+    b.nodes.removeNode(1);
+    w.clock.run(5000);
+    expect(b.net.connectedNodes().size).toBe(0);
+    b.nodes.addNode(right);
+    w.clock.run(T.reconnect_delay_ms);
+    expect([[...a.net.connectedNodes()], [...b.net.connectedNodes()]]).toEqual([[2], [1]]);
+  });
+
+  test("one that is taken out and put back while it heartbeats is still judged for what was lost with it", () => {
+    const { w, b } = two();
+    b.net.send(500, K, new Uint8Array(8), 1, () => {});
+    w.network.reset(address(1), address(2));
+    w.clock.run(1000);
+    const node = b.nodes.node(1)!;
+    b.nodes.removeNode(1);
+    w.clock.run(1000);
+    b.nodes.addNode(node);
+    w.clock.run(14_000);
+    expect([b.net.connectedNodes().size, b.fenced.length]).toEqual([0, 0]);
+    w.clock.run(3000);
+    expect(b.fenced).toHaveLength(1);
+  });
+
   test("time-outs that a peer has agreed to stay", () => {
     const { a } = two();
     expect(() => a.nodes.setTimeouts({ idle_timeout_ms: 20_000 })).toThrow("EINVAL");

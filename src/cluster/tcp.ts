@@ -229,7 +229,10 @@ export class O2netStack implements O2net {
             up: (node) => this.#hbNodeUpCb(node),
             down: (node) => this.#hbNodeDownCb(node),
           }),
-          this.#nodes.onNodes({ removed: (node) => this.#disconnectNode(node.num) }),
+          this.#nodes.onNodes({
+            added: (node) => this.#addedNode(node.num),
+            removed: (node) => this.#disconnectNode(node.num),
+          }),
         );
         this.#quorum.connUp(this.node_num);
         for (const node of this.#hb.liveNodes()) {
@@ -826,11 +829,21 @@ export class O2netStack implements O2net {
     const peer = this.#peers[node]!;
     peer.has_timed_out = false;
     this.#setNnState(peer, null, false, -Errno.ENOTCONN);
-    this.#forgetLoss(peer);
     peer.cancel_expired?.();
     peer.cancel_connect?.();
     peer.cancel_expired = peer.cancel_connect = null;
+    // One that is only taken out of the configuration is judged for what was lost with it.
+    if (this.#is_listening && this.#hb.liveNodes().has(node)) return;
+    this.#forgetLoss(peer);
     this.#cancelStillUp(peer);
+  }
+
+  /** A node that heartbeats already: it was taken out, and is back, with another address for instance. (The kernel waits until its heartbeat has gone and come.) */
+  #addedNode(node: NodeNum): void {
+    if (!this.#hb.liveNodes().has(node)) return;
+    const peer = this.#peers[node]!;
+    peer.last_connect_attempt_ms = Number.NEGATIVE_INFINITY;
+    this.#setNnState(peer, null, false, 0);
   }
 
   // ---- accepting -----------------------------------------------------------------------------------------------------
