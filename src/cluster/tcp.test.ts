@@ -622,6 +622,29 @@ describe("what a peer may send", () => {
     expect(rogue.closed).toBe(false);
   });
 
+  test("while another thread owes it a thousand answers no more is read from it, and nothing is lost when they come", () => {
+    const { w, a, rogue } = withRogue();
+    const answers: ((status: number) => void)[] = [];
+    a.net.register(500, K, 8, () => (answer) => void answers.push(answer));
+    const one = O2netMsg.alloc();
+    Object.assign(one, { magic: O2NET_MSG_MAGIC, msg_type: 500, key: K });
+    const batch = Buffer.concat(new Array<Uint8Array>(100).fill(one.bytes()));
+    for (let i = 0; i < 200; i++) {
+      rogue.conn.write(batch);
+      w.clock.run(1);
+    }
+    expect(answers.length).toBeGreaterThan(1000);
+    expect(answers.length).toBeLessThan(1200);
+    let answered = 0;
+    for (; answered < 20_000 && answers.length > 0; answered++) {
+      answers.shift()!(7);
+      w.clock.run(0.5);
+    }
+    w.clock.run(10);
+    expect(answered).toBe(20_000);
+    expect(rogue.got.reduce((n, bytes) => n + bytes.length, 0)).toBe(O2netHandshake.size + answered * O2netMsg.size);
+  });
+
   test("another protocol version is refused", () => {
     const w = new World();
     const a = w.add(1);

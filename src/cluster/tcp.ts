@@ -40,6 +40,9 @@ export const O2NET_HB_PRI = 0x1;
 /** While so much waits to be sent, nothing more is read from that node: it does not take its answers. */
 const HELD_BYTES_MAX = 4 << 20;
 
+/** While another thread owes a node so many answers, nothing more is read from it either. */
+const UNANSWERED_MAX = 1000;
+
 /** A timer that fires so much too late tells of a pause of this thread. */
 const LATE_MS = 1000;
 
@@ -109,6 +112,7 @@ class SockContainer {
   is_blocked = false;
   is_paused = false;
   flush_queued = false;
+  unanswered = 0;
   last_rx_ms = 0;
   /** Messages gathered for the next write: how many, and the sum of the times at which they came. */
   gathered = 0;
@@ -340,10 +344,13 @@ export class O2netStack implements O2net {
   #drained(sc: SockContainer): void {
     sc.is_blocked = false;
     this.#flush(sc);
-    if (sc.is_paused && !sc.is_blocked) {
-      sc.is_paused = false;
-      sc.conn.resume();
-    }
+    this.#resume(sc);
+  }
+
+  #resume(sc: SockContainer): void {
+    if (!sc.is_paused || sc.is_blocked || sc.unanswered > UNANSWERED_MAX / 2) return;
+    sc.is_paused = false;
+    sc.conn.resume();
   }
 
   // ---- handlers ------------------------------------------------------------------------------------------------------
@@ -385,6 +392,7 @@ export class O2netStack implements O2net {
     const since_ms = this.#clock.monotonic_ms();
     if (mlogOn(ML.MSG))
       mlog(ML.MSG, `from node ${sc.node.num}: ${messageText(msg_type, key, msg_num)}, ${payload.length} bytes`);
+    sc.unanswered++;
     this.#handlers.dispatch(msg_type, key, payload, sc.node.num, (sys, status) =>
       this.#answer(sc, msg_type, key, msg_num, sys, status, since_ms),
     );
@@ -399,6 +407,7 @@ export class O2netStack implements O2net {
     status: number,
     since_ms: number,
   ): void {
+    sc.unanswered--;
     if (sc.is_shut) return;
     const { stats } = this.#peers[sc.node.num]!;
     stats.recvs++;
@@ -406,6 +415,7 @@ export class O2netStack implements O2net {
     if (mlogOn(ML.MSG)) mlog(ML.MSG, `to node ${sc.node.num}: status ${sys} ${status} of ${msg_num}`);
     sc.out.status(O2NET_MSG_STATUS_MAGIC, msg_type, key, msg_num, sys, status);
     this.#flushLater(sc);
+    this.#resume(sc);
   }
 
   /** o2net_complete_nsw; a number that nobody waits for is dropped. */
@@ -429,7 +439,8 @@ export class O2netStack implements O2net {
       return;
     }
     this.#flush(sc);
-    if (sc.out.length > HELD_BYTES_MAX && !sc.is_paused) {
+    const is_full = sc.out.length > HELD_BYTES_MAX || sc.unanswered > UNANSWERED_MAX;
+    if (is_full && !sc.is_paused) {
       sc.is_paused = true;
       sc.conn.pause();
     }
