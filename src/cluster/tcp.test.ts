@@ -645,6 +645,19 @@ describe("what a peer may send", () => {
     expect(rogue.got.reduce((n, bytes) => n + bytes.length, 0)).toBe(O2netHandshake.size + answered * O2netMsg.size);
   });
 
+  test("keepalives to one that takes nothing do not pile up", () => {
+    const { w, a, rogue } = withRogue();
+    rogue.conn.pause();
+    for (let i = 0; i < 200; i++) a.net.send(500, K, new Uint8Array(4000), 2, () => {});
+    w.clock.run(1000 * T.keepalive_delay_ms);
+    rogue.got.length = 0;
+    rogue.conn.resume();
+    w.clock.run(100);
+    const len = rogue.got.reduce((n, bytes) => n + bytes.length, 0);
+    expect(len).toBeGreaterThanOrEqual(200 * 4024);
+    expect(len).toBeLessThan(200 * 4024 + 100);
+  });
+
   test("another protocol version is refused", () => {
     const w = new World();
     const a = w.add(1);

@@ -776,7 +776,8 @@ export class O2netStack implements O2net {
         this.#armKeepalive(sc, Math.max(1, delay_ms - silent_ms));
         return;
       }
-      sc.out.keepalive(O2NET_MSG_KEEP_REQ_MAGIC);
+      // What waits for room is as good as a question.
+      if (!sc.is_blocked) sc.out.keepalive(O2NET_MSG_KEEP_REQ_MAGIC);
       this.#flush(sc);
       // The answer moves last_rx_ms. Without one it is asked again, which the kernel does only after the idle time-out; no harm.
       this.#armKeepalive(sc, delay_ms);
