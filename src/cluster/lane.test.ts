@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { describe, expect, test } from "vitest";
 import { O2NET_ERR_NO_HNDLR, O2NET_MSG_MAGIC, O2NET_MSG_STATUS_MAGIC, O2netMsg } from "../format/wire/o2net.ts";
 import { Errno } from "../lib/errno.ts";
@@ -178,6 +180,23 @@ describe("a lane", () => {
     expect(lane.isFull).toBe(false);
     lane.reach(3, 9, 0);
     expect(seen).toBe(n);
+  });
+
+  test("a peer that connects and goes, over and over, leaves nothing behind", () => {
+    const { lane } = laneOf();
+    setFlagsFromString("--expose-gc");
+    const gc = runInNewContext("gc") as () => void;
+    let conn = 0;
+    const heap = (n: number): number => {
+      for (let i = 0; i < n; i++) {
+        lane.reach(2, ++conn, 0);
+        lane.reach(2, 0, 0);
+      }
+      gc();
+      return process.memoryUsage().heapUsed;
+    };
+    const before = heap(1000);
+    expect(heap(300_000) - before).toBeLessThan(4 << 20);
   });
 
   test("a key comes to the lane for as long as somebody answers it; a type that nobody answers is said to be so", () => {

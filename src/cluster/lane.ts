@@ -56,6 +56,7 @@ const noStats = (): LaneStats => ({ sends: 0, wait_ms: 0, recvs: 0, process_ms: 
 
 /** So much may wait for the news of its connection; then nothing more is taken, from nobody. */
 const EARLY_MAX_BYTES = 256 << 10;
+const GONE_MAX = 64;
 const NUMBER_MASK = (1 << LANE_SHIFT) - 1;
 
 export class Lane {
@@ -66,7 +67,7 @@ export class Lane {
   readonly #peers = new Map<NodeNum, Peer>();
   /** Whose connection it is. */
   readonly #conns = new Map<number, NodeNum>();
-  /** Connections that were lost. */
+  /** Connections that were lost, the last of them: what an older one still has on its way waits for news that never come, as above. */
   readonly #gone = new Set<number>();
   /** Messages of connections that were not heard of yet. */
   #early: Early[] = [];
@@ -128,6 +129,7 @@ export class Lane {
     this.#wire.watch(peer.conn, false);
     this.#conns.delete(peer.conn);
     this.#gone.add(peer.conn);
+    if (this.#gone.size > GONE_MAX) this.#gone.delete(this.#gone.values().next().value!);
     peer.conn = 0;
     peer.out.take();
     for (const [num, waiting] of this.#in_flight.entries()) {
