@@ -184,6 +184,16 @@ describe("the kernel's errnos", () => {
     expect(sh.echo("0", "/cluster/web/node/b/local")).toBe(0);
   });
 
+  test("a node that heartbeats stays the local one: deaf, but alive to the others, it would make them end themselves", () => {
+    const sh = registered();
+    sh.hb!.addRegion("R");
+    expect(sh.echo("0", "/cluster/web/node/a/local")).toBe(-Errno.EBUSY);
+    expect([sh.nodes!.this_node, sh.calls.includes("deaf")]).toEqual([1, false]);
+    sh.hb!.remove(sh.hb!.region("R")!);
+    expect(sh.echo("0", "/cluster/web/node/a/local")).toBe(0);
+    expect([sh.nodes!.this_node, sh.calls.at(-1)]).toEqual([undefined, "deaf"]);
+  });
+
   test("time-outs, the fence method, the threshold, the mode", () => {
     const sh = registered();
     const web = "/cluster/web";

@@ -330,6 +330,8 @@ export class ConfigTree {
       return undefined;
     }
     if (me === item.num) {
+      // The kernel's heartbeat ends then, under whatever is mounted.
+      if (this.#cluster!.hb.regions().length > 0) return -Errno.EBUSY;
       this.#hooks.stopListening();
       nodes.clearLocal();
     }
