@@ -13,6 +13,9 @@ export interface Random {
   u32(): number;
 }
 
+/** A longer one fires at once (24.8 days; time-outs of the cluster may have 49.7). */
+const TIMER_MAX_MS = 2 ** 31 - 1;
+
 /** The machine's clock. `after` uses the event loop; the volume thread hands in a Clock whose timers come from its ring. */
 export const systemClock: Clock = {
   realtime() {
@@ -21,7 +24,12 @@ export const systemClock: Clock = {
   },
   monotonic_ms: () => performance.now(),
   after(ms, cb) {
-    const t = setTimeout(cb, ms);
+    let t: NodeJS.Timeout;
+    const wait = (left_ms: number): void => {
+      const more = left_ms > TIMER_MAX_MS;
+      t = more ? setTimeout(wait, TIMER_MAX_MS, left_ms - TIMER_MAX_MS) : setTimeout(cb, left_ms);
+    };
+    wait(ms);
     return () => clearTimeout(t);
   },
 };
