@@ -9,7 +9,7 @@ import { MessageChannel, type MessagePort } from "node:worker_threads";
 import { type ClusterConf, nodeManagerFrom, parseClusterConf, timeoutsFrom } from "../cluster/cluster_conf.ts";
 import { startDiskRegion } from "../cluster/disk_region.ts";
 import type { HbRegion } from "../cluster/heartbeat.ts";
-import type { NodeManager } from "../cluster/nodemanager.ts";
+import { type NodeManager, quorumDelayMs } from "../cluster/nodemanager.ts";
 import { ClusterServer, type ToNode } from "../cluster/proxy.ts";
 import { ClusterStack } from "../cluster/stack.ts";
 import { ModKeyRouter } from "../dlm/mod_key.ts";
@@ -204,6 +204,10 @@ export class ClusterNode {
   async reachPeers(device: string): Promise<void> {
     const { net, hb } = this.stack;
     const since_ms = performance.now();
+    const { timeouts } = this.nodes;
+    // Others speak with us once our last start counts as dead there.
+    const was_cut = hb.regions().some((r) => r.was_cut);
+    const limit_ms = Math.max(timeouts.idle_timeout_ms, was_cut ? quorumDelayMs(timeouts) : 0);
     for (;;) {
       const waiting = net.peers().filter((p) => hb.liveNodes().has(p.node) && p.state !== "connected");
       if (waiting.length === 0) return;
@@ -213,7 +217,7 @@ export class ClusterNode {
       // A connection that was lost is judged by the quorum, or the other node is declared dead: that takes its time.
       const never = waiting.find((p) => p.state === "connecting" || p.state === "failed");
       const waited_ms = performance.now() - since_ms;
-      if (never !== undefined && waited_ms > this.nodes.timeouts.idle_timeout_ms)
+      if (never !== undefined && waited_ms > limit_ms)
         throw new CliError(
           1,
           `${device}: ${peerText(this.nodes, never)} has the volume, but cannot be reached${never.last_error === "" ? "" : ` (${never.last_error})`}: check that it runs with this cluster.conf, and the network and firewalls between it and ${peerText(this.nodes, { node: this.number })}`,

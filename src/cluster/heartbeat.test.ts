@@ -362,10 +362,12 @@ describe("starting and stopping", () => {
 
     test("it is dead once the other region has not changed for the threshold, and lives again", () => {
       const { n, beat } = inBoth();
-      for (let i = 0; i < DEAD_THRESHOLD - 1; i++) beat(22n, null);
-      expect(n.events).toEqual([]);
+      for (let i = 0; i < DEAD_THRESHOLD - 1; i++) {
+        beat(22n, null);
+        expect([n.events, n.hb.isInDoubt(2)]).toEqual([[], true]);
+      }
       beat(22n, null);
-      expect(n.events).toEqual(["down 2"]);
+      expect([n.events, n.hb.isInDoubt(2)]).toEqual([["down 2"], false]);
       for (let i = 0; i < DEAD_THRESHOLD; i++) beat(22n, null);
       expect(n.events).toEqual(["down 2", "up 2"]);
     });
@@ -387,7 +389,10 @@ describe("starting and stopping", () => {
     test("one that has left the other region, or goes on beating there, is not dead", () => {
       const { n, beat } = inBoth();
       // A farewell between two looks, and another start.
-      for (let i = 0; i < 4; i++) beat(22n, 3n);
+      beat(22n, 3n);
+      expect(n.hb.isInDoubt(2)).toBe(true);
+      for (let i = 0; i < 3; i++) beat(22n, 3n);
+      expect(n.hb.isInDoubt(2)).toBe(false);
       for (let i = 0; i < 2 * DEAD_THRESHOLD; i++) beat(22n, 0n);
       for (let i = 0; i < 4; i++) beat(22n, 34n);
       // A start that was broken off says no farewell.

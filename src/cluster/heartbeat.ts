@@ -88,6 +88,8 @@ export class HbRegion {
   #state: RegionStatus["state"] = "starting";
   #has_seen = false;
   #is_armed = false;
+  /** This node's last start ended here without a farewell: others may not have noticed yet. */
+  was_cut = false;
   /** Set when all live nodes see each other here (global heartbeat). */
   is_quorum = false;
   readonly #nego = new Set<NodeNum>();
@@ -239,6 +241,8 @@ export class HbRegion {
   #populate(beat: BeatSample): void {
     if (beat.read_rc !== 0) return this.#abort(`the heartbeat area cannot be read: errno ${-beat.read_rc}`);
     this.#has_seen = true;
+    const own = beat.slots[this.#hb.nodes.this_node! - beat.first];
+    this.was_cut = own?.crc_ok === true && own.generation !== 0n;
     for (const [i, seen] of beat.slots.entries()) this.#populateSlot(beat.first + i, seen);
   }
 
@@ -393,11 +397,21 @@ export class HbRegion {
     return this.#slots[node]!.reborn_ms >= since_ms - LOOK_LAG_MS;
   }
 
+  /** When its block was seen to change last. */
+  lastChange_ms(node: NodeNum): number {
+    return this.#slots[node]!.last_change_ms;
+  }
+
   /** The node has died: what beats in its name here has to show that it lives. */
   forget(node: NodeNum): void {
     const slot = this.#slots[node]!;
     slot.is_live = false;
     slot.changed_samples = 0;
+  }
+
+  /** All know that it has died. */
+  forgetBirth(node: NodeNum): void {
+    this.#slots[node]!.reborn_ms = Number.NEGATIVE_INFINITY;
   }
 
   // ---- late writes ----------------------------------------------------------------------------------------------------
@@ -658,6 +672,14 @@ export class Heartbeat implements O2hb {
     return [Math.min(...nums), Math.max(...nums)];
   }
 
+  /** A new start of the node was seen in one region, and in another that sees it nothing since then: either may be what lives. */
+  isInDoubt(node: NodeNum): boolean {
+    const all = this.regions();
+    return [...(this.#seen_in.get(node) ?? [])].some((r) =>
+      all.some((other) => other !== r && other.isReborn(node, r.lastChange_ms(node))),
+    );
+  }
+
   /** A region sees a node; true when it is the first that does. */
   seen(region: HbRegion, node: NodeNum): boolean {
     let where = this.#seen_in.get(node);
@@ -686,6 +708,7 @@ export class Heartbeat implements O2hb {
       where.clear();
     }
     this.#live.delete(node);
+    for (const r of this.#regions.values()) r.forgetBirth(node);
     mlog(ML.HEARTBEAT, `node ${node} down`);
     for (const l of this.#listeners) l.down(node);
     return true;

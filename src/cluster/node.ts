@@ -47,5 +47,7 @@ export interface NodeListener {
 export interface O2hb {
   /** Nodes whose heartbeat is live now, this one included. */
   liveNodes(): ReadonlySet<NodeNum>;
+  /** It may have died and be back: what died is recovered first, and until then nothing is said to it. */
+  isInDoubt?(node: NodeNum): boolean;
   onNodes(listener: NodeListener): () => void;
 }

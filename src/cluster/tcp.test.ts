@@ -13,9 +13,14 @@ import { O2netStack } from "./tcp.ts";
 class TestHb implements O2hb {
   readonly live = new Set<NodeNum>();
   readonly listeners: NodeListener[] = [];
+  readonly doubtful = new Set<NodeNum>();
 
   liveNodes(): ReadonlySet<NodeNum> {
     return this.live;
+  }
+
+  isInDoubt(node: NodeNum): boolean {
+    return this.doubtful.has(node);
   }
 
   onNodes(listener: NodeListener): () => void {
@@ -302,6 +307,22 @@ describe("connections", () => {
     b.nodes.addNode(right);
     w.clock.run(T.reconnect_delay_ms);
     expect([[...a.net.connectedNodes()], [...b.net.connectedNodes()]]).toEqual([[2], [1]]);
+  });
+
+  test.each([
+    [1, 2],
+    [2, 1],
+  ])("node %i makes no connection with node %i while that may be dead and back, and then does", (here, there) => {
+    const { w, a, b } = two();
+    const me = [a, b].find((n) => n.num === here)!;
+    w.clock.run(T.reconnect_delay_ms);
+    me.hb.doubtful.add(there);
+    w.network.reset(address(1), address(2));
+    w.clock.run(10_000);
+    expect(me.net.peers()[0]!.state).toBe("connecting");
+    me.hb.doubtful.delete(there);
+    w.clock.run(T.reconnect_delay_ms + 100);
+    expect([...me.net.connectedNodes()]).toEqual([there]);
   });
 
   test("one that is taken out and put back while it heartbeats is still judged for what was lost with it", () => {

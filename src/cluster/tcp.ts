@@ -683,6 +683,7 @@ export class O2netStack implements O2net {
     const given_up = peer.persistent_error !== 0 && (peer.persistent_error !== -Errno.ENOTCONN || !peer.has_timed_out);
     if (peer.sc !== null || given_up || peer.is_lossy) return;
     peer.last_connect_attempt_ms = this.#clock.monotonic_ms();
+    if (this.#hb.isInDoubt?.(peer.num)) return this.#queueConnect(peer);
     const conn = this.#transport.connect(this.#nodes.node(me)!.ipv4_address, node.ipv4_address, node.ipv4_port);
     const sc = this.#newSc(conn, node);
     this.#setNnState(peer, sc, false, 0);
@@ -872,7 +873,7 @@ export class O2netStack implements O2net {
     if (node === undefined) return drop(`Attempt to connect from unknown node at ${from}`);
     const name = `node '${node.name}' (${node.num}, ${from})`;
     if (this.node_num >= node.num) return drop(`Unexpected connect attempt seen from ${name}`);
-    if (!this.#hb.liveNodes().has(node.num)) {
+    if (!this.#hb.liveNodes().has(node.num) || this.#hb.isInDoubt?.(node.num)) {
       // Happens all the time: it saw our heartbeat before we saw its. It tries again.
       mlog(ML.TCP, `attempt to connect from ${name} but it isn't heartbeating`);
       return conn.close();
