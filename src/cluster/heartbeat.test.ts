@@ -182,6 +182,21 @@ describe("coming and going", () => {
     expect(n.events).toEqual(["down 2"]);
   });
 
+  test("another node's block in a node's slot, of a read or a write that went astray, is a missed beat and no death", () => {
+    const { n, disk, region, both } = withTwo();
+    const stray = (): void =>
+      n.beat(region, disk, {
+        slots: disk.slots().map((s) => (s.node === 2 ? { ...s, node: 3, generation: 33n } : s)),
+      });
+    stray();
+    both();
+    for (let i = 0; i < DEAD_THRESHOLD; i++) {
+      expect(n.events).toEqual([]);
+      stray();
+    }
+    expect(n.events).toEqual(["down 2"]);
+  });
+
   test("nodes that are not configured are not seen", () => {
     const n = new Node1();
     const disk = new Disk();

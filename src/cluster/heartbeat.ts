@@ -343,12 +343,15 @@ export class HbRegion {
   #checkSlot(num: NodeNum, seen: SlotSample): boolean {
     const slot = this.#slots[num]!;
     const before_ms = slot.last_change_ms;
-    const is_farewell = seen.crc_ok && seen.generation === 0n;
+    // A read or a write that went astray says nothing of the node (the kernel takes it for a new generation, so for a death).
+    const is_its = seen.crc_ok && seen.node === num;
+    const is_farewell = is_its && seen.generation === 0n;
     let new_generation = false;
-    if (!seen.crc_ok) {
+    if (!is_its) {
       // An area that was never written has no checksums.
       if (!slot.is_live) return false;
-      mlog(ML.ERROR, `o2hb: Node ${num} has written a bad crc to region ${this.name}`);
+      const what = seen.crc_ok ? `a block of node ${seen.node}` : "a bad crc";
+      mlog(ML.ERROR, `o2hb: Node ${num} has written ${what} to region ${this.name}`);
       slot.equal_samples++;
     } else {
       if (slot.last_time !== seen.seq) {
