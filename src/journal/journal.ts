@@ -255,12 +255,6 @@ export class Journal {
     const few = barrier && pages < FEW_WRITES && tx.data_ios === 0 && !dev.durability.unflushed;
     const data_written: Thunk<void>[] = [...tx.ordered].map((owner) => data.flushOwner(owner, few));
     data_written.push((cb) => (tx.data_ios === 0 ? cb(null) : tx.data_idle.add(() => cb(null))));
-    if (tx.blocks.length === 0) {
-      yield* all(data_written);
-      this.#reportDataErrors(tx);
-      if (barrier) yield* deviceFlush(dev);
-      return;
-    }
     const blocks = log.blocksFor(tx.blocks.length);
     yield* this.#makeRoom(blocks);
     const start = this.#head;
