@@ -40,6 +40,9 @@ export interface BlockKind {
 /** A block that is only bytes (journal, symlink data, bad_blocks). */
 export const rawBlock: BlockKind = { name: "raw", check_off: -1, validate() {} };
 
+/** No transaction: their numbers wrap, and 0 is one of them. */
+export const NO_TID = -1;
+
 /** A metadata block in memory. `addr` is its arena address, good until the run of the operation ends. */
 export class Bh {
   readonly blkno: number;
@@ -61,8 +64,8 @@ export class Bh {
   in_running = false;
   /** In a transaction whose log blocks are on their way. */
   in_committing = false;
-  /** Tid of the newest committed transaction whose image is not in place yet; 0: none. */
-  checkpoint_tid = 0;
+  /** Tid of the newest committed transaction whose image is not in place yet. */
+  checkpoint_tid = NO_TID;
   /** Changed by the operation that is running (volume/op.ts). */
   in_op = false;
   readonly waiters = new WaitQueue();
@@ -73,7 +76,7 @@ export class Bh {
   }
 
   get busy(): boolean {
-    return this.reading || this.in_running || this.in_committing || this.checkpoint_tid !== 0 || this.in_op;
+    return this.reading || this.in_running || this.in_committing || this.checkpoint_tid !== NO_TID || this.in_op;
   }
 }
 

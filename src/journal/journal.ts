@@ -10,7 +10,7 @@
  * Three images of one block may exist: changed by the running transaction (in the cache), frozen by the committing one, and
  * committed but not yet in place. `preserve` keeps the older two when an operation changes the block (jbd2: frozen data).
  */
-import type { Bh, BufferCache } from "../block/buffer_cache.ts";
+import { type Bh, type BufferCache, NO_TID } from "../block/buffer_cache.ts";
 import type { DataCache, DataOwner } from "../block/data_cache.ts";
 import { type BlockDevice, deviceFlush, writeThunk } from "../block/device.ts";
 import { JBD2_FEATURE_COMPAT_CHECKSUM } from "../format/jbd2/index.ts";
@@ -102,7 +102,7 @@ export class Journal {
     this.max_transaction_blocks = Math.min(MAX_STAGED_BLOCKS, Math.floor((log.maxlen - log.first) / 4));
     this.#staging = arena.alloc(log.blocksFor(this.max_transaction_blocks) * log.blocksize, 4096);
     this.#checkpoint_addr = arena.alloc(CHECKPOINT_BYTES, 4096);
-    this.#running = new Transaction(sequence >>> 0 || 1);
+    this.#running = new Transaction(sequence >>> 0);
     this.committed_tid = this.#running.tid - 1;
     this.#head = log.first;
   }
@@ -132,7 +132,7 @@ export class Journal {
     if (bh.in_running) return;
     if (bh.in_committing) {
       if (!this.#committing_image.has(bh)) this.#committing_image.set(bh, image());
-    } else if (bh.checkpoint_tid !== 0 && !this.#committed_image.has(bh)) this.#committed_image.set(bh, image());
+    } else if (bh.checkpoint_tid !== NO_TID && !this.#committed_image.has(bh)) this.#committed_image.set(bh, image());
   }
 
   /** `bh` was changed by an operation that succeeded. */
@@ -386,7 +386,7 @@ export class Journal {
         const image = this.#committed_image.get(bh);
         if (image !== undefined) arena.u8.set(image, at);
         else {
-          assert(!bh.in_running || bh.checkpoint_tid === 0, `block ${bh.blkno} has lost its committed image`);
+          assert(!bh.in_running || bh.checkpoint_tid === NO_TID, `block ${bh.blkno} has lost its committed image`);
           arena.u8.copyWithin(at, bh.addr, bh.addr + bytes);
         }
         tids.push(bh.checkpoint_tid);
@@ -401,7 +401,7 @@ export class Journal {
       part.forEach((bh, n) => {
         // Committed again meanwhile: the newer image waits for the next checkpoint.
         if (bh.checkpoint_tid !== tids[n]) return;
-        bh.checkpoint_tid = 0;
+        bh.checkpoint_tid = NO_TID;
         this.#to_checkpoint.delete(bh);
         this.#committed_image.delete(bh);
       });

@@ -2,6 +2,7 @@
  * Operations on files by inode, speaking errno and callbacks: what FUSE and the library call (file.c). Each calls `done`
  * once, before it returns if nothing had to be waited for.
  */
+import { NO_TID } from "../block/buffer_cache.ts";
 import { LockSet } from "../dlmglue/lock_set.ts";
 import { type Dinode, I_ATTR, S_IFMT } from "../format/disk/index.ts";
 import { Errno } from "../lib/errno.ts";
@@ -134,7 +135,8 @@ function* fsyncTask(osb: Osb, inode: Inode, datasync: boolean): Task<void> {
   if (osb.slot_num < 0) return;
   if (inode.dirty_pages > 0 || inode.pages_in_flight > 0) {
     inode.unflushed_data = true;
-    const committed = osb.journal.isCommitted(datasync ? inode.datasync_tid : inode.sync_tid);
+    const changed = datasync ? inode.datasync_tid : inode.sync_tid;
+    const committed = changed === NO_TID || osb.journal.isCommitted(changed);
     yield* wait(osb.data.flushOwner(inode, osb.options.barrier && committed));
   }
   const errno = inode.write_error;
@@ -150,7 +152,7 @@ function* fsyncTask(osb: Osb, inode: Inode, datasync: boolean): Task<void> {
   const { durability } = osb.dev;
   const { written } = durability;
   try {
-    if (tid !== 0 && !journal.isCommitted(tid)) yield* wait(journal.commitTid(tid));
+    if (tid !== NO_TID && !journal.isCommitted(tid)) yield* wait(journal.commitTid(tid));
     // A commit flushes the device, but one that was under way may have done so before the data was written.
     if (unflushed && osb.options.barrier && durability.flushed < written) yield* wait(osb.sharedFlush);
   } catch (err) {

@@ -3,7 +3,7 @@
  * is on the disk: size, mode, links and the rest are read from its dinode block, which the buffer cache holds and the
  * inode's cluster lock covers (inode.c, inode.h: struct ocfs2_inode_info).
  */
-import type { Bh, CachingInfo } from "../block/buffer_cache.ts";
+import { type Bh, type CachingInfo, NO_TID } from "../block/buffer_cache.ts";
 import type { DataOwner, Page } from "../block/data_cache.ts";
 import { EX, type LockRes, PR } from "../dlmglue/lock_res.ts";
 import type { LockSet } from "../dlmglue/lock_set.ts";
@@ -43,8 +43,8 @@ export class Inode implements CachingInfo, DataOwner {
   unflushed_data = false;
   #io_idle: WaitQueue | null = null;
   /** Newest transaction that changed this inode's metadata; of these, what fdatasync must wait for. */
-  sync_tid = 0;
-  datasync_tid = 0;
+  sync_tid = NO_TID;
+  datasync_tid = NO_TID;
   /** When it was written last it had chattr +S: who writes waits until that is durable. */
   sync_writes = false;
   /** Set when nlink fell to 0 here; the inode is wiped when the last user is gone. */

@@ -6,6 +6,7 @@
  *
  * Goes on while anything more is to be had: what is open, mapped, somebody's current folder or changed in the running transaction stays, bound or not.
  */
+import { NO_TID } from "../block/buffer_cache.ts";
 import { spawn, type Task } from "../lib/task.ts";
 import { Inode } from "./inode.ts";
 import type { Osb } from "./osb.ts";
@@ -180,7 +181,7 @@ export class InodeCache {
   /** A later fsync, under a new object, need not wait for anything. */
   #isDurable(inode: Inode): boolean {
     const { journal } = this.#osb;
-    return (inode.sync_tid === 0 || journal.isCommitted(inode.sync_tid)) && !inode.unflushed_data;
+    return (inode.sync_tid === NO_TID || journal.isCommitted(inode.sync_tid)) && !inode.unflushed_data;
   }
 
   get size(): number {

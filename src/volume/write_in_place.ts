@@ -2,7 +2,7 @@
  * Writes of metadata that the journal does not cover: the slot map, and the journal inodes' own dirty flags
  * (ocfs2_write_block). Durable when they return.
  */
-import type { Bh } from "../block/buffer_cache.ts";
+import { type Bh, NO_TID } from "../block/buffer_cache.ts";
 import { deviceFlush, deviceWrite } from "../block/device.ts";
 import { FEATURE_INCOMPAT } from "../format/disk/index.ts";
 import { assert } from "../lib/fs_error.ts";
@@ -11,7 +11,7 @@ import type { Osb } from "./osb.ts";
 
 /** The caller changed `bh` in the same turn; nothing else changes it until this returns. */
 export function* writeBlockInPlace(osb: Osb, bh: Bh): Task<void> {
-  assert(!bh.in_running && bh.checkpoint_tid === 0, `block ${bh.blkno} belongs to the journal`);
+  assert(!bh.in_running && bh.checkpoint_tid === NO_TID, `block ${bh.blkno} belongs to the journal`);
   const bytes = osb.geo.blocksize;
   if (osb.incompat(FEATURE_INCOMPAT.META_ECC) && bh.kind !== null && bh.kind.check_off >= 0)
     osb.k.blockCheckCompute(bh.addr, bytes, bh.kind.check_off);
