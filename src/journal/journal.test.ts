@@ -1,11 +1,14 @@
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { fsck, haveTool, mkfsImage, openImage, type TestVolume } from "../../test/support/volume.ts";
-import { JBD2_MAGIC_NUMBER, JBD2_SUPERBLOCK_V2 } from "../format/jbd2/index.ts";
+import * as J from "../format/jbd2/index.ts";
+import { FsError } from "../lib/fs_error.ts";
 import { wait } from "../lib/task.ts";
 import { fsync } from "../vfs/file.ts";
 import { create, lookup } from "../vfs/namespace.ts";
+import { createArena } from "../wasm/arena.ts";
+import { createKernels } from "../wasm/kernels.ts";
 
 const dirty = new URL("../../test/fixtures/volumes/dirty.img.xz", import.meta.url).pathname;
 
@@ -27,11 +30,12 @@ const CRED = { uid: 0, gid: 0, umask: 0o022 };
 function superblockOf(image: Uint8Array): DataView {
   const dv = new DataView(image.buffer, image.byteOffset);
   for (let at = 0; at < image.length; at += 4096)
-    if (dv.getUint32(at) === JBD2_MAGIC_NUMBER && dv.getUint32(at + 4) === JBD2_SUPERBLOCK_V2)
-      return new DataView(image.buffer, image.byteOffset + at, 4096);
+    if (dv.getUint32(at) === J.JBD2_MAGIC_NUMBER && dv.getUint32(at + 4) === J.JBD2_SUPERBLOCK_V2)
+      return new DataView(image.buffer, image.byteOffset + at, BLOCK);
   throw new Error("no journal");
 }
 const S_SEQUENCE = 0x18;
+const BLOCK = 4096;
 
 function make({ osb }: TestVolume, name: string): void {
   const { ino } = osb.runSync((op) => create(op, osb.geo.root_blkno, Buffer.from(name), 0o644, CRED));
@@ -39,8 +43,10 @@ function make({ osb }: TestVolume, name: string): void {
 }
 
 /** What is there after a cut now. */
-function afterCut({ dev }: TestVolume, names: readonly string[]): string[] {
-  const v = openImage(dev.data.slice());
+const afterCut = ({ dev }: TestVolume, names: readonly string[]): string[] => mounted(dev.data.slice(), names);
+
+function mounted(image: Uint8Array, names: readonly string[]): string[] {
+  const v = openImage(image);
   const { osb } = v;
   const there = names.filter((n) => osb.runSync((op) => lookup(op, osb.geo.root_blkno, Buffer.from(n))) !== undefined);
   v.close();
@@ -73,4 +79,120 @@ test.skipIf(noMkfs)("the number of transactions wraps: the one with number 0 is 
   v.close();
   expect(fsck(image).findings).toEqual([]);
   expect(afterCut(v, names)).toEqual(names);
+});
+
+/** crc32c of the parts, one behind the other. */
+function crc32c(...parts: Uint8Array[]): number {
+  const arena = createArena(16);
+  const addr = arena.alloc(BLOCK, 8);
+  return parts.reduce((crc, part) => {
+    arena.u8.set(part, addr);
+    return createKernels(arena).crc32c(crc, addr, part.length);
+  }, 0xffffffff);
+}
+
+/** Files that are each in a transaction of its own, in a log with these features, after a cut. */
+function logged(names: readonly string[], features: { compat?: number; incompat?: number }): Uint8Array {
+  const image = newImage();
+  const sb = J.JournalSuperblock.at(superblockOf(image), 0);
+  sb.s_feature_compat |= features.compat ?? 0;
+  sb.s_feature_incompat |= features.incompat ?? 0;
+  if (J.hasCsumV2or3(sb.s_feature_incompat)) {
+    sb.s_checksum_type = J.JBD2_CRC32C_CHKSUM;
+    sb.s_checksum = crc32c(new Uint8Array(sb.dv.buffer, sb.dv.byteOffset, J.JournalSuperblock.size));
+  }
+  const v = openImage(image);
+  for (const name of names) make(v, name);
+  return v.dev.data.slice();
+}
+
+/** The blocks of this type in the log, in order. */
+function logBlocks(image: Uint8Array, type: number): Uint8Array[] {
+  const { byteOffset: sb } = superblockOf(image);
+  const found: Uint8Array[] = [];
+  for (let at = sb + BLOCK; at < sb + (4 << 20); at += BLOCK) {
+    const block = new Uint8Array(image.buffer, at, BLOCK);
+    const h = J.JournalHeader.at(new DataView(image.buffer, at), 0);
+    if (h.h_magic === J.JBD2_MAGIC_NUMBER && h.h_blocktype === type) found.push(block);
+  }
+  return found;
+}
+
+function mountsWith(image: Uint8Array, names: readonly string[]): string[] | string {
+  try {
+    return mounted(image, names);
+  } catch (err) {
+    if (err instanceof FsError) return err.message;
+    throw err;
+  }
+}
+
+const NAMES = ["a", "b", "c"];
+const V2 = { incompat: J.JBD2_FEATURE_INCOMPAT_CSUM_V2 };
+const V3 = { incompat: J.JBD2_FEATURE_INCOMPAT_CSUM_V3 };
+const V1 = { compat: J.JBD2_FEATURE_COMPAT_CHECKSUM };
+const V1_ASYNC = { ...V1, incompat: J.JBD2_FEATURE_INCOMPAT_ASYNC_COMMIT };
+/** Where the first block of a transaction lies: behind its descriptor. */
+const IN_FIRST_BLOCK = BLOCK + 2000;
+const LOST = /corruption found by journal.replay.*bad checksum/;
+
+describe.skipIf(noMkfs)("a wrong checksum in the log", () => {
+  test.each([
+    ["v2, a descriptor in the middle", V2, J.JBD2_DESCRIPTOR_BLOCK, 1, 100, LOST],
+    ["v3, a descriptor in the middle", V3, J.JBD2_DESCRIPTOR_BLOCK, 1, 100, LOST],
+    ["v3, the last descriptor", V3, J.JBD2_DESCRIPTOR_BLOCK, 2, 100, LOST],
+    ["v3, a commit block in the middle", V3, J.JBD2_COMMIT_BLOCK, 1, 3000, LOST],
+    ["v3, the last commit block: torn", V3, J.JBD2_COMMIT_BLOCK, 2, 3000, ["a", "b"]],
+    ["v3, a block in the middle", V3, J.JBD2_DESCRIPTOR_BLOCK, 1, IN_FIRST_BLOCK, LOST],
+    ["v1, a block in the middle", V1, J.JBD2_DESCRIPTOR_BLOCK, 1, IN_FIRST_BLOCK, LOST],
+    ["v1, a block of the last", V1, J.JBD2_DESCRIPTOR_BLOCK, 2, IN_FIRST_BLOCK, LOST],
+    [
+      "v1, commit blocks that wait for nothing, a block in the middle",
+      V1_ASYNC,
+      J.JBD2_DESCRIPTOR_BLOCK,
+      1,
+      IN_FIRST_BLOCK,
+      LOST,
+    ],
+    [
+      "v1, commit blocks that wait for nothing, a block of the last",
+      V1_ASYNC,
+      J.JBD2_DESCRIPTOR_BLOCK,
+      2,
+      IN_FIRST_BLOCK,
+      ["a", "b"],
+    ],
+  ])("%s", (_, features, type, nth, at, expected) => {
+    const image = logged(NAMES, features);
+    expect(mounted(image.slice(), NAMES)).toEqual(NAMES);
+    const first = logBlocks(image, type)[nth]!;
+    image[first.byteOffset + at]! ^= 1;
+    const seen = mountsWith(image, NAMES);
+    if (expected instanceof RegExp) expect(seen).toMatch(expected);
+    else expect(seen).toEqual(expected);
+  });
+
+  test("revoke records that nobody can trust", () => {
+    const image = logged(["a"], V3);
+    const sb = J.JournalSuperblock.at(superblockOf(image), 0);
+    const [commit] = logBlocks(image, J.JBD2_COMMIT_BLOCK);
+    const sequence = J.JournalHeader.at(new DataView(image.buffer, commit!.byteOffset), 0).h_sequence + 1;
+    const write = (n: number, type: number, crc_at: number): void => {
+      const block = image.subarray(commit!.byteOffset + n * BLOCK, commit!.byteOffset + (n + 1) * BLOCK);
+      block.fill(0);
+      const dv = new DataView(image.buffer, block.byteOffset);
+      const h = J.JournalHeader.at(dv, 0);
+      h.h_magic = J.JBD2_MAGIC_NUMBER;
+      h.h_blocktype = type;
+      h.h_sequence = sequence;
+      if (type === J.JBD2_REVOKE_BLOCK) J.JournalRevokeHeader.at(dv, 0).r_count = J.JournalRevokeHeader.size;
+      else J.CommitHeader.at(dv, 0).h_commit_sec = 2 ** 33;
+      dv.setUint32(crc_at, crc32c(sb.s_uuid, block));
+    };
+    write(1, J.JBD2_REVOKE_BLOCK, BLOCK - 4);
+    write(2, J.JBD2_COMMIT_BLOCK, J.CommitHeader.fields.h_chksum.off);
+    expect(mounted(image.slice(), ["a"])).toEqual(["a"]);
+    image[commit!.byteOffset + BLOCK + 20] = 1;
+    expect(mountsWith(image, ["a"])).toMatch(LOST);
+  });
 });

@@ -2,6 +2,9 @@
  * Replay of a dirty journal, our own or a dead slot's (fs/jbd2/recovery.c: scan, revoke, replay). Blocks are written
  * straight to their places; the buffer cache must not hold them. What the log says is checked before it is believed: block
  * numbers beyond the volume end the replay with EIO and nothing of that transaction is written.
+ *
+ * A wrong checksum ends the log where it may be what a commit that was interrupted leaves behind. Where it cannot be, something that was
+ * committed is gone: EIO, as from the kernel. It would give the volume to its programs without what they have synced.
  */
 import { type BlockDevice, deviceFlush, deviceWrite } from "../block/device.ts";
 import * as J from "../format/jbd2/index.ts";
@@ -52,9 +55,8 @@ class Window {
   }
 }
 
-/** The tags of a descriptor block, undefined when its checksum is wrong. */
-function readTags(arena: Arena, log: Log, addr: number): Tag[] | undefined {
-  if (!log.tailHolds(addr)) return undefined;
+/** The tags of a descriptor block. */
+function readTags(arena: Arena, log: Log, addr: number): Tag[] {
   const tags: Tag[] = [];
   const size = J.tagBytes(log.feature_incompat);
   const v3 = (log.feature_incompat & J.JBD2_FEATURE_INCOMPAT_CSUM_V3) !== 0;
@@ -74,6 +76,16 @@ function readTags(arena: Arena, log: Log, addr: number): Tag[] | undefined {
   }
   return tags;
 }
+
+/** A commit block without a sum is one of before the feature was set. */
+const v1Holds = (c: J.CommitHeader, sum: number): boolean =>
+  (c.h_chksum_type === J.JBD2_CRC32_CHKSUM &&
+    c.h_chksum_size === J.JBD2_CRC32_CHKSUM_SIZE &&
+    c.h_chksum.get(0) === sum) ||
+  (c.h_chksum_type === 0 && c.h_chksum_size === 0 && c.h_chksum.get(0) === 0);
+
+const badChecksum = (transaction: number): Corruption =>
+  new Corruption("journal.replay", { transaction, found: "bad checksum" });
 
 const WINDOW_BYTES = 1 << 20;
 
@@ -101,24 +113,30 @@ export function* replay(arena: Arena, dev: BlockDevice, log: Log, volume_blocks:
     block?: (tag: Tag, n: number, sequence: number) => Task<void>;
     revoke?: (blkno: number, sequence: number) => void;
   };
+  const v1 = (log.feature_compat & J.JBD2_FEATURE_COMPAT_CHECKSUM) !== 0;
+  const async_commit = (log.feature_incompat & J.JBD2_FEATURE_INCOMPAT_ASYNC_COMMIT) !== 0;
   /** Walks the log from its start; stops before `end` if given, else at the first thing that is not a whole transaction. */
   function* walk(end: number | null, visit: Visit): Task<number> {
     let sequence = first_sequence;
     let n = start;
     let seen = 0;
     let v1_sum = 0xffffffff;
-    const v1 = (log.feature_compat & J.JBD2_FEATURE_COMPAT_CHECKSUM) !== 0;
+    /** Of the transaction's descriptors and revoke records. */
+    let are_whole = true;
+    let last_commit_sec = 0;
+    /** A transaction that ends the log, unless another is committed behind it. */
+    let broken: number | undefined;
     const ring = log.maxlen - log.first;
     for (;;) {
       if (end !== null && tidGeq(sequence, end)) return sequence;
-      if (seen++ > ring) return sequence;
+      if (seen++ > ring) return broken ?? sequence;
       const addr = yield* window.at(n);
       const h = J.JournalHeader.at(dv, addr);
-      if (h.h_magic !== J.JBD2_MAGIC_NUMBER || h.h_sequence !== sequence) return sequence;
+      if (h.h_magic !== J.JBD2_MAGIC_NUMBER || h.h_sequence !== sequence) return broken ?? sequence;
       n = log.next(n);
       if (h.h_blocktype === J.JBD2_DESCRIPTOR_BLOCK) {
+        are_whole &&= log.tailHolds(addr);
         const tags = readTags(arena, log, addr);
-        if (tags === undefined) return sequence;
         if (v1) v1_sum = log.v1Sum(v1_sum, addr);
         for (const tag of tags) {
           if (v1 && end === null) v1_sum = log.v1Sum(v1_sum, yield* window.at(n));
@@ -128,14 +146,24 @@ export function* replay(arena: Arena, dev: BlockDevice, log: Log, volume_blocks:
         }
       } else if (h.h_blocktype === J.JBD2_COMMIT_BLOCK) {
         if (end === null) {
-          if (!log.commitHolds(addr)) return sequence;
           const c = J.CommitHeader.at(dv, addr);
-          if (v1 && c.h_chksum_type === J.JBD2_CRC32_CHKSUM && c.h_chksum.get(0) !== v1_sum) return sequence;
+          const holds_v1 = !v1 || v1Holds(c, v1_sum);
+          if (!are_whole || !holds_v1 || !log.commitHolds(addr)) {
+            // Older than what is before it: of a former life of these blocks.
+            if (c.h_commit_sec < last_commit_sec) return broken ?? sequence;
+            // The commit block is written behind all else, unless told otherwise. It may be torn itself.
+            if (!are_whole || !(holds_v1 || async_commit)) throw badChecksum(sequence);
+            broken ??= sequence;
+          }
+          if (broken !== undefined && broken !== sequence) throw badChecksum(broken);
+          last_commit_sec = c.h_commit_sec;
         }
         v1_sum = 0xffffffff;
+        are_whole = true;
         sequence = (sequence + 1) >>> 0;
       } else if (h.h_blocktype === J.JBD2_REVOKE_BLOCK) {
-        if (visit.revoke !== undefined && log.tailHolds(addr)) {
+        are_whole &&= log.tailHolds(addr);
+        if (visit.revoke !== undefined) {
           const r = J.JournalRevokeHeader.at(dv, addr);
           const size = J.revokeRecordBytes(log.feature_incompat);
           const stop = addr + Math.min(r.r_count, bytes - J.blockTailBytes(log.feature_incompat));
@@ -145,7 +173,7 @@ export function* replay(arena: Arena, dev: BlockDevice, log: Log, volume_blocks:
             visit.revoke(blkno, sequence);
           }
         }
-      } else return sequence;
+      } else return broken ?? sequence;
     }
   }
 
