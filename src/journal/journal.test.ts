@@ -2,6 +2,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { fsck, haveTool, mkfsImage, openImage, type TestVolume } from "../../test/support/volume.ts";
+import { Dinode, SYSTEM_INODE } from "../format/disk/index.ts";
 import * as J from "../format/jbd2/index.ts";
 import { FsError } from "../lib/fs_error.ts";
 import { wait } from "../lib/task.ts";
@@ -80,6 +81,20 @@ test.skipIf(noMkfs)("the number of transactions wraps: the one with number 0 is 
   expect(fsck(image).findings).toEqual([]);
   expect(afterCut(v, names)).toEqual(names);
 });
+
+test.skipIf(noMkfs)(
+  "a log that is not marked dirty is wiped: what it held does not come back behind our first transaction",
+  () => {
+    const v = openImage(newImage());
+    for (const name of ["a", "b", "c"]) make(v, name);
+    const image = v.dev.data.slice();
+    const { ino } = v.osb.sysfile(SYSTEM_INODE.JOURNAL, 0);
+    Dinode.at(new DataView(image.buffer), ino * BLOCK).ij_flags = 0;
+    const w = openImage(image);
+    make(w, "x");
+    expect(afterCut(w, ["a", "b", "c", "x"])).toEqual(["x"]);
+  },
+);
 
 /** crc32c of the parts, one behind the other. */
 function crc32c(...parts: Uint8Array[]): number {

@@ -51,9 +51,12 @@ export function* replaySlot(osb: Osb, slot: number): Task<void> {
 /** Starts the journal of our slot, and marks it dirty by `markDirty`. */
 export function* startJournal(osb: Osb, markDirty: () => Task<void>): Task<void> {
   const log = yield* openLog(osb, osb.slot_num);
-  if (log.superblock.s_start !== 0)
-    // Not marked dirty, yet the log claims to hold something: the kernel wipes such a log too (jbd2_journal_wipe).
-    yield* log.writeTail(0, log.superblock.s_sequence, osb.options.barrier);
+  if (log.superblock.s_start !== 0) {
+    // Not marked dirty, yet the log claims to hold something: the kernel wipes such a log too (jbd2_journal_wipe). What it holds would go on
+    // from the first of our transactions with a number of theirs; there are fewer than blocks.
+    const sequence = (log.superblock.s_sequence + log.maxlen) >>> 0;
+    yield* log.writeTail(0, sequence, osb.options.barrier);
+  }
   osb.journal = new Journal(
     {
       arena: osb.arena,
