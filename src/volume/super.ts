@@ -191,9 +191,14 @@ function* mountClustered(osb: Osb, parts: OpenParts, ro: string | null): Task<vo
     yield* osb.recovery!.stop();
     // A journal that cannot be emptied is for the others to replay: they must see us die, not leave.
     if (osb.journal !== undefined && osb.journal.aborted !== null) throw err;
-    if (osb.journal !== undefined) {
-      yield* osb.journal.shutdown();
-      yield* leaveVolume(osb);
+    try {
+      if (osb.journal !== undefined) {
+        yield* osb.journal.shutdown();
+        yield* leaveVolume(osb);
+      }
+    } catch (also) {
+      // The slot stays ours: whoever mounts next recovers it.
+      mlog(ML.ERROR, `slot ${osb.slot_num}:`, also instanceof Error ? also.message : String(also));
     }
     osb.journal_locks.releaseAll();
     throw err;
@@ -202,7 +207,7 @@ function* mountClustered(osb: Osb, parts: OpenParts, ro: string | null): Task<vo
 
 /** Takes a slot and starts its journal; replays those of slots whose owners are dead. Under the super lock. */
 function* joinVolume(osb: Osb, parts: OpenParts): Task<{ dead: ReplayedSlot[]; free: number[] }> {
-  const { glue, geo, options } = osb;
+  const { glue, options } = osb;
   const progress = parts.onProgress ?? (() => {});
   for (;;) {
     const locks = new LockSet({ for_recovery: true });
@@ -224,14 +229,14 @@ function* joinVolume(osb: Osb, parts: OpenParts): Task<{ dead: ReplayedSlot[]; f
         const again = taken_before || dirty;
         yield* startJournal(osb, () => journalToggleDirty(osb, slot, true, again));
         const dead: ReplayedSlot[] = [];
-        for (let other = 0; other < geo.max_slots; other++) {
-          const node = yield* wait(osb.step((op) => slotNode(op, other)));
-          if (other === slot || node === undefined) continue;
-          const replayed = yield* replayDead(osb, other, node);
-          if (replayed !== undefined) dead.push(replayed);
+        try {
+          yield* replayAllDead(osb, dead);
+          yield* osb.recovery!.refreshGenerations();
+          return { dead, free: yield* wait(osb.step(freeSlots)) };
+        } catch (err) {
+          for (const d of dead) yield* dropJournalLock(osb, d.slot, d.locks);
+          throw err;
         }
-        yield* osb.recovery!.refreshGenerations();
-        return { dead, free: yield* wait(osb.step(freeSlots)) };
       }
       busy = slot;
     } finally {
@@ -239,6 +244,16 @@ function* joinVolume(osb: Osb, parts: OpenParts): Task<{ dead: ReplayedSlot[]; f
     }
     // Another node still returns what we had when we died to the bitmap, or did and has kept the lock.
     if (busy >= 0) yield* callJournalLock(osb, busy);
+  }
+}
+
+/** The journals of all slots whose owners are dead. `dead` gets them one by one. */
+function* replayAllDead(osb: Osb, dead: ReplayedSlot[]): Task<void> {
+  for (let slot = 0; slot < osb.geo.max_slots; slot++) {
+    const node = yield* wait(osb.step((op) => slotNode(op, slot)));
+    if (slot === osb.slot_num || node === undefined) continue;
+    const replayed = yield* replayDead(osb, slot, node);
+    if (replayed !== undefined) dead.push(replayed);
   }
 }
 

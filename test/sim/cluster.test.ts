@@ -20,6 +20,7 @@ import { orphanName } from "../../src/volume/dir/orphan.ts";
 import { readAll } from "../../src/volume/dir/readdir.ts";
 import { lookIntoAllocators } from "../../src/volume/dir/seen.ts";
 import { lookIfUnused, recoverOrphans } from "../../src/volume/dir/wipe.ts";
+import { getBlocks } from "../../src/volume/extents/extent_map.ts";
 import { Flock } from "../../src/volume/file/flock.ts";
 import { dinodeOf, type Inode, inodeLock, openLock } from "../../src/volume/inode.ts";
 import { ORPHAN_SCAN_MS, orphanScan, orphanScanOf } from "../../src/volume/orphan_scan.ts";
@@ -896,6 +897,56 @@ describe("mounts and deaths", () => {
     expect(names(b, root(b)).length).toBe(5);
     expect(b.osb.recovery!.recovered).toBe(1);
     sound();
+  });
+
+  /** What the superblock of a slot's journal begins with. */
+  const journalMagic = (node: SimNode, slot: number): Uint8Array => {
+    const { osb } = node;
+    const { p_blkno } = c.op(node, (op) => getBlocks(op, osb.sysfile(SYSTEM_INODE.JOURNAL, slot), 0));
+    return c.disk.subarray(p_blkno * osb.geo.blocksize).subarray(0, 4);
+  };
+
+  test("a mount that replays one dead node's journal and cannot read the next one's leaves no lock behind", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    for (const n of [a, b]) {
+      create(n, `of${n.num}`);
+      c.task(n, syncVolume(n.osb));
+    }
+    const magic = journalMagic(b, b.osb.slot_num);
+    c.kill(a);
+    c.kill(b);
+    magic.fill(0);
+    expect(codeOf(() => c.mount(3))).toBe("EIO");
+    magic.set([0xc0, 0x3b, 0x39, 0x98]);
+    const d = c.mount(4);
+    expect(names(d, root(d)).sort()).toEqual(["of1", "of2"]);
+    sound();
+  });
+
+  test("the disk fails a mount in the midst: it ends with that, and leaves no lock behind", () => {
+    let failed = 0;
+    for (let after = 0; after < 16; after++) {
+      cluster({ seed: 9 });
+      let ended = false;
+      let failure: unknown = null;
+      const node = c.startMount(1, {}, (err) => {
+        failure = err;
+        ended = true;
+      });
+      c.run(() => node.dev.writes >= after || ended);
+      node.dev.failing = true;
+      c.run(() => ended);
+      if (failure !== null) {
+        failed++;
+        expect(failure).toBeInstanceOf(FsError);
+      } else c.kill(node);
+      const b = c.mount(2);
+      create(b, "f");
+      sound();
+      c.dispose();
+    }
+    expect(failed).toBeGreaterThan(2);
   });
 
   test("a node that comes back at once waits until its slot was cleaned up, or takes it over", () => {
