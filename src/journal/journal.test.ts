@@ -2,11 +2,12 @@ import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { fsck, haveTool, mkfsImage, openImage, type TestVolume } from "../../test/support/volume.ts";
-import { Dinode, SYSTEM_INODE } from "../format/disk/index.ts";
+import { Dinode, JOURNAL_FLAGS, SYSTEM_INODE, type SystemInode } from "../format/disk/index.ts";
 import * as J from "../format/jbd2/index.ts";
+import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
 import { wait } from "../lib/task.ts";
-import { fsync } from "../vfs/file.ts";
+import { fsync, writeFile } from "../vfs/file.ts";
 import { create, lookup } from "../vfs/namespace.ts";
 import { createArena } from "../wasm/arena.ts";
 import { createKernels } from "../wasm/kernels.ts";
@@ -95,6 +96,53 @@ test.skipIf(noMkfs)(
     expect(afterCut(w, ["a", "b", "c", "x"])).toEqual(["x"]);
   },
 );
+
+/** What a kernel node refuses: "clean journal with unrecovered local alloc, please run fsck.ocfs2" (ocfs2_load_local_alloc). */
+function isRefused({ osb, dev }: TestVolume): boolean {
+  const dinode = (type: SystemInode): Dinode =>
+    Dinode.at(new DataView(dev.data.buffer), osb.sysfile(type, 0).ino * BLOCK);
+  const dirty = dinode(SYSTEM_INODE.JOURNAL).ij_flags & JOURNAL_FLAGS.DIRTY;
+  return dirty === 0 && dinode(SYSTEM_INODE.LOCAL_ALLOC).i_total > 0;
+}
+
+describe.skipIf(noMkfs)("clusters that a slot has set aside", () => {
+  /** A volume with a window. */
+  function used(): TestVolume {
+    const v = openImage(newImage());
+    const { osb } = v;
+    make(v, "f");
+    const { ino } = osb.runSync((op) => lookup(op, osb.geo.root_blkno, Buffer.from("f")))!;
+    const addr = osb.arena.alloc(65536, 4096);
+    osb.runTaskSync(wait<number>((cb) => writeFile(osb, osb.inodes.get(ino), { offset: 0, len: 65536, addr }, cb)));
+    osb.runTaskSync(wait<void>((cb) => fsync(osb, osb.inodes.get(ino), false, cb)));
+    return v;
+  }
+
+  /** Mounted again, all is returned. */
+  function sound(image: Uint8Array): void {
+    const v = openImage(image);
+    v.close();
+    expect(isRefused(v)).toBe(false);
+    expect(fsck(image).findings).toEqual([]);
+  }
+
+  test("a read-only mount that has replayed the journal leaves them to the next, a kernel's too", () => {
+    const image = used().dev.data.slice();
+    const v = openImage(image, { ro: true });
+    v.close();
+    expect(isRefused(v)).toBe(false);
+    sound(image);
+  });
+
+  test("a mount that became read-only leaves them to the next, a kernel's too", () => {
+    const v = used();
+    v.osb.onCorruption(new FsError(Errno.EIO, "test", {}));
+    expect(v.osb.readonly_reason).not.toBeNull();
+    v.close();
+    expect(isRefused(v)).toBe(false);
+    sound(v.dev.data);
+  });
+});
 
 /** crc32c of the parts, one behind the other. */
 function crc32c(...parts: Uint8Array[]): number {

@@ -5,8 +5,8 @@
  *
  * A slot's journal inode is held at EX by its owner for the whole mount: who gets that lock knows that the owner is dead.
  * The one who recovers keeps it until the slot's local alloc and truncate log are returned to the bitmap, and only after that
- * gives the slot free. The kernel stamps both clean at once and loses what was in them if it dies in between; here the
- * next one finds them. Returning them takes the bitmap's lock, whose holders may wait for another recovery: so it happens after the
+ * marks the journal clean and gives the slot free. The kernel stamps both clean at once and loses what was in them if it dies in between; here the
+ * next one finds them, and a kernel node that has the slot next knows that it must look. Returning them takes the bitmap's lock, whose holders may wait for another recovery: so it happens after the
  * locks go on.
  */
 import { EX, NL } from "../dlmglue/lock_res.ts";
@@ -125,11 +125,12 @@ export function* replayDead(osb: Osb, slot: number, node: number): Task<Replayed
   const locks = new LockSet({ for_recovery: true });
   if (!(yield* tryLockJournal(osb, slot, locks))) return undefined;
   try {
-    if (yield* isJournalDirty(osb, slot)) {
+    const dirty = yield* isJournalDirty(osb, slot);
+    if (dirty) {
       mlog(ML.NOTICE, `replaying the journal of node ${node}, slot ${slot}`);
       yield* replaySlot(osb, slot);
     }
-    yield* journalToggleDirty(osb, slot, false, true);
+    yield* journalToggleDirty(osb, slot, dirty, true);
   } catch (err) {
     yield* dropJournalLock(osb, slot, locks);
     throw err;
@@ -161,6 +162,7 @@ export function* finishSlot(osb: Osb, dead: ReplayedSlot): Task<void> {
   try {
     yield* allocRecoverSlot(osb, slot);
     yield* wait(osb.journal.flush);
+    yield* journalToggleDirty(osb, slot, false, false);
   } finally {
     yield* dropJournalLock(osb, slot, locks);
   }

@@ -18,7 +18,7 @@ import { spawn, type Task, wait } from "../lib/task.ts";
 import { LocalDomain } from "../stackglue/local.ts";
 import type { LockDomain } from "../stackglue/lock_domain.ts";
 import type { Kernels } from "../wasm/kernels.ts";
-import { allocRecoverSlot, allocStart, allocStop } from "./alloc/suballoc.ts";
+import { allocRecoverSlot, allocStart, allocStop, slotHasRemains } from "./alloc/suballoc.ts";
 import { recoverOrphans, wipesIdle } from "./dir/wipe.ts";
 import { InodeCache } from "./inode_cache.ts";
 import { glueOps } from "./inode_locks.ts";
@@ -142,7 +142,7 @@ function* mountLocal(osb: Osb, parts: OpenParts, ro: string | null): Task<void> 
     forgetAll(osb);
   }
   if (ro !== null || dev.readonly) {
-    for (const slot of dirty) yield* journalToggleDirty(osb, slot, false, true);
+    for (const slot of dirty) yield* journalToggleDirty(osb, slot, yield* slotHasRemains(osb, slot), true);
     osb.readonly_reason = ro ?? osb.readonly_reason;
     return;
   }
@@ -294,15 +294,20 @@ export function* syncVolume(osb: Osb): Task<void> {
   if (errno !== 0) throw new FsError(errno, "sync", { found: "file data could not be written" });
 }
 
+/** The journal is empty; it is clean, unless its slot holds what we could not return. */
+function* leaveSlot(osb: Osb): Task<void> {
+  const slot = osb.slot_num;
+  yield* journalToggleDirty(osb, slot, yield* slotHasRemains(osb, slot), false);
+  yield* writeSlot(osb, slot, undefined);
+}
+
 /** Journal clean, slot free, under the super lock: nobody sees a slot that is taken with a journal that nobody holds. */
 function* leaveVolume(osb: Osb): Task<void> {
-  const slot = osb.slot_num;
   const locks = new LockSet({ for_recovery: true });
   try {
     yield* superLock(osb, locks);
-    yield* journalToggleDirty(osb, slot, false, false);
-    yield* writeSlot(osb, slot, undefined);
-    yield* dropJournalLock(osb, slot, osb.journal_locks);
+    yield* leaveSlot(osb);
+    yield* dropJournalLock(osb, osb.slot_num, osb.journal_locks);
   } finally {
     locks.releaseAll();
   }
@@ -340,10 +345,7 @@ export function* closeVolume(osb: Osb): Task<void> {
     yield* osb.journal.shutdown();
     osb.unshared.clear();
     if (clustered) yield* leaveVolume(osb);
-    else {
-      yield* journalToggleDirty(osb, osb.slot_num, false, false);
-      yield* writeSlot(osb, osb.slot_num, undefined);
-    }
+    else yield* leaveSlot(osb);
     yield* deviceFlush(osb.dev);
   }
   // After an abort nothing is true any more, and others must see us dead: only the end of the node tells them.

@@ -1,10 +1,25 @@
 /** The allocators over the life of a mount: start, stop, and the recovery of a slot whose owner died. */
+import { FsError } from "../../lib/fs_error.ts";
 import { ML, mlog } from "../../lib/masklog.ts";
 import { type Task, wait } from "../../lib/task.ts";
 import type { Osb } from "../osb.ts";
 import { allocState } from "./alloc_state.ts";
 import { hasWindow, returnWindow } from "./localalloc.ts";
-import { truncateLogRecover, truncateLogStop } from "./truncate_log.ts";
+import { recordsIn, truncateLogRecover, truncateLogStop } from "./truncate_log.ts";
+
+/**
+ * Whether something of a slot must still be returned to the bitmap. A kernel node does not mount into a slot with a window whose journal is clean
+ * (ocfs2_load_local_alloc); in one whose journal is dirty it returns the window.
+ */
+export function* slotHasRemains(osb: Osb, slot: number): Task<boolean> {
+  try {
+    return yield* wait(osb.step((op) => hasWindow(op, slot) || recordsIn(op, slot) > 0));
+  } catch (err) {
+    // Nobody knows.
+    if (err instanceof FsError) return true;
+    throw err;
+  }
+}
 
 /** Mount: what an earlier owner of our slot left behind is returned (ocfs2_truncate_log_init, ocfs2_load_local_alloc). */
 export function* allocStart(osb: Osb): Task<void> {

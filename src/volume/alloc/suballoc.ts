@@ -4,7 +4,7 @@
  * stands before them.
  */
 export { type ClaimedClusters, claimClusters, type VolumeStat, volumeStat } from "./clusters.ts";
-export { allocRecoverSlot, allocStart, allocStop } from "./lifecycle.ts";
+export { allocRecoverSlot, allocStart, allocStop, slotHasRemains } from "./lifecycle.ts";
 export { discardReservation } from "./localalloc.ts";
 export {
   claimInode,

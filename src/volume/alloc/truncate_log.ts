@@ -32,6 +32,9 @@ function readLog(op: Op, slot: number): Bh {
   return bh;
 }
 
+/** Records in the truncate log of a slot. */
+export const recordsIn = (op: Op, slot: number): number => dinodeOf(op, readLog(op, slot)).i_dealloc.tl_used;
+
 /**
  * Frees clusters that the operation's changes no longer refer to: into the truncate log now, to the bitmap once the
  * change is in its place on the disk. Throws Wait while the log is full.
@@ -140,7 +143,7 @@ export function* truncateLogFlush(osb: Osb): Task<void> {
   st.tl_flushing = true;
   st.tl_error = null;
   try {
-    st.tl_pinned = yield* wait(osb.step((op) => dinodeOf(op, readLog(op, osb.slot_num)).i_dealloc.tl_used));
+    st.tl_pinned = yield* wait(osb.step((op) => recordsIn(op, osb.slot_num)));
     if (st.tl_pinned === 0) {
       st.tl_clusters = 0;
       return;
@@ -213,9 +216,7 @@ export function* truncateLogRecover(osb: Osb, slot: number): Task<void> {
   for (;;) {
     const { records } = yield* wait(
       osb.step((op) =>
-        dinodeOf(op, readLog(op, slot)).i_dealloc.tl_used === 0
-          ? { records: 0, clusters: 0 }
-          : replayRecords(op, slot, RECORDS_PER_STEP),
+        recordsIn(op, slot) === 0 ? { records: 0, clusters: 0 } : replayRecords(op, slot, RECORDS_PER_STEP),
       ),
     );
     if (records === 0) return;
