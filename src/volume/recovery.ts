@@ -22,7 +22,7 @@ import { dinodeOf, type Inode, readDinode } from "./inode.ts";
 import { replaySlot } from "./mount_journal.ts";
 import type { Osb } from "./osb.ts";
 import { freeSlots, nodeSlot, refreshSlotMap, slotNode, writeSlot } from "./slot_map.ts";
-import { writeBlockInPlace } from "./write_in_place.ts";
+import { waitForWriteInPlace, writeBlockInPlace } from "./write_in_place.ts";
 
 /** A slot whose journal was replayed, with the lock on its journal: what is left to do before it is free. */
 export interface ReplayedSlot {
@@ -100,6 +100,7 @@ export function* journalToggleDirty(osb: Osb, slot: number, dirty: boolean, repl
   const bh = yield* wait(
     osb.step((op) => {
       const bh = readDinode(op, osb.sysfile(SYSTEM_INODE.JOURNAL, slot));
+      waitForWriteInPlace(bh);
       const di = dinodeOf(op, bh);
       di.ij_flags = dirty ? di.ij_flags | JOURNAL_FLAGS.DIRTY : di.ij_flags & ~JOURNAL_FLAGS.DIRTY;
       if (replayed) di.ij_recovery_generation = (di.ij_recovery_generation + 1) >>> 0;
@@ -139,7 +140,7 @@ export function* replayDead(osb: Osb, slot: number, node: number): Task<Replayed
 }
 
 /**
- * The slot of a dead node is free, if it did not come back to it meanwhile. The super lock comes first and the journal's is only tried: a kernel node
+ * The slot of a dead node is free, if it did not come back to it meanwhile, and then died again perhaps. The super lock comes first and the journal's is only tried: a kernel node
  * that mounts holds the super lock while it waits for its journal.
  */
 function* freeSlot(osb: Osb, slot: number, node: number): Task<void> {
@@ -148,7 +149,7 @@ function* freeSlot(osb: Osb, slot: number, node: number): Task<void> {
     yield* superLock(osb, locks);
     if ((yield* wait(osb.step((op) => slotNode(op, slot)))) !== node) return;
     if (!(yield* tryLockJournal(osb, slot, locks))) return;
-    yield* writeSlot(osb, slot, undefined);
+    if (!(yield* isJournalDirty(osb, slot))) yield* writeSlot(osb, slot, undefined);
     yield* dropJournalLock(osb, slot, locks);
   } finally {
     locks.releaseAll();

@@ -10,7 +10,7 @@ import { type Task, wait } from "../lib/task.ts";
 import { readVirtBlock } from "./extents/extent_map.ts";
 import type { Op } from "./op.ts";
 import type { Osb } from "./osb.ts";
-import { writeBlockInPlace } from "./write_in_place.ts";
+import { waitForWriteInPlace, writeBlockInPlace } from "./write_in_place.ts";
 
 interface SlotPlace {
   readonly bh: Bh;
@@ -78,6 +78,7 @@ export function* writeSlot(osb: Osb, slot: number, node: number | undefined): Ta
   const bh = yield* wait(
     osb.step((op) => {
       const p = place(op, slot);
+      waitForWriteInPlace(p.bh);
       if (osb.incompat(FEATURE_INCOMPAT.EXTENDED_SLOT_MAP)) {
         const es = SlotMapExtended.at(osb.cache.dv, p.bh.addr).se_slots.at(p.index);
         es.es_valid = node === undefined ? 0 : 1;

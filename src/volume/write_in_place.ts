@@ -7,7 +7,13 @@ import { deviceFlush, deviceWrite } from "../block/device.ts";
 import { FEATURE_INCOMPAT } from "../format/disk/index.ts";
 import { assert } from "../lib/fs_error.ts";
 import type { Task } from "../lib/task.ts";
+import { waitOn } from "../lib/wait.ts";
 import type { Osb } from "./osb.ts";
+
+/** Before a block is changed that may be on its way to the disk: two writes of it at a time arrive in any order. Throws Wait. */
+export function waitForWriteInPlace(bh: Bh): void {
+  if (bh.reading) waitOn(bh.waiters);
+}
 
 /** The caller changed `bh` in the same turn; nothing else changes it until this returns. */
 export function* writeBlockInPlace(osb: Osb, bh: Bh): Task<void> {

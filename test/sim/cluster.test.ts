@@ -6,7 +6,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { EX, NL, PR } from "../../src/dlmglue/lock_res.ts";
 import { LockSet } from "../../src/dlmglue/lock_set.ts";
 import { lockName } from "../../src/dlmglue/lock_types.ts";
-import { I_FLAGS, modeToFileType, SYSTEM_INODE } from "../../src/format/disk/index.ts";
+import { I_FLAGS, JOURNAL_FLAGS, modeToFileType, SYSTEM_INODE, type SystemInode } from "../../src/format/disk/index.ts";
 import { Errno } from "../../src/lib/errno.ts";
 import { FsError } from "../../src/lib/fs_error.ts";
 import { spawn, wait } from "../../src/lib/task.ts";
@@ -22,10 +22,16 @@ import { lookIntoAllocators } from "../../src/volume/dir/seen.ts";
 import { lookIfUnused, recoverOrphans } from "../../src/volume/dir/wipe.ts";
 import { getBlocks } from "../../src/volume/extents/extent_map.ts";
 import { Flock } from "../../src/volume/file/flock.ts";
-import { dinodeOf, type Inode, inodeLock, openLock } from "../../src/volume/inode.ts";
+import { dinodeOf, type Inode, inodeLock, openLock, readDinode } from "../../src/volume/inode.ts";
 import { ORPHAN_SCAN_MS, orphanScan, orphanScanOf } from "../../src/volume/orphan_scan.ts";
 import type { Sabotage } from "../../src/volume/osb.ts";
-import { dropJournalLock, superLock } from "../../src/volume/recovery.ts";
+import {
+  dropJournalLock,
+  forgetSystemInode,
+  journalToggleDirty,
+  superLock,
+  tryLockJournal,
+} from "../../src/volume/recovery.ts";
 import { reflinkTask } from "../../src/volume/refcount/index.ts";
 import { slotNode } from "../../src/volume/slot_map.ts";
 import { syncVolume } from "../../src/volume/super.ts";
@@ -905,6 +911,90 @@ describe("mounts and deaths", () => {
     const { p_blkno } = c.op(node, (op) => getBlocks(op, osb.sysfile(SYSTEM_INODE.JOURNAL, slot), 0));
     return c.disk.subarray(p_blkno * osb.geo.blocksize).subarray(0, 4);
   };
+
+  /** No cluster is returned to the bitmap until the result is released. */
+  const holdBitmap = (node: SimNode): LockSet => {
+    const locks = new LockSet({ for_recovery: true });
+    const res = node.osb.glue.metaLock(node.osb.sysfile(SYSTEM_INODE.GLOBAL_BITMAP));
+    c.task(node, wait(node.osb.step((op) => void op.osb.glue.lock(op.locks, res, EX), locks)));
+    return locks;
+  };
+
+  test("who recovers a slot dies before its window is returned: its journal stays dirty, as whoever has it next must know", () => {
+    cluster();
+    const [a, b, k] = [c.mount(1), c.mount(2), c.mount(3)];
+    const slot = b.osb.slot_num;
+    write(b, create(b, "f"), "x".repeat(9000));
+    c.task(b, syncVolume(b.osb));
+    k.osb.glue.domain.onNodeDown = () => {};
+    holdBitmap(k);
+    c.kill(b);
+    c.run(() => a.osb.recovery!.recovered === 1);
+    c.kill(a);
+    const flags = (type: SystemInode): { dirty: boolean; window: boolean } => {
+      const inode = k.osb.sysfile(type, slot);
+      forgetSystemInode(inode);
+      return c.op(k, (op) => {
+        const di = dinodeOf(op, readDinode(op, inode));
+        return { dirty: (di.ij_flags & JOURNAL_FLAGS.DIRTY) !== 0, window: di.i_total > 0 };
+      });
+    };
+    expect(flags(SYSTEM_INODE.LOCAL_ALLOC).window).toBe(true);
+    expect(flags(SYSTEM_INODE.JOURNAL).dirty).toBe(true);
+    c.kill(k);
+    const back = c.mount(2);
+    expect(names(back, root(back))).toEqual(["f"]);
+    c.mount(4);
+    c.sleep(5000);
+    sound();
+  });
+
+  test("a node whose slot was cleaned up is back and dies before the slot is free: it is not freed with a journal to replay", () => {
+    cluster();
+    const [a, b, k] = [c.mount(1), c.mount(2), c.mount(3)];
+    const slot = b.osb.slot_num;
+    write(b, create(b, "f"), "x".repeat(9000));
+    k.osb.glue.domain.onNodeDown = () => {};
+    const bitmap = holdBitmap(k);
+    c.kill(b);
+    c.run(() => a.osb.recovery!.recovered === 1);
+    // Node 3 does what node 2 does when it is back, up to its death.
+    const mounting = new LockSet({ for_recovery: true });
+    c.task(k, superLock(k.osb, mounting));
+    bitmap.releaseAll();
+    c.sleep(2000);
+    const journal = new LockSet({ for_recovery: true });
+    expect(c.task(k, tryLockJournal(k.osb, slot, journal))).toBe(true);
+    c.task(k, journalToggleDirty(k.osb, slot, true, false));
+    c.task(k, dropJournalLock(k.osb, slot, journal));
+    mounting.releaseAll();
+    c.sleep(2000);
+    const seen = new LockSet({ for_recovery: true });
+    c.task(k, superLock(k.osb, seen));
+    expect(c.op(k, (op) => slotNode(op, slot))).toBe(2);
+    seen.releaseAll();
+    expect(c.mount(2).osb.slot_num).toBe(slot);
+    sound();
+  });
+
+  test("a mount that finds three dead nodes frees all their slots", () => {
+    for (let seed = 1; seed < 25; seed++) {
+      cluster({ seed, io_ms: 60 });
+      const dead = [c.mount(1), c.mount(2), c.mount(3)];
+      for (const n of dead) write(n, create(n, `of${n.num}`), "x".repeat(9000));
+      for (const n of dead) c.kill(n);
+      const d = c.mount(4);
+      c.run(() => !d.osb.recovery!.busy);
+      const locks = new LockSet({ for_recovery: true });
+      c.task(d, superLock(d.osb, locks));
+      expect(
+        dead.map((n) => c.op(d, (op) => slotNode(op, n.osb.slot_num))),
+        `seed ${seed}`,
+      ).toEqual([undefined, undefined, undefined]);
+      locks.releaseAll();
+      c.dispose();
+    }
+  });
 
   test("a mount that replays one dead node's journal and cannot read the next one's leaves no lock behind", () => {
     cluster();
