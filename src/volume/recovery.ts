@@ -12,7 +12,7 @@
 import { EX, NL } from "../dlmglue/lock_res.ts";
 import { LockSet } from "../dlmglue/lock_set.ts";
 import { I_FLAGS, JOURNAL_FLAGS, SYSTEM_INODE } from "../format/disk/index.ts";
-import { Corruption } from "../lib/fs_error.ts";
+import { assert, Corruption } from "../lib/fs_error.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import { spawn, type Task, wait } from "../lib/task.ts";
 import { WaitQueue } from "../lib/wait.ts";
@@ -242,11 +242,18 @@ export class Recovery {
     return this.#running || this.#finishing > 0;
   }
 
-  /** No new recovery begins; answers when those under way have ended (ocfs2_recovery_exit). */
-  *stop(): Task<void> {
-    const { recovery_map } = this.#osb.glue;
-    while (this.busy || (this.#enabled && this.#again_ms === 0 && recovery_map.size > 0))
-      yield* wait<void>((cb) => this.#idle.add(() => cb(null)));
+  /** Nothing is under way, nor about to be: what has failed is tried again later. */
+  get settled(): boolean {
+    return !this.busy && (!this.#enabled || this.#again_ms > 0 || this.#osb.glue.recovery_map.size === 0);
+  }
+
+  *settle(): Task<void> {
+    while (!this.settled) yield* wait<void>((cb) => this.#idle.add(() => cb(null)));
+  }
+
+  /** No new recovery begins (ocfs2_recovery_exit). From here on a death holds nothing up: no block may be read under a lock that comes now. */
+  stop(): void {
+    assert(this.settled, "a recovery is under way");
     this.#stopped = true;
     this.#enabled = false;
     this.#cancel_look?.();

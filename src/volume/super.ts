@@ -188,7 +188,8 @@ function* mountClustered(osb: Osb, parts: OpenParts, ro: string | null): Task<vo
     startTimers(osb);
     startOrphanScan(osb);
   } catch (err) {
-    yield* osb.recovery!.stop();
+    yield* osb.recovery!.settle();
+    osb.recovery!.stop();
     // A journal that cannot be emptied is for the others to replay: they must see us die, not leave.
     if (osb.journal !== undefined && osb.journal.aborted !== null) throw err;
     try {
@@ -336,11 +337,15 @@ export function* closeVolume(osb: Osb): Task<void> {
       yield* allocStop(osb);
     }
     if (clustered) {
-      // Until here a death would have held up what takes locks; from here on the others see to it.
-      yield* osb.recovery!.stop();
-      yield* wipesIdle(osb);
-      // What the last recovery freed.
-      if (osb.readonly_reason === null) yield* allocStop(osb);
+      const recovery = osb.recovery!;
+      do {
+        yield* recovery.settle();
+        yield* wipesIdle(osb);
+        // What the last recovery freed.
+        if (osb.readonly_reason === null) yield* allocStop(osb);
+      } while (!recovery.settled);
+      // From here on the others see to who dies.
+      recovery.stop();
     }
     yield* osb.journal.shutdown();
     osb.unshared.clear();

@@ -12,6 +12,7 @@ import { FsError } from "../../src/lib/fs_error.ts";
 import { spawn, wait } from "../../src/lib/task.ts";
 import { fallocate, fsync, readFile, setattr, statfs, writeFile } from "../../src/vfs/file.ts";
 import * as ns from "../../src/vfs/namespace.ts";
+import { allocState } from "../../src/volume/alloc/alloc_state.ts";
 import { dentryLocks } from "../../src/volume/dir/dentry_locks.ts";
 import { addEntry, deleteEntry, findEntry, openDir } from "../../src/volume/dir/dir.ts";
 import { lockDir } from "../../src/volume/dir/iget.ts";
@@ -34,7 +35,7 @@ import {
 } from "../../src/volume/recovery.ts";
 import { reflinkTask } from "../../src/volume/refcount/index.ts";
 import { slotNode } from "../../src/volume/slot_map.ts";
-import { syncVolume } from "../../src/volume/super.ts";
+import { closeVolume, syncVolume } from "../../src/volume/super.ts";
 import { type ClusterOptions, SimCluster, type SimNode } from "../support/cluster.ts";
 import { fsckUnavailable } from "../support/judges.ts";
 import { bufferOf, CRED } from "./model.ts";
@@ -992,6 +993,49 @@ describe("mounts and deaths", () => {
         `seed ${seed}`,
       ).toEqual([undefined, undefined, undefined]);
       locks.releaseAll();
+      c.dispose();
+    }
+  });
+
+  test("a node dies while another unmounts that has just recovered a third: the bitmap is not changed before its journal is replayed", () => {
+    for (let after = 0; after < 60; after += 12) {
+      cluster({ seed: 5 + after });
+      const [a, b, d] = [c.mount(1), c.mount(2), c.mount(3)];
+      write(d, create(d, "f"), "x".repeat(200_000));
+      const file = open(d, "f");
+      c.op(d, (op) => ns.unlink(op, root(d), nameOf("f")));
+      c.task(d, syncVolume(d.osb));
+      const g = create(b, "g");
+      b.osb.glue.domain.onNodeDown = () => {};
+      const bitmap = holdBitmap(b);
+      c.kill(d);
+      c.run(() => a.osb.recovery!.recovered === 1);
+      let unmounted = false;
+      spawn(closeVolume(a.osb), (err) => {
+        if (err) c.failures.push(String(err));
+        unmounted = true;
+      });
+      c.sleep(2000);
+      expect(unmounted).toBe(false);
+      bitmap.releaseAll();
+      c.run(() => allocState(a.osb).tl_clusters > 0);
+      c.task(
+        b,
+        wait<void>((cb) => fallocate(b.osb, b.osb.inodes.get(g), 0, 0, 9_000_000, cb)),
+      );
+      c.task(b, wait(b.osb.journal.commitTid(b.osb.journal.running_tid)));
+      let left = after;
+      c.run(() => left-- <= 0 || unmounted);
+      c.kill(b);
+      c.run(() => unmounted);
+      a.mounted = false;
+      a.alive = false;
+      c.dlm.left(1);
+      c.nodes.delete(1);
+      expect(file.ino).toBeGreaterThan(0);
+      c.mount(4);
+      c.sleep(5000);
+      sound();
       c.dispose();
     }
   });
