@@ -10,7 +10,7 @@
  */
 import type { Clock } from "../lib/clock.ts";
 import { Errno } from "../lib/errno.ts";
-import { assert } from "../lib/fs_error.ts";
+import { assert, FsError } from "../lib/fs_error.ts";
 import { ML, mlog, mlogOn } from "../lib/masklog.ts";
 import { all, asThunk, spawn, type Task, type Thunk, wait } from "../lib/task.ts";
 import { WaitQueue, waitOn } from "../lib/wait.ts";
@@ -67,8 +67,10 @@ export class DlmGlue {
   bast_count = 0;
   /** Nodes that died and whose journals are not replayed yet, by number (osb->recovery_map). */
   readonly recovery_map = new Set<number>();
-  /** Woken when the recovery map became empty. */
+  /** Woken when the recovery map became empty, or is given up. */
   readonly recovery_done = new WaitQueue();
+  /** We unmount, and cannot recover them: who waits for that is told EIO. */
+  recovery_given_up = false;
 
   /** `failed` hears of a downconvert that could not be done: the node cannot keep its promise to the cluster. */
   constructor(
@@ -162,8 +164,7 @@ export class DlmGlue {
    * A lock held at PR cannot be taken at EX by the same set: two nodes doing so would wait for each other for ever.
    */
   lock(locks: LockSet, res: LockRes, level: LockLevel): void {
-    if (res.ops.waits_for_recovery === true && this.recovery_map.size > 0 && !locks.for_recovery)
-      waitOn(this.recovery_done);
+    this.#awaitRecovery(locks, res);
     const held = locks.level(res);
     if (held !== undefined) {
       assert(held >= level, `${res.name}: PR to EX inside one operation`);
@@ -187,8 +188,7 @@ export class DlmGlue {
    * has stays with it when that fails.
    */
   tryLock(locks: LockSet, res: LockRes, level: LockLevel): boolean {
-    if (res.ops.waits_for_recovery === true && this.recovery_map.size > 0 && !locks.for_recovery)
-      waitOn(this.recovery_done);
+    this.#awaitRecovery(locks, res);
     const held = locks.level(res);
     if (held !== undefined) {
       assert(held >= level, `${res.name}: PR to EX inside one operation`);
@@ -207,6 +207,14 @@ export class DlmGlue {
     if (locks.level(res) !== undefined) return true;
     if (res.wasRefused(locks)) return false;
     waitOn(res.waiters);
+  }
+
+  /** What a dead node's journal may still change, nobody reads. */
+  #awaitRecovery(locks: LockSet, res: LockRes): void {
+    if (res.ops.waits_for_recovery !== true || this.recovery_map.size === 0 || locks.for_recovery) return;
+    if (this.recovery_given_up)
+      throw new FsError(Errno.EIO, "lock", { name: res.name, not_recovered: [...this.recovery_map].join(", ") });
+    waitOn(this.recovery_done);
   }
 
   /** `locks` waits for this and nothing else: not for a level that it asked for in an earlier run, which it may never give back. */

@@ -10,6 +10,7 @@ import type { Osb } from "../volume/osb.ts";
 
 /** Forgets every use, wipes orphans, and waits for wipes that are under way. What cannot be wiped is logged and stays an orphan. */
 export function* forgetAll(osb: Osb, clock: Clock): Task<void> {
+  osb.recovery?.lastTry();
   for (const inode of [...osb.inodes.values()]) {
     inode.nlookup = 0;
     inode.open_count = 0;

@@ -196,6 +196,8 @@ export class Recovery {
   #enabled = false;
   #running = false;
   #stopped = false;
+  /** We unmount: what fails now is not tried again. */
+  #last_try = false;
   /** How long the next attempt is put off, as the last one has failed; 0: it has not. */
   #again_ms = 0;
   #cancel_again: (() => void) | null = null;
@@ -242,6 +244,15 @@ export class Recovery {
     return this.#running || this.#finishing > 0;
   }
 
+  /**
+   * The unmount begins. What has failed so far is tried once more; then it is for who mounts next, and who waits for it here hears EIO: they, and
+   * the unmount, would wait for ever.
+   */
+  lastTry(): void {
+    this.#last_try = true;
+    if (this.#again_ms > 0) this.#start();
+  }
+
   /** Nothing is under way, nor about to be: what has failed is tried again later. */
   get settled(): boolean {
     return !this.busy && (!this.#enabled || this.#again_ms > 0 || this.#osb.glue.recovery_map.size === 0);
@@ -262,7 +273,7 @@ export class Recovery {
   }
 
   #start(): void {
-    if (!this.#enabled || this.#running) return;
+    if (!this.#enabled || this.#running || this.#osb.glue.recovery_given_up) return;
     this.#running = true;
     spawn(this.#thread(), (err) => {
       this.#running = false;
@@ -281,13 +292,21 @@ export class Recovery {
    */
   #failed(err: unknown): void {
     this.#again_ms = Math.min(this.#again_ms === 0 ? AGAIN_MS : 2 * this.#again_ms, AGAIN_MOST_MS);
-    const dead = [...this.#osb.glue.recovery_map].join(", ");
+    const { glue } = this.#osb;
+    const dead = [...glue.recovery_map].join(", ");
     const what = err instanceof Error ? err.message : String(err);
+    this.#cancel_again?.();
+    this.#cancel_again = null;
+    if (this.#last_try) {
+      mlog(ML.ERROR, `recovery of node ${dead}: ${what}; left to who mounts next`);
+      glue.recovery_given_up = true;
+      glue.recovery_done.wakeAll();
+      return;
+    }
     mlog(
       ML.ERROR,
       `recovery of node ${dead}: ${what}; tried again in ${this.#again_ms / 1000} s. If it goes on, unmount`,
     );
-    this.#cancel_again?.();
     this.#cancel_again = this.#osb.clock.after(this.#again_ms, () => {
       this.#cancel_again = null;
       this.#start();

@@ -314,6 +314,20 @@ function* leaveVolume(osb: Osb): Task<void> {
   }
 }
 
+/** Nothing is left that only we could delete or give back to the bitmap, and no recovery is under way. */
+function* returnAll(osb: Osb): Task<void> {
+  const { clustered } = osb.glue.domain;
+  const recovery = osb.recovery!;
+  // What another node still had open when we tried to delete it.
+  if (clustered && osb.readonly_reason === null) yield* recoverOrphans(osb, osb.slot_num);
+  do {
+    yield* recovery.settle();
+    yield* wipesIdle(osb);
+    // What the last recovery freed, too.
+    if (osb.readonly_reason === null) yield* allocStop(osb);
+  } while (!recovery.settled);
+}
+
 /**
  * Closes a volume: all written, journal clean, slot free, the domain left. After an abort it leaves the journal dirty, for the next
  * mount or for the other nodes.
@@ -328,25 +342,17 @@ export function* closeVolume(osb: Osb): Task<void> {
   const { clustered } = osb.glue.domain;
   if (clustered) yield* stopOrphanScan(osb);
   if (osb.journal.aborted === null) {
+    osb.recovery!.lastTry();
     while (osb.background_ops > 0) yield* wait<void>((cb) => osb.background_idle.add(() => osb.ready(() => cb(null))));
     yield* wait(osb.data.flushAll());
-    if (osb.readonly_reason === null) {
-      // What another node still had open when we tried to delete it.
-      if (clustered) yield* recoverOrphans(osb, osb.slot_num);
-      yield* wipesIdle(osb);
-      yield* allocStop(osb);
+    try {
+      yield* returnAll(osb);
+    } catch (err) {
+      // The bitmap may change with a journal that we cannot replay: what is ours stays in our slot.
+      if (!osb.glue.recovery_given_up) throw err;
     }
-    if (clustered) {
-      const recovery = osb.recovery!;
-      do {
-        yield* recovery.settle();
-        yield* wipesIdle(osb);
-        // What the last recovery freed.
-        if (osb.readonly_reason === null) yield* allocStop(osb);
-      } while (!recovery.settled);
-      // From here on the others see to who dies.
-      recovery.stop();
-    }
+    // From here on the others see to who dies.
+    osb.recovery!.stop();
     yield* osb.journal.shutdown();
     osb.unshared.clear();
     if (clustered) yield* leaveVolume(osb);

@@ -1040,6 +1040,35 @@ describe("mounts and deaths", () => {
     }
   });
 
+  test("a node that cannot recover another, whose journal is broken, can unmount, and who mounts when it was mended recovers that", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    write(a, create(a, "f"), "x".repeat(9000));
+    write(b, create(b, "g"), "x".repeat(9000));
+    for (const n of [a, b]) c.task(n, syncVolume(n.osb));
+    const magic = journalMagic(b, a.osb.slot_num);
+    magic.fill(0);
+    c.kill(a);
+    c.sleep(10_000);
+    expect([...b.osb.glue.recovery_map]).toEqual([1]);
+    // Who asks for a lock waits until it unmounts.
+    let answer = "none";
+    b.osb.exec(
+      (op) => ns.lookup(op, root(b), nameOf("f")),
+      (err) => {
+        answer = err instanceof FsError ? err.code : String(err);
+      },
+    );
+    c.sleep(5000);
+    expect(answer).toBe("none");
+    c.umount(b);
+    expect(answer).toBe("EIO");
+    magic.set([0xc0, 0x3b, 0x39, 0x98]);
+    const d = c.mount(4);
+    expect(names(d, root(d)).sort()).toEqual(["f", "g"]);
+    sound();
+  });
+
   test("a mount that replays one dead node's journal and cannot read the next one's leaves no lock behind", () => {
     cluster();
     const [a, b] = [c.mount(1), c.mount(2)];
