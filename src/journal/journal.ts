@@ -53,6 +53,8 @@ export interface JournalParts {
   readonly metaecc: boolean;
   readonly barrier: boolean;
   readonly ordered: boolean;
+  /** Blocks of the largest operation: a transaction has room for it where the log has. */
+  readonly op_blocks: number;
   /** True while an operation runs: its changes are in the cache but may still be undone. */
   readonly operationRuns: () => boolean;
   /** Calls when no operation runs. */
@@ -64,7 +66,7 @@ export interface JournalParts {
 }
 
 const CHECKPOINT_BYTES = 1 << 20;
-const MAX_STAGED_BLOCKS = 2048;
+const STAGED_BLOCKS = 2048;
 /** So many writes are made durable one by one, which saves a wait for the flush behind them. */
 const FEW_WRITES = 2;
 
@@ -99,7 +101,10 @@ export class Journal {
   constructor(parts: JournalParts, sequence: number) {
     this.#p = parts;
     const { log, arena } = parts;
-    this.max_transaction_blocks = Math.min(MAX_STAGED_BLOCKS, Math.floor((log.maxlen - log.first) / 4));
+    this.max_transaction_blocks = Math.min(
+      Math.max(STAGED_BLOCKS, parts.op_blocks),
+      Math.floor((log.maxlen - log.first) / 4),
+    );
     this.#staging = arena.alloc(log.blocksFor(this.max_transaction_blocks) * log.blocksize, 4096);
     this.#checkpoint_addr = arena.alloc(CHECKPOINT_BYTES, 4096);
     this.#running = new Transaction(sequence >>> 0);

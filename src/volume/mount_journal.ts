@@ -69,6 +69,7 @@ export function* startJournal(osb: Osb, markDirty: () => Task<void>): Task<void>
       metaecc: osb.incompat(FEATURE_INCOMPAT.META_ECC),
       barrier: osb.options.barrier,
       ordered: osb.options.data === "ordered",
+      op_blocks: osb.undo_slots,
       operationRuns: osb.operationRuns,
       keep_tail: osb.sabotage.has("log_first"),
       defer: (cb) => osb.ready(cb),

@@ -27,7 +27,7 @@ import type { MountOptions } from "./mount_options.ts";
 import "./parts.ts";
 import { replaySlot, startJournal } from "./mount_journal.ts";
 import { startOrphanScan, stopOrphanScan } from "./orphan_scan.ts";
-import { Osb, type Sabotage } from "./osb.ts";
+import { type Geometry, Osb, type Sabotage } from "./osb.ts";
 import {
   callJournalLock,
   dropJournalLock,
@@ -60,7 +60,11 @@ export interface OpenParts {
   readonly sabotage?: Iterable<Sabotage>;
 }
 
-const UNDO_BLOCKS = 1024;
+/**
+ * Blocks that one operation may change. The largest is the split of a full cluster of an index: it rewrites that cluster's leaves and fills another
+ * one's (dx_grow.ts), which are 4096 where blocks have 512 bytes and clusters 1 MiB.
+ */
+const opBlocks = (geo: Geometry): number => Math.max(1024, 2 * geo.blocks_per_cluster + 128);
 
 /**
  * Opens a volume: checks it, replays dirty journals, takes a slot, starts the journal. With a clustered domain, which this node has
@@ -102,8 +106,8 @@ function* openWith(parts: OpenParts): Task<Osb> {
   };
   osb.kinds = makeKinds(osb);
   osb.inodes = new InodeCache(osb);
-  osb.undo_slots = UNDO_BLOCKS;
-  osb.undo_base = arena.alloc(UNDO_BLOCKS * geo.blocksize, 4096);
+  osb.undo_slots = opBlocks(geo);
+  osb.undo_base = arena.alloc(osb.undo_slots * geo.blocksize, 4096);
   osb.glue = new DlmGlue(
     domain,
     glueOps(() => osb),
