@@ -34,8 +34,7 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("a directory whose index has clusters o
       const per_leaf = (osb.geo.blocksize - 64) >> 4;
       const names = namesForAllLeaves(osb, per_leaf + 2);
       const made = new Map<string, number>();
-      for (const text of names)
-        made.set(text, osb.runSync((op) => create(op, dir.ino, nameOf(text), 0o644, CRED)).ino);
+      for (const text of names) made.set(text, osb.runSync((op) => create(op, dir.ino, nameOf(text), 0o644, CRED)).ino);
       for (const [text, ino] of made)
         expect(osb.runSync((op) => lookup(op, dir.ino, nameOf(text)))).toMatchObject({ ino });
       v.close();

@@ -21,6 +21,7 @@ const KINDS: [string, string[]][] = [
   ["512 blocks, 4K clusters", ["-b", "512", "-C", "4K", "-J", "size=4M"]],
   ["4K blocks, 1M clusters, metaecc", ["-b", "4K", "-C", "1M", "--fs-features=metaecc"]],
   ["no inline data, no unwritten", ["-b", "2K", "-C", "8K", "--fs-features=noinline-data,nounwritten,noindexed-dirs"]],
+  ["inline data, no holes", ["-b", "1K", "-C", "4K", "--fs-features=nosparse,nounwritten"]],
 ];
 const MAX = 3 << 20;
 
@@ -165,6 +166,33 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
       expect([isDue(30), isDue(90)], JSON.stringify(options)).toEqual(due);
       close();
     }
+  });
+
+  test.each([
+    ["truncate", (osb: Osb, inode: Inode) => osb.runTaskSync(wait((cb) => setattr(osb, inode, { size: 20_000 }, cb)))],
+    [
+      "a write behind its end",
+      (osb: Osb, inode: Inode, addr: number) =>
+        osb.runTaskSync(wait((cb) => writeFile(osb, inode, { offset: 19_999, len: 1, addr }, cb))),
+    ],
+  ] as const)("a file in its inode grows by %s where files have no holes", (_, grow) => {
+    const image = mkfsImage(["-b", "4K", "-C", "4K", "--fs-features=nosparse,nounwritten,inline-data"], 32);
+    const v = openImage(image);
+    const { osb } = v;
+    const inode = newFile(osb, "small");
+    const addr = osb.arena.alloc(1 << 15, 4096);
+    osb.arena.u8.fill(7, addr, addr + 100);
+    osb.runTaskSync(wait((cb) => writeFile(osb, inode, { offset: 0, len: 100, addr }, cb)));
+    osb.runTaskSync(wait((cb) => setattr(osb, inode, { size: 200 }, cb)));
+    expect(osb.runSync((op) => dinodeOf(op, inodeLock(op, inode)).i_clusters)).toBe(0);
+    osb.arena.u8[addr] = 0;
+    grow(osb, inode, addr);
+    const n = osb.runTaskSync(wait<number>((cb) => readFile(osb, inode, { offset: 0, len: 1 << 15, addr }, cb)));
+    const want = new Uint8Array(20_000).fill(7, 0, 100);
+    expect(Buffer.compare(osb.arena.u8.subarray(addr, addr + n), want)).toBe(0);
+    expect(osb.runSync((op) => dinodeOf(op, inodeLock(op, inode)).i_clusters)).toBe(5);
+    v.close();
+    expect(fsck(image).findings).toEqual([]);
   });
 
   test("a file that leaves its inode grows with zeros, whatever its new cluster held", () => {

@@ -72,3 +72,6 @@ export function touch(op: Op, di: Dinode): void {
 export function inlineRoom(di: Dinode): { addr: number; bytes: number } {
   return { addr: di.i_data.id_data_off(0), bytes: di.i_data.id_count };
 }
+
+/** True when the file's data is in its dinode and still fits there up to `end`. */
+export const staysInline = (di: Dinode, end: number): boolean => isInline(di) && end <= inlineRoom(di).bytes;

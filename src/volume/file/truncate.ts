@@ -26,6 +26,7 @@ import {
   isInline,
   maxFileBytes,
   pnoOf,
+  staysInline,
   touch,
   waitIoIdle,
 } from "./file_io.ts";
@@ -191,7 +192,7 @@ function growStep(op: Op, inode: Inode, new_size: number): boolean {
   checkChangeable(inode, di);
   if (new_size > maxFileBytes(op.osb))
     throw new FsError(Errno.EFBIG, "file.truncate", { ino: inode.ino, size: new_size });
-  if (di.i_size >= new_size) return true;
+  if (di.i_size >= new_size || staysInline(di, new_size)) return true;
   waitIoIdle(inode);
   if (op.osb.incompat(FEATURE_INCOMPAT.SPARSE_ALLOC)) return !shortenGap(op, inode, bh, new_size);
   extendNoHoles(op, inode, bh, new_size);
@@ -227,7 +228,7 @@ export function* truncateTask(
         const size = di.i_size;
         const inline = isInline(di);
         let from: number | undefined;
-        if (inline && new_size <= inlineRoom(di).bytes) {
+        if (staysInline(di, new_size)) {
           const room = inlineRoom(di);
           const lo = Math.min(size, new_size);
           op.osb.cache.u8.fill(0, room.addr + lo, room.addr + room.bytes);

@@ -39,6 +39,7 @@ import {
   maxFileBytes,
   pnoOf,
   pushRun,
+  staysInline,
   touch,
   waitIoIdle,
 } from "./file_io.ts";
@@ -281,6 +282,7 @@ export function fillPages(osb: Osb, fills: readonly Fill[]): void {
 export function extendNoHoles(op: Op, inode: Inode, bh: Bh, to: number): void {
   op.modify(bh);
   const di = dinodeOf(op, bh);
+  if (isInline(di)) convertInlineToExtents(op, inode, bh);
   const size = di.i_size;
   const end = Math.min(to, size + stepBytes(op.osb));
   mapForWrite(op, inode, bh, size, end);
@@ -305,7 +307,7 @@ function planWrite(op: Op, inode: Inode, req: WriteRequest, done_bytes: number, 
   const pos = req.append === true ? size : at;
   const end = pos + len;
   if (end > maxFileBytes(osb)) throw new FsError(Errno.EFBIG, "file.write", { ino: inode.ino, offset: pos });
-  if (pos > size && !osb.incompat(FEATURE_INCOMPAT.SPARSE_ALLOC)) {
+  if (pos > size && !osb.incompat(FEATURE_INCOMPAT.SPARSE_ALLOC) && !staysInline(di, end)) {
     extendNoHoles(op, inode, bh, pos);
     return { fills: [], runs: [], allocated: false, gap: true };
   }
@@ -316,8 +318,8 @@ function planWrite(op: Op, inode: Inode, req: WriteRequest, done_bytes: number, 
   let changed = end > size;
   if (startsInline(osb, di, end, req.direct === true)) setDataInline(osb, di);
   if (isInline(di)) {
-    const room = inlineRoom(di);
-    if (end <= room.bytes) {
+    if (staysInline(di, end)) {
+      const room = inlineRoom(di);
       const { u8 } = osb.cache;
       if (pos > size) u8.fill(0, room.addr + size, room.addr + pos);
       u8.copyWithin(room.addr + pos, addr, addr + len);
