@@ -80,9 +80,9 @@ function* allocate(
       inodeExclusive(inode, locks);
       if (!isInline(di)) return false;
       op.modify(bh);
-      if (end <= inlineRoom(di).bytes) {
+      if (end <= inlineRoom(osb, di).bytes) {
         if (!keep_size && end > di.i_size) {
-          const room = inlineRoom(di);
+          const room = inlineRoom(osb, di);
           osb.cache.u8.fill(0, room.addr + di.i_size, room.addr + end);
           di.i_size = end;
           touch(op, di);
@@ -133,7 +133,7 @@ function* punch(osb: Osb, inode: Inode, offset: number, len: number, locks: Lock
       inodeChanged(op, inode);
       const size = di.i_size;
       if (isInline(di)) {
-        const room = inlineRoom(di);
+        const room = inlineRoom(osb, di);
         osb.cache.u8.fill(0, room.addr + Math.min(offset, size), room.addr + Math.min(offset + len, size));
         return undefined;
       }

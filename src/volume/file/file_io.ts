@@ -3,9 +3,9 @@
  * request, limits, and the state of a file's head (aops.c, file.c).
  */
 import { PAGE_BYTES } from "../../block/data_cache.ts";
-import { type Dinode, DYN_FEATURES, I_ATTR, isReg } from "../../format/disk/index.ts";
+import { type Dinode, DYN_FEATURES, I_ATTR, isReg, maxInlineDataWithXattr } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
-import { FsError } from "../../lib/fs_error.ts";
+import { Corruption, FsError } from "../../lib/fs_error.ts";
 import { waitOn } from "../../lib/wait.ts";
 import type { Inode } from "../inode.ts";
 import type { Op } from "../op.ts";
@@ -68,10 +68,14 @@ export function touch(op: Op, di: Dinode): void {
   di.i_ctime_nsec = nsec;
 }
 
-/** Where inline data lies, and how much fits. */
-export function inlineRoom(di: Dinode): { addr: number; bytes: number } {
-  return { addr: di.i_data.id_data_off(0), bytes: di.i_data.id_count };
+/** Where inline data lies, and how much fits. Throws Corruption for more than the dinode's block has room for (ocfs2_read_inline_data). */
+export function inlineRoom(osb: Osb, di: Dinode): { addr: number; bytes: number } {
+  const { id_count: bytes } = di.i_data;
+  if (bytes > maxInlineDataWithXattr(osb.geo.blocksize, di) || di.i_size > bytes)
+    throw new Corruption("file.inline", { ino: di.i_blkno, i_size: di.i_size, id_count: bytes });
+  return { addr: di.i_data.id_data_off(0), bytes };
 }
 
 /** True when the file's data is in its dinode and still fits there up to `end`. */
-export const staysInline = (di: Dinode, end: number): boolean => isInline(di) && end <= inlineRoom(di).bytes;
+export const staysInline = (osb: Osb, di: Dinode, end: number): boolean =>
+  isInline(di) && end <= inlineRoom(osb, di).bytes;

@@ -18,7 +18,7 @@ export function convertInlineToExtents(op: Op, inode: Inode, bh: Bh): void {
   const { u8 } = osb.cache;
   const di = dinodeOf(op, bh);
   const size = di.i_size;
-  const { addr, bytes } = inlineRoom(di);
+  const { addr, bytes } = inlineRoom(osb, di);
   const contents = u8.slice(addr, addr + size);
   u8.fill(0, di.i_data.off, addr + bytes);
   di.i_dyn_features &= ~DYN_FEATURES.INLINE_DATA;

@@ -62,7 +62,7 @@ function planRead(op: Op, inode: Inode, req: ReadRequest): ReadPlan {
   if (req.offset >= size || req.len === 0) return NOTHING;
   const bytes = Math.min(req.len, size - req.offset);
   if (isInline(di)) {
-    const from = inlineRoom(di).addr + req.offset;
+    const from = inlineRoom(osb, di).addr + req.offset;
     u8.copyWithin(req.addr, from, from + bytes);
     return { bytes, runs: [] };
   }

@@ -90,7 +90,7 @@ function truncateStep(op: Op, inode: Inode, bh: Bh, cpos: number): boolean {
     const e_end = e.cpos + e.clusters;
     const from = Math.max(cpos, e.cpos, e_end - CLUSTERS_PER_STEP);
     const p_cluster = osb.blocksToClusters(e.blkno) + (from - e.cpos);
-    if (e.blkno === 0 || p_cluster + (e_end - from) > osb.geo.clusters)
+    if (e.blkno === 0 || e.clusters === 0 || p_cluster + (e_end - from) > osb.geo.clusters)
       throw new Corruption("file.truncate", { ino: inode.ino, cpos: e.cpos, e_blkno: e.blkno, clusters: e.clusters });
     removeRun(op, inode, bh, from, { p_cluster, clusters: e_end - from, flags: e.flags });
     if (records === 0) inodeChanged(op, inode);
@@ -192,7 +192,7 @@ function growStep(op: Op, inode: Inode, new_size: number): boolean {
   checkChangeable(inode, di);
   if (new_size > maxFileBytes(op.osb))
     throw new FsError(Errno.EFBIG, "file.truncate", { ino: inode.ino, size: new_size });
-  if (di.i_size >= new_size || staysInline(di, new_size)) return true;
+  if (di.i_size >= new_size || staysInline(op.osb, di, new_size)) return true;
   waitIoIdle(inode);
   if (op.osb.incompat(FEATURE_INCOMPAT.SPARSE_ALLOC)) return !shortenGap(op, inode, bh, new_size);
   extendNoHoles(op, inode, bh, new_size);
@@ -228,8 +228,8 @@ export function* truncateTask(
         const size = di.i_size;
         const inline = isInline(di);
         let from: number | undefined;
-        if (staysInline(di, new_size)) {
-          const room = inlineRoom(di);
+        if (staysInline(osb, di, new_size)) {
+          const room = inlineRoom(osb, di);
           const lo = Math.min(size, new_size);
           op.osb.cache.u8.fill(0, room.addr + lo, room.addr + room.bytes);
         } else {

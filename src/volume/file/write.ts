@@ -307,7 +307,7 @@ function planWrite(op: Op, inode: Inode, req: WriteRequest, done_bytes: number, 
   const pos = req.append === true ? size : at;
   const end = pos + len;
   if (end > maxFileBytes(osb)) throw new FsError(Errno.EFBIG, "file.write", { ino: inode.ino, offset: pos });
-  if (pos > size && !osb.incompat(FEATURE_INCOMPAT.SPARSE_ALLOC) && !staysInline(di, end)) {
+  if (pos > size && !osb.incompat(FEATURE_INCOMPAT.SPARSE_ALLOC) && !staysInline(osb, di, end)) {
     extendNoHoles(op, inode, bh, pos);
     return { fills: [], runs: [], allocated: false, gap: true };
   }
@@ -318,8 +318,8 @@ function planWrite(op: Op, inode: Inode, req: WriteRequest, done_bytes: number, 
   let changed = end > size;
   if (startsInline(osb, di, end, req.direct === true)) setDataInline(osb, di);
   if (isInline(di)) {
-    if (staysInline(di, end)) {
-      const room = inlineRoom(di);
+    if (staysInline(osb, di, end)) {
+      const room = inlineRoom(osb, di);
       const { u8 } = osb.cache;
       if (pos > size) u8.fill(0, room.addr + size, room.addr + pos);
       u8.copyWithin(room.addr + pos, addr, addr + len);

@@ -88,12 +88,13 @@ function copyInline(op: Op, from: Locked, to: Locked): void {
   const { geo, cache } = op.osb;
   const { u8 } = cache;
   const size = from.di.i_size;
+  const { addr: from_addr } = inlineRoom(op.osb, from.di);
   to.di.i_dyn_features |= DYN_FEATURES.INLINE_DATA;
   u8.fill(0, to.di.i_data.off, to.di_bh.addr + geo.blocksize);
   to.di.i_data.id_count = maxInlineDataWithXattr(geo.blocksize, to.di);
-  const room = inlineRoom(to.di);
+  const room = inlineRoom(op.osb, to.di);
   assert(size <= room.bytes, `inline data of ${size} bytes does not fit an empty inode`);
-  u8.copyWithin(room.addr, inlineRoom(from.di).addr, inlineRoom(from.di).addr + size);
+  u8.copyWithin(room.addr, from_addr, from_addr + size);
   to.di.i_size = size;
   inodeChanged(op, to.inode);
 }

@@ -1,0 +1,90 @@
+/** Inodes that say of their own body what cannot be: whoever reads or changes the file hears of an error, and nothing else is touched. */
+import { describe, expect, test } from "vitest";
+import { haveTool, mkfsImage, openImage, type TestVolume } from "../../../test/support/volume.ts";
+import type { Dinode } from "../../format/disk/index.ts";
+import { Errno } from "../../lib/errno.ts";
+import { type Task, wait } from "../../lib/task.ts";
+import { fallocate, readFile, setattr, writeFile } from "../../vfs/file.ts";
+import { create } from "../../vfs/namespace.ts";
+import { dinodeOf, type Inode, inodeLock } from "../inode.ts";
+import { reflinkTask } from "../refcount/index.ts";
+
+const CRED = { uid: 0, gid: 0, umask: 0o22 };
+const EIO = expect.objectContaining({ errno: Errno.EIO });
+
+class Volume {
+  readonly v: TestVolume;
+  readonly addr: number;
+  constructor(args: readonly string[]) {
+    this.v = openImage(mkfsImage(args, 32));
+    this.addr = this.v.osb.arena.alloc(1 << 16, 4096);
+  }
+  file(name: string): Inode {
+    const { osb } = this.v;
+    return osb.inodes.get(osb.runSync((op) => create(op, osb.geo.root_blkno, Buffer.from(name), 0o100644, CRED)).ino);
+  }
+  damage(inode: Inode, fn: (di: Dinode) => void): void {
+    this.v.osb.runSync((op) => {
+      const bh = inodeLock(op, inode, true);
+      op.modify(bh);
+      fn(dinodeOf(op, bh));
+    });
+  }
+  run<T>(task: Task<T>): T {
+    return this.v.osb.runTaskSync(task);
+  }
+  write(inode: Inode, offset: number, len: number): number {
+    const { addr } = this;
+    return this.run(wait<number>((cb) => writeFile(this.v.osb, inode, { offset, len, addr }, cb)));
+  }
+  read(inode: Inode, offset: number, len: number): number {
+    const { addr } = this;
+    return this.run(wait<number>((cb) => readFile(this.v.osb, inode, { offset, len, addr }, cb)));
+  }
+  setSize(inode: Inode, size: number): void {
+    this.run(wait((cb) => setattr(this.v.osb, inode, { size }, cb)));
+  }
+}
+
+describe.skipIf(!haveTool("mkfs.ocfs2"))("a file with a damaged inode", () => {
+  test.each([
+    ["more room than there is", (di: Dinode) => (di.i_data.id_count = 60_000)],
+    ["more data than room", (di: Dinode) => (di.i_size = 50_000)],
+  ])("that has its data in it, and claims %s", (_, damage) => {
+    const t = new Volume(["-b", "4K", "-C", "4K"]);
+    const { osb } = t.v;
+    const inode = t.file("inline");
+    t.write(inode, 0, 100);
+    t.damage(inode, (di) => void damage(di));
+    const bh = osb.cache.any(inode.ino)!;
+    const behind = (): Uint8Array => osb.arena.u8.slice(bh.addr + 4096, bh.addr + 65_536);
+    const before = behind();
+    expect(() => t.write(inode, 3000, 20_000)).toThrow(EIO);
+    expect(() => t.setSize(inode, 10)).toThrow(EIO);
+    expect(() => t.read(inode, 0, 50_000)).toThrow(EIO);
+    expect(() => t.run(wait<void>((cb) => fallocate(osb, inode, 0, 0, 30_000, cb)))).toThrow(EIO);
+    expect(() => t.run(wait<void>((cb) => fallocate(osb, inode, 3, 0, 30_000, cb)))).toThrow(EIO);
+    // What lies behind its block in memory are other blocks.
+    expect(Buffer.compare(behind(), before)).toBe(0);
+    const root = osb.inodes.get(osb.geo.root_blkno);
+    expect(() => t.run(reflinkTask(osb, inode, root, Buffer.from("link"), { preserve: false, cred: CRED }))).toThrow(
+      EIO,
+    );
+  });
+
+  test("whose last extent has no clusters is not cut for ever", () => {
+    const t = new Volume(["-b", "4K", "-C", "4K", "--fs-features=noinline-data"]);
+    const inode = t.file("f");
+    t.write(inode, 0, 4096);
+    t.write(inode, 16384, 4096);
+    t.damage(inode, (di) => void (di.i_list.l_recs.at(1).e_leaf_clusters = 0));
+    let runs = 0;
+    const { osb } = t.v;
+    const exec = osb.exec.bind(osb);
+    osb.exec = (fn, done, locks) => {
+      if (++runs > 1000) throw new Error("it goes on for ever");
+      exec(fn, done, locks);
+    };
+    expect(() => t.setSize(inode, 0)).toThrow(EIO);
+  });
+});
