@@ -187,6 +187,17 @@ export class BufferCache {
     return bh;
   }
 
+  /** What makes a block again what it is now, and whose: it is about to be taken for another. */
+  identityOf(bh: Bh): () => void {
+    const { kind, ci, epoch, ecc_group } = bh;
+    return () => {
+      if (ci !== null) this.#own(bh, ci);
+      bh.epoch = epoch;
+      bh.kind = kind;
+      bh.ecc_group = ecc_group;
+    };
+  }
+
   /** Forgets blocks that were freed, so that nothing stale is found when their place is used again. */
   forget(blkno: number, count: number): void {
     if (count <= this.#blocks.size) {

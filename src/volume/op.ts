@@ -29,6 +29,7 @@ export class Op {
   readonly #success: (() => void)[] = [];
   readonly #undone: (() => void)[] = [];
   readonly #ordered: Inode[] = [];
+  readonly #freed = new Set<number>();
   #new_blocks = 0;
   #now: { sec: number; nsec: number } | null = null;
 
@@ -64,16 +65,26 @@ export class Op {
 
   /** A block that was just allocated: zeroed and part of this operation. No read from the disk. */
   create(ci: CachingInfo, blkno: number, kind: BlockKind): Bh {
-    const known = this.osb.cache.any(blkno);
+    const { cache } = this.osb;
+    const known = cache.any(blkno);
     // A place that was freed a moment ago: its old contents may still have to reach the log or the disk.
-    if (known?.uptodate && known.busy) this.modify(known);
-    const bh = this.osb.cache.getNew(ci, blkno, kind);
+    if (known?.uptodate && known.busy) {
+      this.modify(known);
+      if (!this.#created.includes(known)) this.onUndo(cache.identityOf(known));
+    }
+    this.#freed.delete(blkno);
+    const bh = cache.getNew(ci, blkno, kind);
     if (!bh.in_op) {
       this.#admit(bh);
       bh.in_op = true;
       this.#created.push(bh);
     }
     return bh;
+  }
+
+  /** Blocks that were given back to their allocator: forgotten when the operation succeeds, but for those that it has taken again. */
+  free(blkno: number, count: number): void {
+    for (let b = blkno; b < blkno + count; b++) this.#freed.add(b);
   }
 
   #admit(bh: Bh): void {
@@ -123,6 +134,7 @@ export class Op {
       journal.add(bh);
     }
     for (const inode of this.#ordered) journal.orderData(inode);
+    for (const blkno of this.#freed) this.osb.cache.forget(blkno, 1);
     const success = this.#success.slice();
     this.#reset();
     for (const fn of success) fn();
@@ -158,6 +170,7 @@ export class Op {
     this.#success.length = 0;
     this.#undone.length = 0;
     this.#ordered.length = 0;
+    this.#freed.clear();
     this.#new_blocks = 0;
   }
 }

@@ -145,7 +145,7 @@ export function freeSuballocBits(op: Op, type: SuballocType, origin: SuballocOri
       found: `the bit of block ${at.blkno}`,
     });
   freeBits(op, ca, group, origin.bit, count);
-  op.onSuccess(() => osb.cache.forget(origin.blkno, count));
+  op.free(origin.blkno, count);
 }
 
 /** Gives a metadata block back to extent_alloc:slot (extent block, xattr block, dx root, refcount block). */

@@ -226,17 +226,8 @@ export function readBucket(op: Op, inode: Inode, blkno: number): readonly Bh[] {
 
 /** The blocks of a bucket whose old contents do not matter, zeroed and in the operation. */
 export function createBucket(op: Op, inode: Inode, blkno: number): readonly Bh[] {
-  const { cache, kinds } = op.osb;
+  const { kinds } = op.osb;
   const n = blocksPerBucket(op.osb);
-  // An undone operation leaves the old contents, which then need their old group: the journal computes by it.
-  const before: { bh: Bh; group: Bh[] | null }[] = [];
-  for (let i = 0; i < n; i++) {
-    const bh = cache.any(blkno + i);
-    if (bh !== undefined) before.push({ bh, group: bh.ecc_group });
-  }
-  op.onUndo(() => {
-    for (const { bh, group } of before) bh.ecc_group = group;
-  });
   const bhs: Bh[] = [];
   for (let i = 0; i < n; i++) bhs.push(op.create(inode, blkno + i, kinds.xattr_bucket));
   for (const bh of bhs) bh.ecc_group = bhs;
