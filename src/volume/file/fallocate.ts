@@ -17,6 +17,7 @@ import type { Osb } from "../osb.ts";
 import { checkChangeable, inlineRoom, isInline, maxFileBytes, touch, waitIoIdle } from "./file_io.ts";
 import { convertInlineToExtents } from "./inline_data.ts";
 import { removeClusters, zeroRange } from "./truncate.ts";
+import { shortenGap } from "./write.ts";
 
 export const FALLOC_FL_KEEP_SIZE = 0x01;
 export const FALLOC_FL_PUNCH_HOLE = 0x02;
@@ -101,20 +102,24 @@ function* allocate(
     const from = cpos;
     cpos = yield* wait(osb.step((op) => allocateStep(op, inode, inodeLock(op, inode, true), from, last), locks));
   }
-  yield* wait(
-    osb.step((op) => {
-      rwLock(op, inode, true);
-      const bh = inodeLock(op, inode, true);
-      op.modify(bh);
-      const di = dinodeOf(op, bh);
-      if (!keep_size && end > di.i_size) {
-        zeroRange(op, inode, bh, di.i_size, Math.min(end, Math.ceil(di.i_size / cs) * cs));
-        di.i_size = end;
-      }
-      touch(op, di);
-      inodeChanged(op, inode);
-    }, locks),
-  );
+  const size = keep_size ? 0 : end;
+  while (!(yield* wait(osb.step((op) => allocated(op, inode, size), locks))));
+}
+
+/** The size and times after an allocation; false: call again. A truncation that was cut short may have left clusters behind the end of the file. */
+function allocated(op: Op, inode: Inode, size: number): boolean {
+  rwLock(op, inode, true);
+  const bh = inodeLock(op, inode, true);
+  if (shortenGap(op, inode, bh, size)) return false;
+  op.modify(bh);
+  const di = dinodeOf(op, bh);
+  if (size > di.i_size) {
+    zeroRange(op, inode, bh, di.i_size, size);
+    di.i_size = size;
+  }
+  touch(op, di);
+  inodeChanged(op, inode);
+  return true;
 }
 
 /** Makes [offset, offset + len) read as zeros and frees the whole clusters in it. */

@@ -1,8 +1,9 @@
 /** File data against a plain buffer: random writes, reads, truncates, punches; then fsck.ocfs2 judges the volume. */
 import { describe, expect, test } from "vitest";
 import { DelayedDevice } from "../../../test/support/delayed_device.ts";
+import { KEPT_SPACE } from "../../../test/support/judges.ts";
 import { fsck, haveTool, mkfsImage, openImage, type TestVolume } from "../../../test/support/volume.ts";
-import { I_ATTR } from "../../format/disk/index.ts";
+import { EXT_FLAGS, I_ATTR } from "../../format/disk/index.ts";
 import type { Arena } from "../../lib/arena.ts";
 import { type Random, seededRandom } from "../../lib/clock.ts";
 import { all, asThunk, type Task, wait } from "../../lib/task.ts";
@@ -11,8 +12,10 @@ import { copyFileRange } from "../../vfs/copy_range.ts";
 import { fsync, readFile, setattr, writeFile } from "../../vfs/file.ts";
 import { create } from "../../vfs/namespace.ts";
 import { atimeIsDue } from "../dir/attr.ts";
+import { getClusters } from "../extents/extent_map.ts";
 import { dinodeOf, type Inode, inodeChanged, inodeLock } from "../inode.ts";
 import type { Osb } from "../osb.ts";
+import { commonTree, type Side, shareClusters } from "../refcount/share.ts";
 import { fallocateTask } from "./fallocate.ts";
 
 const KINDS: [string, string[]][] = [
@@ -193,6 +196,54 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
     expect(osb.runSync((op) => dinodeOf(op, inodeLock(op, inode)).i_clusters)).toBe(5);
     v.close();
     expect(fsck(image).findings).toEqual([]);
+  });
+
+  test("fallocate shows nothing of what a truncation that was cut short has left behind the end of a file", () => {
+    const image = mkfsImage(["-b", "4K", "-C", "4K"], 32);
+    const v = openImage(image);
+    const { osb } = v;
+    const inode = newFile(osb, "cut");
+    const len = 3 << 20;
+    const addr = osb.arena.alloc(len, 4096);
+    osb.arena.u8.fill(7, addr, addr + len);
+    osb.runTaskSync(wait((cb) => writeFile(osb, inode, { offset: 0, len, addr }, cb)));
+    // The first operation of a truncation: the node died after it.
+    osb.runSync((op) => {
+      const bh = inodeLock(op, inode, true);
+      op.modify(bh);
+      dinodeOf(op, bh).i_size = 100;
+    });
+    osb.runTaskSync(fallocateTask(osb, inode, 0, 0, len));
+    osb.runTaskSync(wait((cb) => readFile(osb, inode, { offset: 0, len, addr }, cb)));
+    expect(osb.arena.u8.subarray(addr, addr + len).lastIndexOf(7)).toBe(99);
+    v.close();
+    expect(fsck(image).findings).toEqual([]);
+  });
+
+  test("a write far behind the end of a file copies nothing of what is shared there and unwritten", () => {
+    const image = mkfsImage(["-b", "4K", "-C", "4K", "-J", "size=4M"], 32);
+    const v = openImage(image);
+    const { osb } = v;
+    const [a, b] = [newFile(osb, "a"), newFile(osb, "b")];
+    const KEEP_SIZE = 1;
+    osb.runTaskSync(fallocateTask(osb, a, KEEP_SIZE, 0, 8 << 20));
+    // A kernel's reflink shares what lies behind the end of the file as well.
+    for (let cpos = 0; cpos < 2048; )
+      cpos += osb.runSync((op) => {
+        const [src, dst] = [a, b].map((inode) => ({ inode, bh: inodeLock(op, inode, true) })) as [Side, Side];
+        for (const { bh } of [src, dst]) op.modify(bh);
+        const ext = getClusters(op, a, cpos);
+        const run = { ...ext, clusters: Math.min(ext.clusters, 2048 - cpos) };
+        shareClusters(op, commonTree(op, src, dst), src, cpos, dst, cpos, run);
+        return run.clusters;
+      });
+    const addr = osb.arena.alloc(4096, 4096);
+    osb.runTaskSync(wait((cb) => writeFile(osb, b, { offset: (8 << 20) - 1, len: 1, addr }, cb)));
+    const { UNWRITTEN, REFCOUNTED } = EXT_FLAGS;
+    expect(osb.runSync((op) => getClusters(op, b, 0).flags)).toBe(UNWRITTEN | REFCOUNTED);
+    expect(osb.runSync((op) => getClusters(op, b, 2047).flags)).toBe(0);
+    v.close();
+    expect(fsck(image).findings.filter((f) => !KEPT_SPACE.test(f))).toEqual([]);
   });
 
   test("a file that leaves its inode grows with zeros, whatever its new cluster held", () => {

@@ -219,7 +219,7 @@ export function zeroExtend(op: Op, inode: Inode, bh: Bh, fills: Fill[], old_size
   while (at < pos && mapped_bytes < MAX_ZERO_BYTES) {
     const cpos = Math.floor(at / cs);
     let ext = getClusters(op, inode, cpos);
-    if ((ext.flags & EXT_FLAGS.REFCOUNTED) !== 0) {
+    if ((ext.flags & (EXT_FLAGS.REFCOUNTED | EXT_FLAGS.UNWRITTEN)) === EXT_FLAGS.REFCOUNTED) {
       waitIoIdle(inode);
       cow_hooks.refcountCow(op, inode, bh, cpos, 1, at, at);
       voidExtentMap(op, inode);
