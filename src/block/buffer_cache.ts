@@ -310,7 +310,9 @@ export class BufferCache {
 
   #startRead(ci: CachingInfo, blkno: number): Bh {
     const bytes = this.block_bytes;
-    if (!(blkno >= 0) || (blkno + 1) * bytes > this.#dev.size_bytes)
+    const end = (blkno + 1) * bytes;
+    if (end > this.#dev.size_bytes) this.#dev.measure?.();
+    if (!(blkno >= 0) || end > this.#dev.size_bytes)
       throw new Corruption("buffer_cache.read", { blkno, owner: ci.ci_blkno, device_bytes: this.#dev.size_bytes });
     const bh = this.#insert(blkno);
     this.#reread(bh, ci);

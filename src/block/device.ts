@@ -30,6 +30,8 @@ export class Durability {
 export interface BlockDevice {
   readonly name: string;
   readonly size_bytes: number;
+  /** Asks for size_bytes anew: a disk may grow. */
+  measure?(): void;
   readonly readonly: boolean;
   readonly alignment_bytes: number;
   readonly durability: Durability;

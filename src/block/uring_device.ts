@@ -93,7 +93,7 @@ const failure = (res: number): number => (res >= 0 || res === -Errno.ENOSPC || r
 
 export class UringDevice implements BlockDevice {
   readonly name: string;
-  readonly size_bytes: number;
+  size_bytes: number;
   readonly readonly: boolean;
   readonly alignment_bytes: number;
   readonly is_block_device: boolean;
@@ -115,6 +115,10 @@ export class UringDevice implements BlockDevice {
     this.alignment_bytes = opened.alignment_bytes;
     this.is_block_device = opened.is_block_device;
     this.readonly = readonly;
+  }
+
+  measure(): void {
+    this.size_bytes = Math.max(this.size_bytes, fdSize(this.#fd));
   }
 
   /** Operations that the kernel has, or will have with the next submit. */

@@ -11,6 +11,7 @@ import {
 import { Errno } from "../lib/errno.ts";
 import { Corruption, estale, FsError } from "../lib/fs_error.ts";
 import * as ns from "../vfs/namespace.ts";
+import { inVolume } from "../volume/alloc/volume_end.ts";
 import { parentOf } from "../volume/dir/ancestry.ts";
 import { type Attr, attrOf, linksOf } from "../volume/dir/attr.ts";
 import { lockInode } from "../volume/dir/iget.ts";
@@ -54,7 +55,7 @@ function lookupParent(op: Op, ino: number): Attr {
 function lookupSelf(op: Op, ino: number): Attr {
   const { osb } = op;
   const stale = (): never => staleHandle(ino);
-  if (ino < 2 || ino >= osb.clustersToBlocks(osb.geo.clusters)) stale();
+  if (!inVolume(op, osb.blocksToClusters(ino), 1)) stale();
   handleLeadsTo(op, ino);
   const inode = osb.inodes.get(ino);
   try {

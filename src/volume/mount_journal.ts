@@ -43,9 +43,15 @@ function* openLog(osb: Osb, slot: number): Task<Log> {
 /** Replays a slot's journal; what is cached of it is the caller's business. */
 export function* replaySlot(osb: Osb, slot: number): Task<void> {
   const log = yield* openLog(osb, slot);
-  const result = yield* replay(osb.arena, osb.dev, log, osb.clustersToBlocks(osb.geo.clusters));
+  const { dev, geo } = osb;
+  // A node of the cluster may have made the volume larger before it died: how large says a block that may be in this log.
+  dev.measure?.();
+  const blocks = osb.glue.domain.clustered
+    ? Math.floor(dev.size_bytes / geo.blocksize)
+    : osb.clustersToBlocks(geo.clusters);
+  const result = yield* replay(osb.arena, dev, log, blocks);
   if (log.superblock.s_start !== 0) yield* log.writeTail(0, result.next_sequence, osb.options.barrier);
-  yield* deviceFlush(osb.dev);
+  yield* deviceFlush(dev);
 }
 
 /** Starts the journal of our slot, and marks it dirty by `markDirty`. */

@@ -6,7 +6,7 @@
  */
 
 import type { Bh } from "../../block/buffer_cache.ts";
-import { EX } from "../../dlmglue/lock_res.ts";
+import { EX, PR } from "../../dlmglue/lock_res.ts";
 import { SYSTEM_INODE, type SystemInode } from "../../format/disk/index.ts";
 import { WAIT, waitOn } from "../../lib/wait.ts";
 import { type Inode, readDinode } from "../inode.ts";
@@ -45,6 +45,8 @@ export function lockAllocator(op: Op, type: SystemInode, slot: number, keep = fa
   if (osb.glue.domain.clustered) {
     const rank = rankOf(type, slot);
     st.lock_ranks.set(res, rank);
+    // An earlier run may have looked for the end of the volume.
+    if (op.locks.level(res) === PR) op.locks.release(res);
     try {
       osb.glue.lock(op.locks, res, EX);
     } catch (err) {

@@ -19,6 +19,7 @@ import { dinodeOf, type Inode } from "../inode.ts";
 import type { Op } from "../op.ts";
 import { lockAllocator } from "./alloc_locks.ts";
 import { type AllocState, allocState } from "./alloc_state.ts";
+import { inVolume } from "./volume_end.ts";
 
 /** An allocator, locked, for the length of one run. */
 export interface ChainAllocator {
@@ -254,14 +255,20 @@ function searchChain(
 }
 
 function claimed(op: Op, st: AllocState, ca: ChainAllocator, bh: Bh, bit: number, bits: number): ClaimedBits {
+  const { osb } = op;
   let start = groupFirstCluster(op, bh.blkno) + bit;
   let discontig = false;
+  let end_cluster = start + bits;
   if (!ca.is_bitmap) {
     const at = bitToBlock(op, ca, bh, bit);
     start = at.blkno;
     discontig = at.discontig;
     bits = Math.min(bits, at.bits);
+    end_cluster = osb.blocksToClusters(start + bits - 1) + 1;
   }
+  // Whoever gets it writes there.
+  if (!inVolume(op, end_cluster - 1, 1))
+    throw new Corruption("alloc.claim", { allocator: ca.inode.ino, group: bh.blkno, bit, bits, start });
   takeBits(op, ca, bh, bit, bits);
   const hint = { group: bh.blkno, epoch: ca.inode.epoch };
   const left = groupOf(op, bh).bg_free_bits_count;

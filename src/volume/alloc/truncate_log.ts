@@ -16,6 +16,7 @@ import type { Osb } from "../osb.ts";
 import { dropAllocatorLocks } from "./alloc_locks.ts";
 import { type AllocState, allocState, seenFreeBits } from "./alloc_state.ts";
 import { freeToBitmap, openAllocator } from "./chain.ts";
+import { inVolume } from "./volume_end.ts";
 
 const FLUSH_DELAY_MS = 2000;
 /** Records that one step of a flush returns to the bitmap: each may lie in another group. */
@@ -43,7 +44,7 @@ export function freeClusters(op: Op, p_cluster: number, clusters: number): void 
   const { osb } = op;
   if (clusters === 0) return;
   // What is no cluster must not get into the log: the flush could never get it out again.
-  if (!(p_cluster > 0) || !(clusters > 0) || p_cluster + clusters > osb.geo.clusters)
+  if (!inVolume(op, p_cluster, clusters))
     throw new Corruption("alloc.free", { p_cluster, clusters, found: "clusters that the volume does not have" });
   const st = allocState(osb);
   const bh = readLog(op, osb.slot_num);

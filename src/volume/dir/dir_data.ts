@@ -154,8 +154,7 @@ export function extendDir(dir: Dir): Bh {
     insertExtent(op, et, di.i_clusters, osb.clustersToBlocks(got.p_cluster), got.clusters, 0);
   }
   const { p_blkno } = getBlocks(op, inode, dir.blocks);
-  if (p_blkno === 0 || p_blkno >= osb.clustersToBlocks(osb.geo.clusters))
-    throw new Corruption("dir.extend", { dir: inode.ino, v_blkno: dir.blocks, p_blkno });
+  if (p_blkno === 0) throw new Corruption("dir.extend", { dir: inode.ino, v_blkno: dir.blocks, p_blkno });
   const bh = op.create(inode, p_blkno, osb.kinds.dir_block);
   const region = blockRegion(dir, bh);
   fillUnused(osb, region);

@@ -6,6 +6,7 @@
 import type { Bh, BlockKind } from "../../block/buffer_cache.ts";
 import { OCFS2_EXT_UNWRITTEN, OCFS2_INLINE_DATA_FL } from "../../format/disk/index.ts";
 import { Corruption } from "../../lib/fs_error.ts";
+import { inVolume } from "../alloc/volume_end.ts";
 import { dinodeOf, type Inode, readDinode } from "../inode.ts";
 import type { Op } from "../op.ts";
 import { dinodeExtentTree, type Extent, lookupExtent } from "./extent_tree.ts";
@@ -69,7 +70,7 @@ function extentAt(op: Op, inode: Inode, cpos: number): Extent {
     e = lookupExtent(op, dinodeExtentTree(op, inode, readDinode(op, inode)), cpos);
     // What the tree says goes straight to the device as an offset: it must lie in the volume.
     const { osb } = op;
-    if (e.blkno !== 0 && e.blkno + osb.clustersToBlocks(e.clusters) > osb.clustersToBlocks(osb.geo.clusters))
+    if (e.blkno !== 0 && !inVolume(op, osb.blocksToClusters(e.blkno), e.clusters))
       throw new Corruption("extent_map", { ino: inode.ino, cpos: e.cpos, e_blkno: e.blkno, clusters: e.clusters });
     if (e.clusters > 0) map.add(e);
   }

@@ -1,13 +1,18 @@
 /** Inodes that say of their own body what cannot be: whoever reads or changes the file hears of an error, and nothing else is touched. */
 import { describe, expect, test } from "vitest";
 import { haveTool, mkfsImage, openImage, type TestVolume } from "../../../test/support/volume.ts";
-import type { Dinode } from "../../format/disk/index.ts";
+import { type Dinode, ExtentRec } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
 import { type Task, wait } from "../../lib/task.ts";
 import { fallocate, readFile, setattr, writeFile } from "../../vfs/file.ts";
 import { create } from "../../vfs/namespace.ts";
+import { recAt } from "../extents/extent_list.ts";
 import { dinodeOf, type Inode, inodeLock } from "../inode.ts";
 import { reflinkTask } from "../refcount/index.ts";
+import { findXattr } from "../xattr/change.ts";
+import { getxattr, removexattr, setxattr } from "../xattr/index.ts";
+import { parseName } from "../xattr/name.ts";
+import { valueTree } from "../xattr/value.ts";
 
 const CRED = { uid: 0, gid: 0, umask: 0o22 };
 const EIO = expect.objectContaining({ errno: Errno.EIO });
@@ -86,5 +91,23 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("a file with a damaged inode", () => {
       exec(fn, done, locks);
     };
     expect(() => t.setSize(inode, 0)).toThrow(EIO);
+  });
+
+  test("whose attribute has a value outside of the volume: nothing is written there", () => {
+    const t = new Volume(["-b", "4K", "-C", "4K"]);
+    const { osb } = t.v;
+    const inode = t.file("f");
+    const set = (byte: number) => osb.runSync((op) => setxattr(op, inode, "user.x", new Uint8Array(5000).fill(byte)));
+    set(1);
+    osb.runSync((op) => {
+      const { place, i } = findXattr(op, inode, inodeLock(op, inode, true), parseName(osb, "user.x"))!;
+      place.modify(op);
+      const et = valueTree(op, inode, place, i);
+      ExtentRec.at(osb.cache.dv, recAt(et.el_addr, 0)).e_blkno = osb.clustersToBlocks(osb.geo.clusters);
+    });
+    expect(() => osb.runSync((op) => getxattr(op, inode, "user.x"))).toThrow(EIO);
+    expect(() => set(2)).toThrow(EIO);
+    expect(() => osb.runSync((op) => removexattr(op, inode, "user.x"))).toThrow(EIO);
+    t.v.close();
   });
 });

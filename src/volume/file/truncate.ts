@@ -13,6 +13,7 @@ import { assert, Corruption, FsError } from "../../lib/fs_error.ts";
 import { ML, mlog } from "../../lib/masklog.ts";
 import { spawn, type Task, wait } from "../../lib/task.ts";
 import { freeClusters } from "../alloc/suballoc.ts";
+import { inVolume } from "../alloc/volume_end.ts";
 import { getClusters, voidExtentMap } from "../extents/extent_map.ts";
 import { dinodeExtentTree, lastExtent, removeExtent } from "../extents/extent_tree.ts";
 import { END_OF_FILES } from "../extents/lookup.ts";
@@ -90,7 +91,7 @@ function truncateStep(op: Op, inode: Inode, bh: Bh, cpos: number): boolean {
     const e_end = e.cpos + e.clusters;
     const from = Math.max(cpos, e.cpos, e_end - CLUSTERS_PER_STEP);
     const p_cluster = osb.blocksToClusters(e.blkno) + (from - e.cpos);
-    if (e.blkno === 0 || e.clusters === 0 || p_cluster + (e_end - from) > osb.geo.clusters)
+    if (e.blkno === 0 || !inVolume(op, p_cluster, e_end - from))
       throw new Corruption("file.truncate", { ino: inode.ino, cpos: e.cpos, e_blkno: e.blkno, clusters: e.clusters });
     removeRun(op, inode, bh, from, { p_cluster, clusters: e_end - from, flags: e.flags });
     if (records === 0) inodeChanged(op, inode);

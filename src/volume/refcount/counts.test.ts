@@ -74,7 +74,7 @@ function dump(op: Op, t: LockedTree): { counts: Map<number, number>; leaves: num
   };
   const root = rbOf(op, t.root_bh);
   if (!isTree(root)) {
-    readRecs(osb, root).forEach(put);
+    readRecs(op, root).forEach(put);
     return { counts, leaves: 0, depth: -1 };
   }
   const leaves = [...extentRecords(op, refcountExtentTree(op, t.tree, t.root_bh))];
@@ -87,7 +87,7 @@ function dump(op: Op, t: LockedTree): { counts: Map<number, number>; leaves: num
       parent: t.root_bh.blkno,
       generation: root.rf_generation,
     });
-    const recs = readRecs(osb, rb);
+    const recs = readRecs(op, rb);
     expect(recs.length).toBeGreaterThan(0);
     expect(recs[0]!.cpos).toBeGreaterThanOrEqual(e.cpos);
     const last = recs.at(-1)!;

@@ -59,7 +59,7 @@ function findLeaf(op: Op, t: LockedTree, cpos: number): Leaf {
 export function refcountOf(op: Op, t: LockedTree, cpos: number, clusters: number): Rec {
   const leaf = findLeaf(op, t, cpos);
   const stop = Math.min(cpos + clusters, leaf.end);
-  for (const r of readRecs(op.osb, rbOf(op, leaf.bh))) {
+  for (const r of readRecs(op, rbOf(op, leaf.bh))) {
     const end = r.cpos + r.clusters;
     if (end <= cpos) continue;
     if (r.cpos > cpos) return { cpos, clusters: Math.min(r.cpos, stop) - cpos, refcount: 0 };
@@ -140,7 +140,7 @@ function change(
   for (let at = cpos; at < end; ) {
     const leaf = findLeaf(op, t, at);
     const stop = Math.min(end, leaf.end);
-    const recs = changeRecs(readRecs(op.osb, rbOf(op, leaf.bh)), at, stop, delta, freed);
+    const recs = changeRecs(readRecs(op, rbOf(op, leaf.bh)), at, stop, delta, freed);
     if (recs === null)
       throw new Corruption("refcount.decrease", {
         root: t.root_bh.blkno,

@@ -7,6 +7,8 @@
  */
 import { type RefcountBlock, RefcountRec, refcountRecsPerRb } from "../../format/disk/index.ts";
 import { Corruption } from "../../lib/fs_error.ts";
+import { inVolume } from "../alloc/volume_end.ts";
+import type { Op } from "../op.ts";
 import type { Osb } from "../osb.ts";
 
 /** `refcount` extent records refer to each of the clusters [cpos, cpos + clusters). */
@@ -19,7 +21,8 @@ export interface Rec {
 const R = RefcountRec.fields;
 
 /** All records of a block that is no tree, checked: in order, apart, within the volume. */
-export function readRecs(osb: Osb, rb: RefcountBlock): Rec[] {
+export function readRecs(op: Op, rb: RefcountBlock): Rec[] {
+  const { osb } = op;
   const { dv } = osb.cache;
   const { rl_used, rl_count } = rb.rf_records;
   const base = rb.rf_records.rl_recs_off(0);
@@ -36,7 +39,7 @@ export function readRecs(osb: Osb, rb: RefcountBlock): Rec[] {
     const refcount = dv.getUint32(at + R.r_refcount.off, true);
     if (cpos < end || clusters === 0 || refcount === 0) bad("a record out of order, or of nothing", i);
     end = cpos + clusters;
-    if (end > osb.geo.clusters) bad("a record behind the end of the volume", i);
+    if (end > osb.geo.clusters && !inVolume(op, cpos, clusters)) bad("a record behind the end of the volume", i);
     recs.push({ cpos, clusters, refcount });
   }
   return recs;

@@ -13,6 +13,7 @@
 import type { Bh } from "../../block/buffer_cache.ts";
 import { XattrEntry, XattrHeader } from "../../format/disk/index.ts";
 import { Corruption } from "../../lib/fs_error.ts";
+import { inVolume } from "../alloc/volume_end.ts";
 import { blknoOf, cposOf, emptyRecs, lastAtOrBefore, leafClustersOf, recAt, usedOf } from "../extents/extent_list.ts";
 import { xattrTreeExtentTree } from "../extents/extent_tree.ts";
 import { findPath, leafOf, rightBoundary } from "../extents/path.ts";
@@ -53,8 +54,8 @@ export function findExtent(op: Op, inode: Inode, xb_bh: Bh, hash: number): HashE
     blkno: blknoOf(dv, rec),
     clusters: leafClustersOf(dv, rec),
   };
-  if (extent.blkno === 0 || extent.clusters === 0)
-    throw new Corruption("xattr.tree", { ino: inode.ino, blkno: bh.blkno, hash, found: "an empty extent" });
+  if (!inVolume(op, op.osb.blocksToClusters(extent.blkno), extent.clusters))
+    throw new Corruption("xattr.tree", { ino: inode.ino, blkno: bh.blkno, hash, found: "an extent that cannot be" });
   return extent;
 }
 

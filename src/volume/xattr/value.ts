@@ -11,6 +11,7 @@
 import { OCFS2_EXT_REFCOUNTED } from "../../format/disk/index.ts";
 import { Corruption } from "../../lib/fs_error.ts";
 import { claimClusters, freeClusters } from "../alloc/suballoc.ts";
+import { inVolume } from "../alloc/volume_end.ts";
 import { countOf } from "../extents/extent_list.ts";
 import {
   type Extent,
@@ -43,6 +44,8 @@ function extentAt(op: Op, et: ExtentTree, cpos: number): Extent {
   const e = lookupExtent(op, et, cpos);
   if (e.blkno === 0)
     throw new Corruption("xattr.value", { owner: et.ci.ci_blkno, blkno: et.root_bh.blkno, hole_at: cpos });
+  if (!inVolume(op, op.osb.blocksToClusters(e.blkno), e.clusters))
+    throw new Corruption("xattr.value", { owner: et.ci.ci_blkno, blkno: et.root_bh.blkno, e_blkno: e.blkno });
   const skip = cpos - e.cpos;
   return {
     cpos,
