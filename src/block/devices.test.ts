@@ -7,6 +7,7 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  truncateSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,6 +15,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
+import { mlogSink } from "../lib/masklog.ts";
 import { closeFd } from "../native/index.ts";
 import { Loop } from "../native/loop.ts";
 import { type Arena, createArena } from "../wasm/arena.ts";
@@ -172,6 +174,37 @@ describe.each(kinds)("%s", (_, open) => {
     o.close();
   });
 });
+
+test.each(kinds.filter(([name]) => ["FileDevice", "UringDevice"].includes(name)))(
+  "a file that is cut short under its %s: EIO behind the new end, said once, and the file stays as short",
+  async (_, open) => {
+    const o = open(false);
+    const { dev, arena } = o;
+    const said: string[] = [];
+    mlogSink((line) => said.push(line));
+    const at = arena.alloc(4 * MIB, 4096);
+    truncateSync(dev.name, MIB);
+    const results: number[] = [];
+    const done = (res: number): void => void results.push(res);
+    dev.write(at, 4096, 0, done);
+    dev.read(at, 4096, MIB - 4096, done);
+    await o.settle(() => results.length === 2);
+    expect(results).toEqual([4096, 4096]);
+    dev.write(at, 4096, 2 * MIB, done);
+    dev.write(at, 4096, MIB, done, true);
+    dev.writev([at, 4096, at + 8192, 4096], MIB - 4096, done);
+    dev.read(at, 4096, 2 * MIB, done);
+    dev.read(at, 8192, MIB - 4096, done);
+    dev.readv([at, 4096, at + 8192, 4096], MIB - 4096, done);
+    await o.settle(() => results.length === 8);
+    expect(results.slice(2)).toEqual(Array(6).fill(-Errno.EIO));
+    expect(statSync(dev.name).size).toBe(MIB);
+    expect(said).toEqual([
+      `ocfs2: ERROR: ${dev.name}: the device has become smaller: ${MIB} bytes are left of ${SIZE}; what lay behind is lost: unmount, and restore it`,
+    ]);
+    o.close();
+  },
+);
 
 describe("a file behind a ring", () => {
   test("that ends early gives what there is", async () => {

@@ -23,6 +23,7 @@ import {
   registerArena,
 } from "../native/index.ts";
 import { type BlockDevice, Durability, type IoDone } from "./device.ts";
+import { DeviceEnd } from "./device_end.ts";
 
 interface Opened {
   readonly fd: number;
@@ -54,6 +55,7 @@ export class FileDevice implements BlockDevice {
   readonly #arena: Arena;
   readonly #fd: number;
   readonly #unlock: () => void;
+  readonly #end: DeviceEnd;
 
   constructor(arena: Arena, path: string, options: { readonly?: boolean } = {}) {
     this.#arena = arena;
@@ -63,6 +65,7 @@ export class FileDevice implements BlockDevice {
     this.#fd = opened.fd;
     this.#unlock = opened.unlock;
     this.size_bytes = opened.size_bytes;
+    this.#end = new DeviceEnd(path, opened.fd, opened.size_bytes);
   }
 
   read(addr: number, len: number, offset: number, done: IoDone): void {
@@ -71,15 +74,16 @@ export class FileDevice implements BlockDevice {
       fs.read(this.#fd, this.#arena.u8, addr + got, len - got, offset + got, (err, n) => {
         if (err !== null) return err.code === "EINTR" ? go() : done(errnoOf(err));
         got += n;
-        if (n === 0 || got >= len) done(got);
+        if (got >= len) done(got);
+        else if (n === 0) done(this.#end.isLost(offset, len) ? -Errno.EIO : got);
         else go();
       });
     go();
   }
 
   write(addr: number, len: number, offset: number, done: IoDone, dsync = false): void {
-    if (this.readonly) {
-      done(-Errno.EROFS);
+    if (this.readonly || this.#end.isLost(offset, len)) {
+      done(this.readonly ? -Errno.EROFS : -Errno.EIO);
       return;
     }
     let put = 0;

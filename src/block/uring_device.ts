@@ -23,6 +23,7 @@ import {
 } from "../native/index.ts";
 import type { Loop } from "../native/loop.ts";
 import { type BlockDevice, Durability, type IoDone } from "./device.ts";
+import { DeviceEnd } from "./device_end.ts";
 
 const S_IFMT = 0o170000;
 const S_IFREG = 0o100000;
@@ -100,6 +101,7 @@ export class UringDevice implements BlockDevice {
   readonly #loop: Loop;
   readonly #fd: number;
   readonly #unlock: () => void;
+  readonly #end: DeviceEnd;
   #in_flight = 0;
   #closed = false;
   readonly durability = new Durability();
@@ -115,6 +117,7 @@ export class UringDevice implements BlockDevice {
     this.alignment_bytes = opened.alignment_bytes;
     this.is_block_device = opened.is_block_device;
     this.readonly = readonly;
+    this.#end = new DeviceEnd(path, opened.fd, opened.size_bytes);
   }
 
   measure(): void {
@@ -133,15 +136,18 @@ export class UringDevice implements BlockDevice {
   }
 
   write(addr: number, len: number, offset: number, done: IoDone, dsync = false): void {
-    if (this.readonly) {
-      done(-Errno.EROFS);
-      return;
-    }
+    if (this.#refuses(offset, len, done)) return;
     const flags = dsync ? RWF_DSYNC : 0;
     this.io.writes++;
     if (dsync) this.io.flushes++;
     if (len <= MAX_TRANSFER) this.#one(true, addr, len, offset, flags, done);
     else this.#pieces(true, addr, len, offset, flags, done);
+  }
+
+  #refuses(offset: number, len: number, done: IoDone): boolean {
+    const errno = this.readonly ? Errno.EROFS : this.#end.isLost(offset, len) ? Errno.EIO : 0;
+    if (errno !== 0) done(-errno);
+    return errno !== 0;
   }
 
   /** One transfer, continued while it comes back short. */
@@ -166,7 +172,8 @@ export class UringDevice implements BlockDevice {
         }
         got += res;
         if (write && flags === 0) this.durability.written++;
-        if (res === 0 || got >= len) done(got);
+        if (got >= len) done(got);
+        else if (res === 0) done(this.#end.isLost(offset, len) ? -Errno.EIO : got);
         else go();
       });
       if (write) ring.write(this.#fd, addr + got, len - got, offset + got, id, flags);
@@ -200,10 +207,9 @@ export class UringDevice implements BlockDevice {
   }
 
   writev(iov: readonly number[], offset: number, done: IoDone): void {
-    if (this.readonly) {
-      done(-Errno.EROFS);
-      return;
-    }
+    let len = 0;
+    for (let i = 1; i < iov.length; i += 2) len += iov[i]!;
+    if (this.#refuses(offset, len, done)) return;
     this.#vectored(true, iov, offset, done);
   }
 
@@ -254,8 +260,12 @@ export class UringDevice implements BlockDevice {
           return;
         }
         if (write && res > 0) this.durability.written++;
-        if (res <= 0 || res === len) {
+        if (res < 0 || res === len) {
           done(failure(res));
+          return;
+        }
+        if (res === 0) {
+          done(this.#end.isLost(offset, len) ? -Errno.EIO : 0);
           return;
         }
         // Short: the rest goes piece by piece.
