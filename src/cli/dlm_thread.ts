@@ -8,7 +8,7 @@ import type { ClusterNode, DomainOfThread } from "./cluster_node.ts";
 import type { DlmfsWorkerData, FromDlmfs, ToDlmfs } from "./dlmfs_worker.ts";
 import { logMasks } from "./log.ts";
 import { RingWorker } from "./ring_worker.ts";
-import { mountFuse } from "./tree_mount.ts";
+import { type MountedTree, mountFuse } from "./tree_mount.ts";
 
 /** A program's socket. */
 export interface DlmClient {
@@ -17,10 +17,10 @@ export interface DlmClient {
   hangUp(): void;
 }
 
-interface Mount {
-  readonly dir: string;
+interface Mount extends MountedTree {
   readonly fd: number;
   readonly forgetAbort: () => void;
+  readonly ended: () => void;
 }
 
 export class DlmThread {
@@ -41,8 +41,8 @@ export class DlmThread {
   }
 
   /** Where the locks are files; null when nowhere. */
-  get dir(): string | null {
-    return this.#mount?.dir ?? null;
+  get tree(): MountedTree | null {
+    return this.#mount;
   }
 
   /** Programs have domains over sockets. */
@@ -52,7 +52,11 @@ export class DlmThread {
 
   /** Mounts them there. Throws CliError. */
   mount(dir: string): void {
-    this.#mount = { dir, ...mountFuse("dlmfs", dir) };
+    let ended = (): void => {};
+    const gone = new Promise<void>((ok) => {
+      ended = ok;
+    });
+    this.#mount = { dir, gone, ended, ...mountFuse("dlmfs", dir) };
     this.#worker.tell({ t: "serve", fd: this.#mount.fd });
   }
 
@@ -98,6 +102,7 @@ export class DlmThread {
     if (this.#mount === null) return;
     this.#mount.forgetAbort();
     closeFd(this.#mount.fd);
+    this.#mount.ended();
     this.#mount = null;
   }
 

@@ -19,9 +19,10 @@ import { Daemon } from "./daemon.ts";
 import { DlmThread } from "./dlm_thread.ts";
 import { CliError, MOUNT_FAILURE, mountFailed } from "./errors.ts";
 import { parseMountOptions } from "./mount_opts.ts";
+import { mountAt } from "./mount_table.ts";
 import { configTreeOf } from "./node_configfs.ts";
 import { cliPath, nodeLogPath } from "./run_dir.ts";
-import { askConfigTree, mountConfigfs } from "./tree_mount.ts";
+import { askConfigTree, type MountedTree, mountConfigfs } from "./tree_mount.ts";
 
 const messageOf = (err: unknown): string => (err instanceof Error ? err.message : String(err));
 
@@ -39,6 +40,9 @@ interface Command {
   readonly settings?: Record<string, string>;
 }
 
+/** What was unmounted and is not gone after so long is in use. */
+const UNMOUNT_MS = 2000;
+
 const isMounted = (answer: unknown): boolean => (answer as { type: string }).type === "mounted";
 
 /** Folders where the node's trees are mounted. */
@@ -53,7 +57,7 @@ export class NodeProcess {
   readonly #config: string;
   readonly #trees: Trees;
   /** Where the configuration tree is mounted, and how that is ended. */
-  #configfs: { readonly dir: string; readonly drop: () => void } | null = null;
+  #configfs: ReturnType<typeof mountConfigfs> | null = null;
   /** From the first program on that wants locks. */
   #dlm: DlmThread | null = null;
   readonly #mounts = new Map<string, Daemon>();
@@ -94,26 +98,46 @@ export class NodeProcess {
       server.once("error", no);
       server.listen(path, ok);
     });
-    this.#mountTrees(this.#trees);
+    await this.#mountTrees(this.#trees);
     mlog(ML.NOTICE, `node ${this.node.name} (${this.node.number}) of cluster ${this.node.nodes.cluster} is up`);
   }
 
-  #mountTrees(trees: Trees): void {
-    const { configfs, dlmfs } = trees;
-    if (configfs !== undefined && this.#isNew("configfs", configfs, this.#configfs?.dir)) {
+  async #mountTrees({ configfs, dlmfs }: Trees): Promise<void> {
+    if (configfs !== undefined) await this.#unmounted("configfs", this.#configfs);
+    if (dlmfs !== undefined) await this.#unmounted("dlmfs", this.#dlm?.tree ?? null);
+    if (configfs !== undefined && this.#isNew("configfs", configfs, this.#configfs)) {
       const tree = configTreeOf(this.node, (name, state) => this.#setLog(name, state));
-      const drop = mountConfigfs((ask, done) => askConfigTree(tree, ask, done), configfs);
-      this.#configfs = { dir: configfs, drop };
+      const mounted = mountConfigfs((ask, done) => askConfigTree(tree, ask, done), configfs);
+      this.#configfs = mounted;
+      void mounted.gone.then(() => {
+        this.#configfs = null;
+      });
     }
-    if (dlmfs !== undefined && this.#isNew("dlmfs", dlmfs, this.#dlm?.dir ?? undefined))
+    if (dlmfs !== undefined && this.#isNew("dlmfs", dlmfs, this.#dlm?.tree ?? null))
       (this.#dlm ??= new DlmThread(this.node)).mount(dlmfs);
   }
 
+  /** Who has unmounted a tree may be here before the news of that. */
+  async #unmounted(kind: string, there: MountedTree | null): Promise<void> {
+    if (there === null || mountAt(there.dir)?.type === `fuse.ocfs2-${kind}`) return;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<"late">((ok) => {
+      timer = setTimeout(ok, UNMOUNT_MS, "late");
+    });
+    const in_use = (await Promise.race([there.gone, late])) === "late";
+    clearTimeout(timer);
+    if (in_use)
+      throw new CliError(
+        1,
+        `the ${kind} that was mounted on ${there.dir} is in use still: end the programs that use it`,
+      );
+  }
+
   /** False: it is mounted there already. */
-  #isNew(kind: string, dir: string, there: string | undefined): boolean {
-    if (there !== undefined && dir !== there)
-      throw new CliError(1, `node ${this.node.name} has its ${kind} on ${there} already: use that folder`);
-    return there === undefined;
+  #isNew(kind: string, dir: string, there: MountedTree | null): boolean {
+    if (there !== null && dir !== there.dir)
+      throw new CliError(1, `node ${this.node.name} has its ${kind} on ${there.dir} already: use that folder`);
+    return there === null;
   }
 
   /** Joins the volume's heartbeat and lock domain, and mounts. What the user ought to know comes back. */
@@ -158,7 +182,7 @@ export class NodeProcess {
   #checkFree(device: string, uuid: string): void {
     if (this.node.hasDomain(uuid) && ![...this.#volumes.values()].includes(uuid))
       throw mountFailed(
-        `a program has joined the lock domain of ${device}, ${uuid}: let it leave first${this.#dlm?.dir ? ` (rmdir ${this.#dlm.dir}/${uuid})` : ""}`,
+        `a program has joined the lock domain of ${device}, ${uuid}: let it leave first${this.#dlm?.tree ? ` (rmdir ${this.#dlm.tree.dir}/${uuid})` : ""}`,
       );
     for (const [dir, other] of this.#volumes) {
       if (other !== uuid) continue;
@@ -290,7 +314,7 @@ export class NodeProcess {
           return known ? { type: "ok" } : { type: "error", message: `there is no log mask "${c.mask}"` };
         }
         case "stay":
-          this.#mountTrees(c.trees ?? {});
+          await this.#mountTrees(c.trees ?? {});
           this.#stays = true;
           return { type: "ok" };
         case "reload": {

@@ -61,16 +61,26 @@ export function mountFuse(kind: "configfs" | "dlmfs", dir: string): { fd: number
   return { fd, forgetAbort: abortAtEnd(dir) };
 }
 
-/** Mounts the tree; the returned function takes it away again. Throws CliError. */
-export function mountConfigfs(answerTo: AskTree, dir: string): () => void {
+/** A tree of the node that is mounted. */
+export interface MountedTree {
+  readonly dir: string;
+  /** Nobody has it mounted or open any more, whoever unmounted it. */
+  readonly gone: Promise<void>;
+}
+
+/** Mounts the tree; `drop` takes it away again. Throws CliError. */
+export function mountConfigfs(answerTo: AskTree, dir: string): MountedTree & { drop(): void } {
   const { fd, forgetAbort } = mountFuse("configfs", dir);
   const workerData: TreeWorkerData = { fd };
   const worker = new RingWorker<ToTree, FromTree>("./tree_worker.js", workerData, ({ id, ask }) =>
     answerTo(ask, (answer) => worker.tell({ id, answer })),
   );
-  worker.onExit(() => {
-    forgetAbort();
-    closeFd(fd);
-  });
-  return () => void umount2(dir, MNT_DETACH);
+  const gone = new Promise<void>((ok) =>
+    worker.onExit(() => {
+      forgetAbort();
+      closeFd(fd);
+      ok();
+    }),
+  );
+  return { dir, gone, drop: () => void umount2(dir, MNT_DETACH) };
 }

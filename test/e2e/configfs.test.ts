@@ -64,6 +64,22 @@ test.skipIf(why !== "")("a node's configuration tree is read, changed, and start
   bash(`rmdir heartbeat/${uuid}`);
   expect(block().hb_generation).toBe(0n);
 
+  // Unmounted by hand: the node mounts it anew, here or elsewhere, and takes nobody else's mount away.
+  const other = join(dir, "elsewhere");
+  mkdirSync(other);
+  const start = ["node", "start", "--config", conf, "--node", NAME, "--configfs"];
+  const isThere = (at: string): boolean =>
+    trySh(["grep", "-q", ` ${at} fuse.ocfs2-configfs `, "/proc/mounts"]).status === 0;
+  ocfs2("umount", tree);
+  ocfs2(...start, tree);
+  expect(isThere(tree)).toBe(true);
+  ocfs2("umount", tree);
+  ocfs2(...start, other);
+  expect([isThere(tree), isThere(other)]).toEqual([false, true]);
+  sh(["umount", other]);
+  sh(["mount", "-t", "tmpfs", "tmpfs", other]);
+
   ocfs2("node", "stop", "--node", NAME);
+  sh(["umount", other]);
   expect(readdirSync(tree)).toEqual([]);
 });
