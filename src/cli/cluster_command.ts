@@ -4,18 +4,26 @@ import { lookup } from "node:dns/promises";
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname, resolve } from "node:path";
-import { Command } from "commander";
+import { Command, InvalidArgumentError } from "commander";
 import pkg from "../../package.json" with { type: "json" };
 import { type ClusterConf, DEFAULT_CONF, formatClusterConf, parseClusterConf } from "../cluster/cluster_conf.ts";
 import { findHeartbeatArea } from "../tools/heartbeat_area.ts";
 import * as o2cb from "../tools/o2cb/index.ts";
+import { deviceProblem, problemOf } from "../tools/problem.ts";
 import { type NodeStatus, statusText } from "./cluster_report.ts";
 import { type Answer, Control, sayWhoRuns } from "./control.ts";
 import { CliError, report } from "./errors.ts";
 import { ensureNode, silentNode, stay, stopNode } from "./node_process.ts";
 
 export function readConf(path: string): ClusterConf[] {
-  return existsSync(path) ? parseClusterConf(readFileSync(path, "utf8"), path) : [];
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (err) {
+    if ((err as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw new CliError(1, problemOf(err, path));
+  }
+  return parseClusterConf(text, path);
 }
 
 /** Whole or not at all: a node that starts meanwhile reads one of the two files. */
@@ -27,13 +35,13 @@ function writeConf(path: string, clusters: readonly ClusterConf[]): void {
 
 /** What came of that, and what to do. */
 function writeFailed(path: string, err: unknown): CliError {
-  const { code, message } = err as NodeJS.ErrnoException;
+  const { code } = err as NodeJS.ErrnoException;
   const is_theirs = code === "EACCES" || code === "EPERM";
   return new CliError(
     1,
     is_theirs
       ? `${path} may not be written: run as root, or name another file with --config-file`
-      : `${path} cannot be written: ${message}`,
+      : `${path} cannot be written: ${problemOf(err)}`,
   );
 }
 
@@ -70,7 +78,11 @@ async function change(edit: (clusters: ClusterConf[]) => string | Promise<string
 /** A volume's UUID, of a device or of an image; anything else is a UUID itself. */
 function regionOf(text: string): string {
   if (!existsSync(text)) return text;
-  return findHeartbeatArea(text).uuid;
+  try {
+    return findHeartbeatArea(text).uuid;
+  } catch (err) {
+    throw new CliError(1, deviceProblem(text, err));
+  }
 }
 
 async function addressOf(node: string, ip: string | undefined): Promise<string> {
@@ -82,7 +94,10 @@ async function addressOf(node: string, ip: string | undefined): Promise<string> 
   }
 }
 
-const number = (text: string): number => (/^\d+$/.test(text) ? Number(text) : Number.NaN);
+function number(text: string): number {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError("it is a number");
+  return Number(text);
+}
 
 clusterCommand
   .command("add-cluster <cluster>")

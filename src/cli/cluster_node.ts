@@ -21,6 +21,7 @@ import { fenceNow, fenceTrigger, killSelfIn, leaseAlloc, leaseSet } from "../nat
 import { tcpHub, tcpTransport } from "../native/tcp_transport.ts";
 import { findHeartbeatArea, type HeartbeatArea } from "../tools/heartbeat_area.ts";
 import { type ExistingVolume, findExisting } from "../tools/mkfs/existing.ts";
+import { deviceProblem } from "../tools/problem.ts";
 import { CliError } from "./errors.ts";
 import type { ClusterOfDomain, ClusterOfVolume } from "./worker_messages.ts";
 
@@ -62,7 +63,7 @@ function heartbeatAreaOf(device: string): HeartbeatArea {
   try {
     return findHeartbeatArea(device);
   } catch (err) {
-    throw new CliError(1, `${device}: ${err instanceof Error ? err.message : String(err)}`);
+    throw new CliError(1, deviceProblem(device, err));
   }
 }
 

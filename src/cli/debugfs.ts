@@ -6,7 +6,7 @@ import { readFileSync, writeSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { Command, InvalidArgumentError } from "commander";
 import { lockName } from "../dlmglue/lock_res.ts";
-import { DebugfsError, newSession, runLine, type Session } from "../tools/debugfs/index.ts";
+import { DebugfsError, newSession, openVolume, runLine, type Session } from "../tools/debugfs/index.ts";
 import { CliError, report } from "./errors.ts";
 import { liveNode } from "./live_node.ts";
 
@@ -144,11 +144,7 @@ async function debugfs(args: readonly string[], o: DebugfsOptions): Promise<numb
   if (args.length > 1) throw new CliError(1, "one device at a time");
   const { out, flush } = output();
   const s = newSession(out, STDOUT, { flush, live: liveNode(o.node) });
-  try {
-    if (args[0] !== undefined) s.open(args[0], o.superblock ?? 0);
-  } catch (err) {
-    throw new CliError(1, `open: ${err instanceof Error ? err.message : String(err)} while opening ${args[0]}`);
-  }
+  if (args[0] !== undefined) openVolume(s, args[0], o.superblock ?? 0);
   try {
     if (o.request !== undefined) return (await run(s, o.request, o, flush)).ok ? 0 : 1;
     if (o.file === undefined) {

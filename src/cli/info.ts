@@ -2,7 +2,8 @@
 import { Command } from "commander";
 import { featureNames } from "../format/features.ts";
 import { newSession } from "../tools/debugfs/index.ts";
-import { CliError, deviceProblem, report } from "./errors.ts";
+import { deviceProblem } from "../tools/problem.ts";
+import { CliError, report } from "./errors.ts";
 
 const WIDTH = 80;
 

@@ -7,6 +7,7 @@ import { chmodSync, existsSync, readFileSync, rmSync, writeFileSync } from "node
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
+import { folderOf } from "../tools/problem.ts";
 import { CliError, report } from "./errors.ts";
 
 const MARK = "# installed by ocfs2 install-helper";
@@ -51,7 +52,8 @@ done
 exec ${quote(process.execPath)} ${quote(bin)} umount $lazy -- "$dir"
 `;
 
-function install(folder: string, remove: boolean): number {
+function install(dir: string, remove: boolean): number {
+  const folder = folderOf(dir);
   const bin = launcher();
   for (const [name, text] of [
     ["mount.fuse.ocfs2", mountHelper(bin)],

@@ -3,7 +3,7 @@
  * started as the same program with a pipe to tell how it went, so that what goes wrong is said by the command itself.
  */
 import { spawn } from "node:child_process";
-import { openSync, realpathSync, statfsSync, statSync } from "node:fs";
+import { openSync, realpathSync, statSync } from "node:fs";
 import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { Command } from "commander";
@@ -11,10 +11,11 @@ import { Errno, errnoName } from "../lib/errno.ts";
 import { blkReadonly, closeFd, mount2, O, openFile } from "../native/index.ts";
 import { diskOf } from "../tools/mkfs/in_use.ts";
 import type { ClusterDesc } from "../tools/mkfs/params.ts";
+import { deviceProblem, folderOf, problemOf } from "../tools/problem.ts";
 import { readConf, volumeOn } from "./cluster_node.ts";
 import { Control } from "./control.ts";
 import { Daemon } from "./daemon.ts";
-import { CliError, deviceProblem, MOUNT_FAILURE, MOUNT_USAGE, mountFailed, report } from "./errors.ts";
+import { CliError, MOUNT_FAILURE, MOUNT_USAGE, mountFailed, report } from "./errors.ts";
 import { waitForEnds } from "./mount_end.ts";
 import { MS, OptionError, type ParsedOptions, parseMountOptions } from "./mount_opts.ts";
 import { mountAt } from "./mount_table.ts";
@@ -33,21 +34,6 @@ class UsageError extends CliError {
 }
 
 const collect = (value: string, so_far: string[] = []): string[] => [...so_far, value];
-
-function checkDir(dir: string): string {
-  let real: string;
-  try {
-    real = realpathSync(dir);
-    // What a mount's process has said of the folder the kernel may still know when that is dead; this it has to ask for.
-    statfsSync(real);
-  } catch (err) {
-    if ((err as NodeJS.ErrnoException).code === "ENOTCONN")
-      throw mountFailed(`${dir} has the mount of a process that has ended: "ocfs2 umount ${dir}" first`);
-    throw mountFailed(`${dir} does not exist: make the folder first`);
-  }
-  if (!statSync(real).isDirectory()) throw mountFailed(`${dir} is not a folder`);
-  return real;
-}
 
 /** A path that two mounts of one device have in common; what is no path (a host) stays as it is. */
 function checkDevice(device: string): string {
@@ -223,7 +209,7 @@ async function mount(device_arg: string, dir_arg: string, args: MountArgs): Prom
     if (err instanceof OptionError) throw new UsageError(err.message);
     throw err;
   }
-  const dir = checkDir(dir_arg);
+  const dir = folderOf(dir_arg);
   if (parsed.remount) return remount(dir, parsed);
   const device = checkDevice(resolve(device_arg));
   await waitForEnds(device, dir);
@@ -282,7 +268,7 @@ export const mountDaemonCommand = new Command("mount-daemon")
         else process.kill(process.pid, "SIGTERM");
       });
     } catch (err) {
-      tell({ ok: false, message: err instanceof Error ? err.message : String(err) });
+      tell({ ok: false, message: problemOf(err) });
       process.exitCode = report("mount", err);
     }
     dropEmptyLog(dir);

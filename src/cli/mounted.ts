@@ -6,7 +6,8 @@ import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { FEATURE_INCOMPAT } from "../format/disk/index.ts";
 import { newSession, slots } from "../tools/debugfs/index.ts";
-import { CliError, deviceProblem, report } from "./errors.ts";
+import { deviceProblem } from "../tools/problem.ts";
+import { CliError, report } from "./errors.ts";
 
 const O2CB_GLOBAL_HEARTBEAT = 1;
 

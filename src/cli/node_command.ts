@@ -1,11 +1,11 @@
 /** `ocfs2 node`: the processes that serve mounts on this machine. */
-import { realpathSync } from "node:fs";
 import { hostname } from "node:os";
 import { Command } from "commander";
 import { DEFAULT_CONF } from "../cluster/cluster_conf.ts";
+import { folderOf, problemOf } from "../tools/problem.ts";
 import { type NodeStatus, statusText } from "./cluster_report.ts";
 import { Control, sayWhoRuns } from "./control.ts";
-import { CliError, report } from "./errors.ts";
+import { report } from "./errors.ts";
 import { ensureNode, NodeProcess, silentNode, stay, stopNode, type Told, type Trees } from "./node_process.ts";
 import { type MountRecord, mountRecords } from "./run_dir.ts";
 
@@ -79,14 +79,6 @@ async function stopMount(r: MountRecord): Promise<void> {
   while (control !== undefined && (await control.next()) !== null);
 }
 
-function folderOf(dir: string): string {
-  try {
-    return realpathSync(dir);
-  } catch {
-    throw new CliError(1, `${dir} does not exist: make the folder first`);
-  }
-}
-
 async function start(o: { config: string; node?: string } & Trees): Promise<number> {
   const name = o.node ?? hostname();
   const trees: Trees = {};
@@ -146,7 +138,7 @@ export const nodeDaemonCommand = new Command("node-daemon")
       tell({ ok: true });
       await node.stopped;
     } catch (err) {
-      tell({ ok: false, message: err instanceof Error ? err.message : String(err) });
+      tell({ ok: false, message: problemOf(err) });
       process.exitCode = report("node", err);
     }
     // The message to the parent must be out before the end.

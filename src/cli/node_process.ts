@@ -12,6 +12,7 @@ import { ML, mlog, mlogSet, mlogStates } from "../lib/masklog.ts";
 import { type LineSocket, nodeSocketPath, overLines } from "../native/node_socket.ts";
 import type { ToHost } from "../stackglue/remote.ts";
 import type { ClusterDesc } from "../tools/mkfs/params.ts";
+import { problemOf } from "../tools/problem.ts";
 import { reload, startHeartbeat, stopHeartbeat } from "./cluster_control.ts";
 import { ClusterNode, volumeOn } from "./cluster_node.ts";
 import { Control } from "./control.ts";
@@ -23,8 +24,6 @@ import { mountAt } from "./mount_table.ts";
 import { configTreeOf } from "./node_configfs.ts";
 import { cliPath, nodeLogPath } from "./run_dir.ts";
 import { askConfigTree, type MountedTree, mountConfigfs } from "./tree_mount.ts";
-
-const messageOf = (err: unknown): string => (err instanceof Error ? err.message : String(err));
 
 interface Command {
   readonly type?: string;
@@ -332,7 +331,7 @@ export class NodeProcess {
           return { type: "error", message: `unknown command ${c.type}` };
       }
     } catch (err) {
-      return { type: "error", message: messageOf(err) };
+      return { type: "error", message: problemOf(err) };
     }
   }
 }

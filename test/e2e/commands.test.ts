@@ -1,5 +1,5 @@
 /** Commands that neither mount nor run anything, beside the classic tools on the same file or device: cluster, mounted, info. */
-import { readFileSync } from "node:fs";
+import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { tempDir } from "../support/cleanup.ts";
@@ -62,6 +62,47 @@ describe.skipIf(unless("o2cb"))("ocfs2 cluster and o2cb on one cluster.conf", ()
       stderr: "ocfs2 cluster list-nodes: Unknown cluster 'web' (known: none)\n",
     });
   }, 120_000);
+});
+
+describe("what the system refuses is said in words, with the path", () => {
+  const dir = tempDir("ocfs2-words");
+  const [volume, plain, conf] = [join(dir, "volume"), join(dir, "plain"), join(dir, "cluster.conf")];
+  const no_folder = `${dir}/none does not exist: make the folder first`;
+  const a_folder = `${dir} is a folder: name a block device or a file with a volume (df shows the device of a mount)`;
+  beforeAll(() => {
+    writeFileSync(plain, "no volume");
+    writeFileSync(volume, "");
+    truncateSync(volume, 64 << 20);
+    said("mkfs", "-q", "-M", "local", volume);
+    said("cluster", "--config-file", conf, "add-cluster", "web");
+  });
+
+  test.each<[string[], string]>([
+    [["install-helper", "--dir", `${dir}/none`], `ocfs2 install-helper: ${no_folder}`],
+    [["install-helper", "--dir", `${dir}/none`, "--remove"], `ocfs2 install-helper: ${no_folder}`],
+    [["install-helper", "--dir", plain], `ocfs2 install-helper: ${plain} is not a folder`],
+    [["install-helper", "--dir", ""], "ocfs2 install-helper: an empty name is no folder"],
+    [["node", "start", "--dlmfs", `${dir}/none`], `ocfs2 node start: ${no_folder}`],
+    [["node", "start", "--dlmfs", plain], `ocfs2 node start: ${plain} is not a folder`],
+    [["node", "start", "--configfs", `${plain}/x`], `ocfs2 node start: ${plain}/x leads through what is no folder`],
+    [["debugfs", "-R", `rdump / ${dir}/none`, volume], `rdump: ${no_folder}`],
+    [["debugfs", "-R", `rdump / ${plain}`, volume], `rdump: ${plain} is not a folder`],
+    [["debugfs", "-R", `dump //slot_map ${dir}/none/x`, volume], `dump: ${no_folder}`],
+    [["debugfs", "-R", `dump //slot_map ${dir}`, volume], `dump: ${dir} is a folder`],
+    [["debugfs", "-R", `fs_locks -f ${dir}/none`, volume], `fs_locks: ${dir}/none does not exist`],
+    [["debugfs", "-f", `${dir}/none`, volume], `ocfs2 debugfs: ${dir}/none does not exist`],
+    [["debugfs", "-R", "stats", `${dir}/none`], `ocfs2 debugfs: ${dir}/none does not exist`],
+    [["debugfs", "-R", "stats", dir], `ocfs2 debugfs: ${a_folder}`],
+    [["debugfs", "-R", `open ${dir}`], `open: ${a_folder}`],
+    [["cluster", "--config-file", dir, "list-clusters"], `ocfs2 cluster list-clusters: ${dir} is a folder`],
+    [["cluster", "--config-file", conf, "add-heartbeat", "web", dir], `ocfs2 cluster add-heartbeat: ${a_folder}`],
+    [
+      ["cluster", "--config-file", conf, "add-heartbeat", "web", plain],
+      `ocfs2 cluster add-heartbeat: ${plain}: no OCFS2 super block found; "debugfs -s 1" tries a backup`,
+    ],
+  ])("%j", (words, line) => {
+    expect(ours(...words)).toEqual({ status: 1, stdout: "", stderr: `${line}\n` });
+  });
 });
 
 describe.skipIf(unless("mkfs.ocfs2", "mounted.ocfs2"))("what a volume is", () => {

@@ -2,8 +2,7 @@
  * The commands of debugfs, each a row of a table: what it takes, what it prints, and for some the same as JSON. None of
  * them writes to the volume (debugfs.ocfs2's commands.c).
  */
-import { statSync } from "node:fs";
-import { basename, join, resolve } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { lockName } from "../../dlmglue/lock_res.ts";
 import {
   Dinode,
@@ -26,6 +25,7 @@ import {
   SYSTEM_INODE,
   systemInodeName,
 } from "../../format/disk/index.ts";
+import { deviceProblem, folderOf, problemOf } from "../problem.ts";
 import { dumpFile, dumpTree, writeOut } from "./copy_out.ts";
 import { icheck, locate } from "./find.ts";
 import { DebugfsError, type DebugVolume, NoInode, textOf } from "./image.ts";
@@ -87,6 +87,14 @@ export interface Command {
   readonly json?: (s: Session, args: readonly string[]) => unknown;
   /** Instead of `run` and `json` for what has to wait for a running node. */
   readonly live?: (s: Session, args: readonly string[], json: boolean) => Promise<void>;
+}
+
+export function openVolume(s: Session, device: string, backup: number): void {
+  try {
+    s.open(device, backup);
+  } catch (err) {
+    throw new DebugfsError(deviceProblem(device, err));
+  }
 }
 
 export function volume(s: Session): DebugVolume {
@@ -221,10 +229,9 @@ function rdump(s: Session, args: readonly string[]): void {
   const [from, to] = rest;
   if (from === undefined || to === undefined) throw new Usage();
   const ino = filespec(s, from);
-  if (!statSync(to).isDirectory()) throw new DebugfsError(`'${to}' is not a directory`);
   const plain = basename(from.replace(/\/+$/, ""));
   const name = ["", ".", ".."].includes(plain) || from.startsWith("<") ? `inode-${ino}` : plain;
-  const target = join(resolve(to), name);
+  const target = join(folderOf(to), name);
   s.out(`Copying to ${target}`);
   dumpTree(s.out, volume(s), ino, target, verbose);
 }
@@ -345,7 +352,9 @@ export const COMMANDS: readonly Command[] = [
   c("dump", "[-p] <filespec> <outfile>", "Copy a file to a mounted file system", (s, args) => {
     const { flag, rest } = withFlag(args, "-p", "-P");
     if (rest[0] === undefined || rest[1] === undefined) throw new Usage();
-    dumpFile(volume(s), inodeOf(s, rest[0]), rest[1], flag);
+    const di = inodeOf(s, rest[0]);
+    folderOf(dirname(rest[1]));
+    dumpFile(volume(s), di, rest[1], flag);
   }),
   c("dx_dump", "<filespec>", "Show a directory's index", (s, [dir]) => printDxIndex(s.out, volume(s), indexed(s, dir))),
   c(
@@ -449,7 +458,7 @@ export const COMMANDS: readonly Command[] = [
   ),
   c("open", "<device> [-s backup#]", "Open a device", (s, [device, flag, number]) => {
     if (device === undefined || (flag !== undefined && (flag !== "-s" || number === undefined))) throw new Usage();
-    s.open(device, number === undefined ? 0 : numberOf(number));
+    openVolume(s, device, number === undefined ? 0 : numberOf(number));
   }),
   c("quit q", "", "Exit", () => {}),
   c("rdump", "[-v] <filespec> <outdir>", "Copy a tree to a mounted file system", rdump),
@@ -513,7 +522,7 @@ export async function runLine(s: Session, line: string, json = false): Promise<b
   } catch (err) {
     if (err instanceof Usage) throw new DebugfsError(`usage: ${name} ${command.args}`);
     if (err instanceof RangeError) throw new DebugfsError(`${name}: a structure leads out of its block`);
-    throw new DebugfsError(`${name}: ${err instanceof Error ? err.message : String(err)}`);
+    throw new DebugfsError(`${name}: ${problemOf(err)}`);
   }
   return true;
 }

@@ -7,7 +7,7 @@ import { DebugfsError, DebugVolume } from "./image.ts";
 import type { LiveNode } from "./live.ts";
 import type { Out } from "./print.ts";
 
-export { COMMANDS, runLine, type Session, slots } from "./commands.ts";
+export { COMMANDS, openVolume, runLine, type Session, slots } from "./commands.ts";
 export { DebugfsError } from "./image.ts";
 export type { LiveNode } from "./live.ts";
 
