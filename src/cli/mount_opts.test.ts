@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { mountOptionNames, OptionError, parseMountOptions } from "./mount_opts.ts";
+import { MS, mountOptionNames, OptionError, parseMountOptions } from "./mount_opts.ts";
 
 /** Options in the first column of the table of docs/COMMANDS.md. */
 function documented(): string[] {
@@ -40,7 +40,14 @@ describe("mount options", () => {
   });
 
   test("what is not known is refused by name", () => {
-    expect(() => parseMountOptions(["ro,fast"])).toThrow(new OptionError("unknown mount option fast"));
+    const unknown = new OptionError("unknown mount option fast");
+    expect(() => parseMountOptions(["ro,fast"])).toThrow(unknown);
+    expect(() => parseMountOptions(["remount,fast"])).toThrow(unknown);
+    // As mount(8) hands over what /proc/mounts says, for `mount -o remount,nosuid DIR`.
+    const of_the_mount = "user_id=0,group_id=0,default_permissions,allow_other,max_read=1048576";
+    const parsed = parseMountOptions([`rw,noatime,remount,nosuid,${of_the_mount}`]);
+    expect(parsed).toMatchObject({ remount: true, flags: MS.NOSUID | MS.NOATIME });
+    expect(() => parseMountOptions([of_the_mount])).toThrow(new OptionError("unknown mount option user_id"));
   });
 
   test.each([

@@ -84,6 +84,9 @@ const ACCEPTED: readonly string[] = [
   "heartbeat=global",
 ];
 
+/** What /proc/mounts says of a mount, and mount(8) hands over when it is remounted. */
+const OF_THE_MOUNT = /^(user_id=\d+|group_id=\d+|default_permissions|max_read=\d+|blksize=\d+|seclabel)$/;
+
 /** The kernel's options that would change what a mount does, and that it does not do. */
 const REFUSED: Record<string, string> = {
   journal_async_commit: "the journal keeps the features that mkfs gave it: leave it out",
@@ -272,8 +275,7 @@ function take(d: Draft, option: string): void {
   else if (set !== undefined) throw new OptionError(`option ${name} needs a value: ${name}=...`);
   else if (REFUSED[option] !== undefined) throw new OptionError(`option ${option}: ${REFUSED[option]}`);
   else if (ACCEPTED.some((known) => known.startsWith(`${name}=`))) oneOf(name, value ?? "", acceptedValues(name));
-  // mount(8) hands over what /proc/mounts says of the mount, too.
-  else if (!d.remount) throw new OptionError(`unknown mount option ${name}`);
+  else if (!d.remount || !OF_THE_MOUNT.test(option)) throw new OptionError(`unknown mount option ${name}`);
 }
 
 /** Parses what one or more -o said. Throws OptionError. */
