@@ -1,5 +1,6 @@
 /** `ocfs2 umount`: returns when everything is on the disk, the journal is clean and the serving process is gone. */
 import { spawnSync } from "node:child_process";
+import { realpathSync } from "node:fs";
 import { resolve } from "node:path";
 import { Command } from "commander";
 import { Errno, errnoName } from "../lib/errno.ts";
@@ -44,10 +45,24 @@ function isCutOff(dir: string): boolean {
   return stdout.includes("ENOTCONN") || stdout.includes("ECONNABORTED");
 }
 
+/**
+ * As the mount has it, for a folder or a device that is named by a symlink (/dev/mapper, /dev/disk/by-label). realpath(3) reads links, and asks nothing of what
+ * is mounted at the end of them.
+ */
+function pathOf(what: string, records: readonly MountRecord[]): string {
+  const path = resolve(what);
+  if (mountAt(path) !== undefined || records.some((r) => r.device === path)) return path;
+  try {
+    return realpathSync.native(path);
+  } catch {
+    return path;
+  }
+}
+
 /** The mount that is meant: its folder, or its device. The folder is not looked at, since that could hang. */
 function find(what: string): Meant {
-  const path = resolve(what);
   const records = mountRecords();
+  const path = pathOf(what, records);
   const of_device = records.filter((r) => r.device === path);
   const by_dir = records.find((r) => r.dir === path);
   if (by_dir === undefined && of_device.length > 1)

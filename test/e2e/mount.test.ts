@@ -17,6 +17,7 @@ import {
   readSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
@@ -119,6 +120,22 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     expect(readFileSync(join(mnt, "folder", "kept"), "utf8")).toBe("x");
     expect(alive(pid)).toBe(true);
     expect((await cli("umount", mnt)).status).toBe(0);
+  });
+
+  test("by symlinks, as of a device mapper's device: it is mounted, and unmounted again by either", async () => {
+    dir = tempDir("ocfs2-life");
+    image = join(dir, "vol ume-\u00fc.img");
+    sh(["cp", "--sparse=always", fresh, image]);
+    mnt = mountPoint();
+    const [device, folder] = [join(dir, "device"), join(dir, "folder")];
+    symlinkSync(image, device);
+    symlinkSync(mnt, folder);
+    for (const name of [device, folder]) {
+      expect(await cli("mount", device, folder)).toMatchObject({ status: 0, stderr: "" });
+      expect(await statusOf(mnt)).toMatchObject({ device: image });
+      expect(await cli("umount", name)).toMatchObject({ status: 0, stderr: "" });
+      expect(isMounted(mnt)).toBe(false);
+    }
   });
 
   test("a second one of the same volume is refused, by name of the first", async () => {
