@@ -240,6 +240,12 @@ export class SessionCaches implements KernelCaches {
     attempt();
   }
 
+  /**
+   * The kernel has no inode for a lookup that is counted as long as it is about to make one, or its FORGET is on the way; requests are read whatever happens
+   * (slots.ts), and an answer that it has not taken is not counted (Session.forget). That has an end: it refuses no attributes of ours (volume/dir/attr.ts), which
+   * it would not forget; it puts no inode aside for another of the same number (fuse_make_bad), since nobody deletes what a lookup is counted of; and behind
+   * umount(2), which sends no FORGETs, the session ends.
+   */
   #invalidate(inode: Inode, off: number, len: number, done: () => void, told?: Told): void {
     const nodeid = this.#s.nodeidOf(inode.ino);
     const send = (): void => {

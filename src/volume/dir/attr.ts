@@ -62,11 +62,27 @@ function spaceOf(
   return { blocks: isLnk(f.mode) && f.clusters === 0 ? 0 : blocks, blksize: osb.geo.clustersize };
 }
 
-/** Reads the attributes out of a dinode whose lock is held. */
+/** FIFO, character device, folder, block device, file, symlink, socket: what S_IFMT may hold. */
+const TYPES: ReadonlySet<number> = new Set([1, 2, 4, 6, 8, 10, 12]);
+const TYPE_BITS = 12;
+const SIZE_END = 2 ** 63;
+
+/**
+ * An answer with others the kernel refuses with EIO (fuse_invalid_attr), and never forgets the lookup that was counted for it: a lock that is called off would
+ * wait for ever for the inode to be there or forgotten (fuse/kernel_caches.ts).
+ */
+function checked(attr: Attr): Attr {
+  const { ino, mode, size } = attr;
+  if (!TYPES.has(mode >> TYPE_BITS) || size >= SIZE_END)
+    throw new Corruption("inode.attr", { blkno: ino, i_mode: mode, i_size: size });
+  return attr;
+}
+
+/** Reads the attributes out of a dinode whose lock is held. Throws Corruption. */
 export function attrOf(osb: Osb, di: Dinode): Attr {
   const { i_mode: mode, i_size: size, i_clusters: clusters, i_dyn_features: dyn_features } = di;
   const inode = osb.glue.domain.clustered ? osb.inodes.peek(di.i_blkno) : undefined;
-  return {
+  return checked({
     ino: di.i_blkno,
     generation: di.i_generation,
     mode,
@@ -84,7 +100,7 @@ export function attrOf(osb: Osb, di: Dinode): Attr {
     ctime_nsec: di.i_ctime_nsec,
     ...(inode && timesFromLvb(inode)),
     flags: di.i_attr & OCFS2_FL_VISIBLE,
-  };
+  });
 }
 
 /** The attributes of an inode, under its lock at PR (ocfs2_getattr). Throws Wait, ESTALE. */
@@ -93,7 +109,7 @@ export function getattr(op: Op, inode: Inode): Attr {
   if (osb.glue.domain.clustered) {
     inodeLockOnly(op, inode);
     const attr = attrFromLvb(osb, inode, (f) => spaceOf(osb, f), OCFS2_FL_VISIBLE);
-    if (attr !== undefined) return attr;
+    if (attr !== undefined) return checked(attr);
   }
   return attrOf(op.osb, dinodeOf(op, inodeLock(op, inode)));
 }
