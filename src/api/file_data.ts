@@ -1,5 +1,6 @@
 /** Bytes of files between the caller's buffers and the volume, in pieces that fit the lent memory. */
 import { Errno } from "../lib/errno.ts";
+import { errseqSample, type IsTold } from "../lib/errseq.ts";
 import { FsError } from "../lib/fs_error.ts";
 import { fsync, readFile, setattr, writeFile } from "../vfs/file.ts";
 import { reap } from "../vfs/namespace.ts";
@@ -8,10 +9,11 @@ import { dinodeOf, type Inode, inodeLock } from "../volume/inode.ts";
 import { BUFFER_BYTES, type OpenVolume } from "./open_volume.ts";
 
 /** An open file: keeps its inode, and its data after the last name is gone, until `close`. */
-export class OpenFile {
+export class OpenFile implements IsTold {
   readonly v: OpenVolume;
   readonly inode: Inode;
   readonly writes: boolean;
+  f_wb_err: number;
   #open = true;
   #atime_seen = false;
 
@@ -20,6 +22,7 @@ export class OpenFile {
     this.v = v;
     this.inode = inode;
     this.writes = writes;
+    this.f_wb_err = errseqSample(inode.wb_err);
     inode.open_count++;
     if (writes) inode.writer_count++;
   }
@@ -70,7 +73,7 @@ export class OpenFile {
         v.osb.arena.u8.set(from.subarray(put, put + len), addr);
         return v.call<number>({ syscall: "write" }, (done) => {
           v.checkWritable();
-          writeFile(v.osb, inode, { offset: position + put, len, addr, append }, done);
+          writeFile(v.osb, inode, { offset: position + put, len, addr, append, file: this }, done);
         });
       });
       put += n;
@@ -90,7 +93,7 @@ export class OpenFile {
 
   sync(datasync: boolean): Promise<void> {
     const { v, inode } = this;
-    return v.call({ syscall: datasync ? "fdatasync" : "fsync" }, (done) => fsync(v.osb, inode, datasync, done));
+    return v.call({ syscall: datasync ? "fdatasync" : "fsync" }, (done) => fsync(v.osb, inode, datasync, done, this));
   }
 
   async truncate(size: number, syscall: string): Promise<void> {

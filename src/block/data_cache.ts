@@ -8,6 +8,7 @@
  */
 import type { Arena } from "../lib/arena.ts";
 import { Errno } from "../lib/errno.ts";
+import { errseqSet, type WritesBack } from "../lib/errseq.ts";
 import { assert, FsError } from "../lib/fs_error.ts";
 import type { Thunk } from "../lib/task.ts";
 import { WaitQueue, waitOn } from "../lib/wait.ts";
@@ -18,12 +19,10 @@ export const PAGE_BYTES = 4096;
 const MAX_RUN = 256;
 
 /** Whose data a page is: an Inode. */
-export interface DataOwner {
+export interface DataOwner extends WritesBack {
   pages: Set<Page> | null;
   dirty_pages: number;
   pages_in_flight: number;
-  /** First errno of a failed write-back, until fsync reports it. */
-  write_error: number;
 }
 
 export class Page {
@@ -326,7 +325,7 @@ export class DataCache {
         page.writing = false;
         page.owner.pages_in_flight--;
         this.pages_in_flight--;
-        if (errno !== 0) page.owner.write_error = errno;
+        if (errno !== 0) page.owner.wb_err = errseqSet(page.owner.wb_err, errno);
       }
       if (errno !== 0) this.onWriteError(run[0]!.owner, errno, first);
       this.progress.wakeAll();
@@ -337,7 +336,7 @@ export class DataCache {
 
   /**
    * All pages of `owner` that are dirty now are written (not yet flushed on the device, but for a single one with `durable`) when it
-   * answers. A failed write is kept in owner.write_error for fsync.
+   * answers. A failed write is kept in owner.wb_err for fsync.
    */
   flushOwner(owner: DataOwner, durable = false): Thunk<void> {
     return (cb) => {

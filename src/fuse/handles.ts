@@ -1,4 +1,5 @@
 /** Open files by the number that the kernel hands back with each request. */
+import { errseqSample, type IsTold } from "../lib/errseq.ts";
 import type { Flock } from "../volume/file/flock.ts";
 import type { Inode } from "../volume/inode.ts";
 
@@ -9,7 +10,7 @@ const O_DIRECT = 0o40000;
 
 export const mayWrite = (flags: number): boolean => (flags & O_ACCMODE) !== 0;
 
-export class FileHandle {
+export class FileHandle implements IsTold {
   readonly fh: number;
   readonly inode: Inode;
   /** O_* of the open. */
@@ -20,6 +21,7 @@ export class FileHandle {
   was_read = false;
   /** Opened for writing while chattr +a held: writes without O_APPEND are refused. */
   append_only = false;
+  f_wb_err: number;
   /** The kernel was told to send reads and writes past its cache. */
   past_cache = false;
 
@@ -27,6 +29,7 @@ export class FileHandle {
     this.fh = fh;
     this.inode = inode;
     this.flags = flags;
+    this.f_wb_err = errseqSample(inode.wb_err);
   }
 
   get mayWrite(): boolean {

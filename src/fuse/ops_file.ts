@@ -260,6 +260,7 @@ export function write(s: Session): void {
     direct: isDirect(flags),
     kill_suid,
     sync: handle?.past_cache === true ? syncOf(flags) : undefined,
+    file: handle,
     exempt: written_back,
     todo: (from, to) => pending?.todo(from, to) ?? { from, to },
   });
@@ -324,11 +325,13 @@ export function write(s: Session): void {
 /** FSYNC and FSYNCDIR. */
 export function fsync(s: Session): void {
   const { unique } = s;
-  const datasync = (FuseFsyncIn.at(s.dv as DataView, s.body).fsync_flags & FUSE_FSYNC_FDATASYNC) !== 0;
-  fsyncOf(s.osb, s.inode(s.nodeid), datasync, (err) => {
+  const q = FuseFsyncIn.at(s.dv as DataView, s.body);
+  const datasync = (q.fsync_flags & FUSE_FSYNC_FDATASYNC) !== 0;
+  const answer = (err: unknown): void => {
     if (err) s.error(unique, err);
     else s.replyEmpty(unique);
-  });
+  };
+  fsyncOf(s.osb, s.inode(s.nodeid), datasync, answer, s.handles.get(q.fh));
 }
 
 export function lseek(s: Session): void {

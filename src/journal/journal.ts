@@ -17,6 +17,7 @@ import { JBD2_FEATURE_COMPAT_CHECKSUM } from "../format/jbd2/index.ts";
 import type { Arena } from "../lib/arena.ts";
 import type { Clock } from "../lib/clock.ts";
 import { Errno } from "../lib/errno.ts";
+import { isUntold } from "../lib/errseq.ts";
 import { assert, FsError } from "../lib/fs_error.ts";
 import { ML, mlog, mlogOn } from "../lib/masklog.ts";
 import { all, asThunk, type Callback, spawn, type Task, type Thunk, wait } from "../lib/task.ts";
@@ -288,8 +289,7 @@ export class Journal {
   /** A failed data write is the file's misfortune (fsync reports it), not the journal's. */
   #reportDataErrors(tx: Transaction): void {
     for (const owner of tx.ordered)
-      if (owner.write_error !== 0)
-        mlog(ML.ERROR, `transaction ${tx.tid}: file data could not be written, errno ${owner.write_error}`);
+      if (isUntold(owner.wb_err)) mlog(ML.ERROR, `transaction ${tx.tid}: file data could not be written`);
   }
 
   /** Log blocks that hold transactions which are not in place. */

@@ -6,6 +6,7 @@ import { NO_TID } from "../block/buffer_cache.ts";
 import { LockSet } from "../dlmglue/lock_set.ts";
 import { type Dinode, I_ATTR, S_IFMT } from "../format/disk/index.ts";
 import { Errno } from "../lib/errno.ts";
+import { errseqCheckAndAdvance, errseqSample, type IsTold } from "../lib/errseq.ts";
 import { FsError } from "../lib/fs_error.ts";
 import { type Callback, spawn, type Task, wait } from "../lib/task.ts";
 import { volumeStat } from "../volume/alloc/suballoc.ts";
@@ -125,13 +126,13 @@ export function fallocate(
 
 /**
  * fsync(2): the file's data, and the transaction that last changed it, are durable. Files that fsync at the same time share a
- * commit. Reports a failed write-back once (EIO, ENOSPC).
+ * commit. Reports each failed write-back (EIO, ENOSPC) once to each open file.
  */
-export function fsync(osb: Osb, inode: Inode, datasync: boolean, done: Callback<void>): void {
-  spawn(fsyncTask(osb, inode, datasync), done);
+export function fsync(osb: Osb, inode: Inode, datasync: boolean, done: Callback<void>, file?: IsTold): void {
+  spawn(fsyncTask(osb, inode, datasync, file ?? { f_wb_err: errseqSample(inode.wb_err) }), done);
 }
 
-function* fsyncTask(osb: Osb, inode: Inode, datasync: boolean): Task<void> {
+function* fsyncTask(osb: Osb, inode: Inode, datasync: boolean, file: IsTold): Task<void> {
   if (osb.slot_num < 0) return;
   if (inode.dirty_pages > 0 || inode.pages_in_flight > 0) {
     inode.unflushed_data = true;
@@ -139,11 +140,8 @@ function* fsyncTask(osb: Osb, inode: Inode, datasync: boolean): Task<void> {
     const committed = changed === NO_TID || osb.journal.isCommitted(changed);
     yield* wait(osb.data.flushOwner(inode, osb.options.barrier && committed));
   }
-  const errno = inode.write_error;
-  if (errno !== 0) {
-    inode.write_error = 0;
-    throw new FsError(errno, "file.fsync", { ino: inode.ino });
-  }
+  const errno = osb.sabotage.has("fsync_tells") ? 0 : errseqCheckAndAdvance(inode, file);
+  if (errno !== 0) throw new FsError(errno, "file.fsync", { ino: inode.ino });
   const { journal } = osb;
   if (journal.aborted !== null) throw new FsError(Errno.EIO, "file.fsync", { ino: inode.ino, journal: "aborted" });
   const tid = datasync ? inode.datasync_tid : inode.sync_tid;
@@ -169,7 +167,7 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
   write(osb, inode, req, (err, n) => {
     const sync = inode.sync_writes ? "all" : req.sync;
     if (err || sync === undefined || req.exempt === true) done(err, n);
-    else fsync(osb, inode, sync === "data", (failed) => (failed ? done(failed) : done(null, n)));
+    else fsync(osb, inode, sync === "data", (failed) => (failed ? done(failed) : done(null, n)), req.file);
   });
 }
 

@@ -8,6 +8,7 @@ import type { DataOwner, Page } from "../block/data_cache.ts";
 import { EX, type LockRes, PR } from "../dlmglue/lock_res.ts";
 import type { LockSet } from "../dlmglue/lock_set.ts";
 import { Dinode, I_FLAGS } from "../format/disk/index.ts";
+import { isUntold } from "../lib/errseq.ts";
 import { estale } from "../lib/fs_error.ts";
 import { WaitQueue, waitOn } from "../lib/wait.ts";
 import { settleLvb } from "./meta_lvb.ts";
@@ -64,11 +65,11 @@ export class Inode implements CachingInfo, DataOwner {
   /** The task that works on this inode in several steps; other operations wait (VFS's i_rwsem and ip_alloc_sem). */
   exclusive: LockSet | null = null;
   #exclusive_free: WaitQueue | null = null;
-  /** Pages of this file in the data cache, how many are dirty or being written, and the first write that failed. */
+  /** Pages of this file in the data cache, how many are dirty or being written, and which write-backs failed. */
   pages: Set<Page> | null = null;
   dirty_pages = 0;
   pages_in_flight = 0;
-  write_error = 0;
+  wb_err = 0;
   /** Caches of the layers above (extent map, directory hints, reservations), each valid for one epoch. */
   extent_map: unknown = null;
   dir_hints: unknown = null;
@@ -111,7 +112,7 @@ export class Inode implements CachingInfo, DataOwner {
       this.io_in_flight === 0 &&
       !this.orphaned &&
       this.exclusive === null &&
-      this.write_error === 0 &&
+      !isUntold(this.wb_err) &&
       isFree(this.meta_lockres) &&
       isFree(this.rw_lockres) &&
       isFree(this.open_lockres)

@@ -68,6 +68,7 @@ export type Sabotage =
   | "unshared"
   | "drop_stale"
   | "dentry_waits"
+  | "fsync_tells"
   | "serve_held"
   | "reply_order";
 

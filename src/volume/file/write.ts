@@ -19,6 +19,7 @@ import {
   S_ISUID,
 } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
+import type { IsTold } from "../../lib/errseq.ts";
 import { assert, FsError } from "../../lib/fs_error.ts";
 import type { Callback } from "../../lib/task.ts";
 import { waitOn } from "../../lib/wait.ts";
@@ -58,6 +59,8 @@ export interface WriteRequest {
   readonly kill_suid?: InGroup | undefined;
   /** Durable when it is answered: O_DSYNC, or O_SYNC with times and all. */
   readonly sync?: "data" | "all" | undefined;
+  /** The open file, which hears of failed write-backs where the write is made durable. */
+  readonly file?: IsTold | undefined;
   /** The kernel writes back: goes on while the file's lock is being given up (LockSet.exempt). */
   readonly exempt?: boolean;
   /** The first part of [from, to) that is not written by now, asked whenever a part is planned; empty at `to` when all is. */

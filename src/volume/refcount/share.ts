@@ -8,6 +8,7 @@
 import type { Bh } from "../../block/buffer_cache.ts";
 import type { LockSet } from "../../dlmglue/lock_set.ts";
 import { EXT_FLAGS } from "../../format/disk/index.ts";
+import { errseqCheck, errseqSample } from "../../lib/errseq.ts";
 import { FsError } from "../../lib/fs_error.ts";
 import { type Task, wait } from "../../lib/task.ts";
 import { changeExtentFlag, dinodeExtentTree, insertExtent } from "../extents/extent_tree.ts";
@@ -67,9 +68,11 @@ export function shareClusters(
 
 /** All data of a file that the task has for itself is on the disk. Throws what its write-back failed with. */
 export function* flushSource(osb: Osb, inode: Inode, check: (op: Op) => void, locks: LockSet): Task<void> {
+  const since = errseqSample(inode.wb_err);
   for (;;) {
     yield* wait(osb.step(check, locks));
-    if (inode.write_error !== 0) throw new FsError(inode.write_error, "refcount.flush", { ino: inode.ino });
+    const errno = errseqCheck(inode.wb_err, since);
+    if (errno !== 0) throw new FsError(errno, "refcount.flush", { ino: inode.ino });
     if (inode.dirty_pages === 0 && inode.pages_in_flight === 0) return;
     yield* wait(osb.data.flushOwner(inode));
   }

@@ -1,0 +1,89 @@
+/** What the disk did not take, said by fsync to every open file: each program takes what its own fsync answers for the whole truth. */
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { bytesOf } from "../../test/sim/whole/kernel/connection.ts";
+import { SessionRig } from "../../test/support/session_rig.ts";
+import { fsck, haveTool, mkfsImage } from "../../test/support/volume.ts";
+import * as F from "../format/fuse/index.ts";
+import { Errno } from "../lib/errno.ts";
+import { mlogSet } from "../lib/masklog.ts";
+import { closeHandle } from "./ops_file.ts";
+
+const PAGE = 4096;
+const O_RDWR = 2;
+const image = haveTool("mkfs.ocfs2") ? mkfsImage(["-J", "size=4M", "-b", "4K", "-C", "4K"], 32) : new Uint8Array(0);
+
+describe.skipIf(image.length === 0)("a write-back that fails", () => {
+  let rig: SessionRig;
+  let data: Uint8Array;
+  let nodeid: number;
+  let handles: number[];
+  /** Writes that the disk does not take. */
+  let failing: number;
+
+  beforeEach(() => {
+    mlogSet("ERROR", "off");
+    data = image.slice();
+    rig = new SessionRig(data);
+    const { dev } = rig.v;
+    const write = dev.write.bind(dev);
+    failing = 0;
+    dev.write = (addr, len, offset, done, dsync) =>
+      failing-- > 0 ? done(-Errno.EIO) : write(addr, len, offset, done, dsync);
+    const q = F.FuseCreateIn.alloc();
+    [q.flags, q.mode] = [O_RDWR, 0o100644];
+    const { body } = rig.answerOf(F.FUSE_CREATE, F.FUSE_ROOT_ID, 0, bytesOf(q), Buffer.from("f\0"));
+    nodeid = F.FuseEntryOut.from(body).nodeid;
+    handles = [F.FuseOpenOut.from(body, F.FuseEntryOut.size).fh];
+  });
+
+  afterEach(() => {
+    for (const fh of handles) closeHandle(rig.session, fh);
+    rig.v.close();
+    expect(fsck(data).clean).toBe(true);
+    mlogSet("ERROR", "allow");
+  });
+
+  function open(): number {
+    const q = F.FuseOpenIn.alloc();
+    q.flags = O_RDWR;
+    const { fh } = F.FuseOpenOut.from(rig.answerOf(F.FUSE_OPEN, nodeid, 0, bytesOf(q)).body);
+    handles.push(fh);
+    return fh;
+  }
+
+  function write(fh: number): number {
+    const q = F.FuseWriteIn.alloc();
+    [q.fh, q.size, q.flags] = [fh, PAGE, O_RDWR];
+    return rig.answerOf(F.FUSE_WRITE, nodeid, 0, bytesOf(q), Buffer.alloc(PAGE, "x")).error;
+  }
+
+  function fsync(fh: number): number {
+    const q = F.FuseFsyncIn.alloc();
+    q.fh = fh;
+    return rig.answerOf(F.FUSE_FSYNC, nodeid, 0, bytesOf(q)).error;
+  }
+
+  test("is said to each open file once, whoever asks first", () => {
+    const [a] = handles as [number];
+    const b = open();
+    expect([write(a), fsync(b)]).toEqual([0, 0]);
+    expect(write(a)).toBe(0);
+    failing = 1;
+    expect([fsync(b), fsync(a)]).toEqual([-Errno.EIO, -Errno.EIO]);
+    expect([fsync(a), fsync(b)]).toEqual([0, 0]);
+  });
+
+  test("is said to who opens the file later if nobody was told", () => {
+    const [a] = handles as [number];
+    expect([write(a), fsync(a)]).toEqual([0, 0]);
+    expect(write(a)).toBe(0);
+    failing = 1;
+    rig.v.osb.data.flushAll()(() => {});
+    expect(failing).toBe(0);
+    const [b, c] = [open(), open()];
+    expect(fsync(b)).toBe(-Errno.EIO);
+    const d = open();
+    expect([fsync(d), fsync(c), fsync(a)]).toEqual([0, -Errno.EIO, -Errno.EIO]);
+    expect([fsync(a), fsync(b), fsync(c), fsync(d)]).toEqual([0, 0, 0, 0]);
+  });
+});
