@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * Simulated clusters (docs/SIMULATION.md): each seed is one history of 2 to 8 whole nodes over a simulated disk, network and clock, with faults.
- *   npm run sim -- --seeds 1000 [--seed FIRST] [--jobs N] [--steps N] [--nodes N] [--faults N] [--sabotage RULE,…] [--kernel] [--json FILE]
+ *   npm run sim -- --seeds 1000 [--seed FIRST] [--jobs N] [--steps N] [--nodes N] [--faults N] [--sabotage RULE,…] [--kernel] [--more disks,…] [--json FILE]
  *   npm run sim -- --seed N --trace      one seed again, with its history
  */
 import { fork } from "node:child_process";
@@ -19,6 +19,8 @@ for (const name of ["steps", "nodes", "faults"]) if (process.argv.includes(`--${
 const sabotage = option("sabotage", "");
 if (sabotage !== "") more.sabotage = sabotage.split(",");
 if (flag("kernel")) more.kernel = true;
+const wide = option("more", "");
+if (wide !== "") Object.assign(more, { kernel: true, more: wide.split(",") });
 if (flag("trace")) more.trace = true;
 
 /** Runs the seeds that it is given, one after the other. */
@@ -123,7 +125,7 @@ async function parent() {
 
 if (flag("help"))
   console.log(
-    "usage: npm run sim -- [--seeds N] [--seed FIRST] [--jobs N] [--steps N] [--nodes N] [--faults N] [--sabotage RULE,…] [--kernel] [--trace] [--json FILE]",
+    "usage: npm run sim -- [--seeds N] [--seed FIRST] [--jobs N] [--steps N] [--nodes N] [--faults N] [--sabotage RULE,…] [--kernel] [--more disks,…] [--trace] [--json FILE]",
   );
 else if (flag("child")) await child();
 else await parent();

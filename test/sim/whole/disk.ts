@@ -25,6 +25,8 @@ export class SimDisk {
   readonly touched = new Set<number>();
   /** Hears of every write that reaches the disk. */
   onWrite: (process: SimProcess, offset: number, len: number) => void = () => {};
+  /** Hears of I/O that failed; a write may have come part of its way. */
+  onFailed: (process: SimProcess, offset: number, len: number, write: boolean) => void = () => {};
 
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;
@@ -61,6 +63,9 @@ export interface PathOptions {
   readonly timeout_ms: number;
 }
 
+const overlaps = (io: Io, part: { readonly from: number; readonly to: number }): boolean =>
+  io.offset < part.to && io.offset + io.len > part.from;
+
 /** One machine's way to the disk. It outlives the processes of the machine. */
 export class DiskPath {
   readonly disk: SimDisk;
@@ -72,6 +77,8 @@ export class DiskPath {
   #stands_still = false;
   /** Writes fail with EIO, or reads too. */
   failing: "no" | "writes" | "all" = "no";
+  /** Writes there fail, or reads too. */
+  bad: { readonly from: number; readonly to: number; readonly what: "writes" | "all" } | null = null;
   reads = 0;
   writes = 0;
 
@@ -126,9 +133,16 @@ export class DiskPath {
       this.#o.clock.after(Math.max(0, left), () => this.#fail(io));
       return;
     }
-    const fails = this.failing === "all" || (this.failing === "writes" && io.data !== null);
-    if (fails) this.#fail(io);
+    if (
+      this.#fails(io, this.failing) ||
+      (this.bad !== null && overlaps(io, this.bad) && this.#fails(io, this.bad.what))
+    )
+      this.#fail(io);
     else this.#end(io, true);
+  }
+
+  #fails(io: Io, what: "no" | "writes" | "all"): boolean {
+    return what === "all" || (what === "writes" && io.data !== null);
   }
 
   #end(io: Io, good: boolean): void {
@@ -145,6 +159,7 @@ export class DiskPath {
   #fail(io: Io): void {
     if (io.over) return;
     if (io.data !== null && this.below(3) === 0) this.#putPart(io);
+    this.disk.onFailed(io.process, io.offset, io.len, io.data !== null);
     this.#end(io, false);
   }
 

@@ -17,6 +17,7 @@ export type FaultKind =
   | "slow"
   | "still"
   | "eio"
+  | "bad"
   | "late";
 
 /** How a seed's faults are mixed; a calm seed has none of those that end a node against its will. */
@@ -40,6 +41,8 @@ export class Faults {
   /** Asked before a node is killed or leaves: whether that may happen now. */
   beforeKill: (node: SimNode, go: () => void) => void = (_node, go) => go();
   beforeLeave: (node: SimNode, go: () => void) => void = (_node, go) => go();
+  /** Bytes of the disk that hold file data. */
+  somePlace: () => { readonly from: number; readonly to: number } = () => ({ from: 0, to: 0 });
 
   constructor(world: World, plan: FaultPlan) {
     this.#w = world;
@@ -204,6 +207,18 @@ export class Faults {
         node.path.failing = what;
         this.#for(ms, () => {
           node.path.failing = "no";
+        });
+        return;
+      }
+      case "bad": {
+        const ms = this.#below(12_000);
+        const what = this.#below(3) > 0 ? "writes" : "all";
+        const { from, to } = this.somePlace();
+        this.#count(kind, `${num}: ${what} from ${from} to ${to} for ${ms} ms`);
+        // Nothing of it is metadata: the node goes on.
+        node.path.bad = { from, to, what };
+        this.#for(ms, () => {
+          node.path.bad = null;
         });
         return;
       }

@@ -2,6 +2,7 @@
 import type { Timeouts } from "../../../src/cluster/nodemanager.ts";
 import { type Random, seededRandom } from "../../../src/lib/clock.ts";
 import { mlogSink } from "../../../src/lib/masklog.ts";
+import type { Task } from "../../../src/lib/task.ts";
 import type { Sabotage } from "../../../src/volume/osb.ts";
 import { syncVolume } from "../../../src/volume/super.ts";
 import { Model } from "../model.ts";
@@ -25,8 +26,14 @@ export interface WholeOptions {
   readonly sabotage?: readonly Sabotage[];
   /** Programs behind a simulated kernel; the seed says whether, when this does not. */
   readonly kernel?: boolean;
+  /** What these programs meet and do beside the rest; the seed says, when this does not. */
+  readonly more?: readonly More[];
   readonly trace?: boolean;
 }
+
+/** Behind kernels: disks that fail. */
+export type More = "disks";
+const MORE: readonly More[] = ["disks"];
 
 export interface WholeResult {
   readonly seed: number;
@@ -42,6 +49,8 @@ export interface WholeResult {
   /** Cells of files that a kernel's late WRITE has left without a history. */
   readonly cells_left_out: number;
   readonly program_writes: number;
+  /** Their calls that a disk failed. */
+  readonly program_errors: number;
   readonly notifications: number;
   readonly grants: number;
   readonly lvbs_read: number;
@@ -69,6 +78,9 @@ const KERNEL_STORM: readonly FaultKind[] = [
   "reset",
   "late",
 ];
+/** Of disks that fail what costs no node its life, and all of it. */
+const BAD: readonly FaultKind[] = ["bad", "bad", "bad"];
+const BAD_STORM: readonly FaultKind[] = [...BAD, "bad", "bad", "eio", "eio", "eio", "still"];
 /** System calls of all programs. */
 const CALLS = 400;
 
@@ -117,9 +129,14 @@ function shape(o: WholeOptions) {
   };
   const volume = random.u32() % SIM_VOLUMES.length;
   const kernel = o.kernel ?? random.u32() % 3 === 0;
-  if (!kernel) return { nodes, calm, timeouts, plan, ...speed, volume, kernel };
+  const all = { nodes, calm, timeouts, plan, ...speed, volume, kernel };
+  if (!kernel) return { ...all, more: new Set<More>() };
+  const some = random.u32() % 2 === 0 ? MORE.filter(() => random.u32() % 2 === 0) : [];
+  const more = new Set(o.more ?? some);
   const kinds = o.kinds ?? (calm ? KERNEL : KERNEL_STORM);
-  return { nodes, calm, timeouts, plan: { ...plan, kinds }, ...speed, volume, kernel };
+  if (!more.has("disks")) return { ...all, plan: { ...plan, kinds }, more };
+  const bad = { kinds: o.kinds ?? [...kinds, ...(calm ? BAD : BAD_STORM)], every_ms: 1000, most: 2 * plan.most };
+  return { ...all, plan: bad, more };
 }
 
 class History {
@@ -135,9 +152,9 @@ class History {
 
   readonly programs: Programs | null;
 
-  constructor(w: World, plan: FaultPlan, calm: boolean) {
+  constructor(w: World, { plan, calm, more }: ReturnType<typeof shape>) {
     this.w = w;
-    this.programs = w.options.kernel === true ? new Programs(w, CALLS) : null;
+    this.programs = w.options.kernel === true ? new Programs(w, CALLS, more.has("disks")) : null;
     this.#calm = calm;
     this.faults = new Faults(w, plan);
     w.excuses = (node) => this.faults.excuses(node);
@@ -176,6 +193,7 @@ class History {
     this.#settle(() => w.mounted.length === w.numbers.length);
     const { programs } = this;
     if (programs !== null) {
+      this.faults.somePlace = () => programs.somePlace();
       for (const node of w.mounted) programs.start(node);
       w.onMounted = (node) => programs.start(node);
     }
@@ -204,7 +222,7 @@ class History {
     }
     if (model.isUncertain) this.#resolve();
     else if (this.#calm) model.step(node);
-    else model.step(node, () => w.task(node, syncVolume(node.osb)));
+    else model.step(node, () => w.task(node, this.#sync(node)));
     this.#settle(() => true);
     return true;
   }
@@ -224,7 +242,16 @@ class History {
     const from = others.length > 0 ? others : well;
     const node = from[w.below(Math.max(1, from.length))];
     if (node === undefined) this.#sleep(500);
-    else model.resolve(node, node === failed ? () => w.task(node, syncVolume(node.osb)) : undefined);
+    else model.resolve(node, node === failed ? () => w.task(node, this.#sync(node)) : undefined);
+  }
+
+  /** All that the model has done is durable. A place on the disk that does not work is none of its files'. */
+  *#sync(node: SimNode): Task<void> {
+    try {
+      yield* syncVolume(node.osb);
+    } catch (err) {
+      if (this.w.excuses(node) || this.programs?.isFailing(node) !== true) throw err;
+    }
   }
 
   #sleep(ms: number): void {
@@ -303,7 +330,7 @@ export function wholeRun(o: WholeOptions): WholeResult {
   try {
     // Nodes die by the dozen here, and each death is news to the others.
     mlogSink(o.trace === true ? (line) => world.log(line) : () => {});
-    history = new History(world, s.plan, s.calm);
+    history = new History(world, s);
     history.begin();
     for (let i = 0; i < (o.steps ?? 60); i++) history.step();
     history.end();
@@ -323,6 +350,7 @@ export function wholeRun(o: WholeOptions): WholeResult {
     program_reads: history?.programs?.history.reads ?? 0,
     cells_left_out: history?.programs?.history.left_out ?? 0,
     program_writes: history?.programs?.history.writes ?? 0,
+    program_errors: history?.programs?.errors ?? 0,
     notifications: [...world.nodes.values()].reduce((n, node) => n + (node.kernel?.notifications ?? 0), 0),
     grants: world.checks.grants,
     lvbs_read: world.checks.lvbs_read,

@@ -5,7 +5,7 @@
 import { describe, expect, test } from "vitest";
 import type { Sabotage } from "../../../src/volume/osb.ts";
 import { fsckUnavailable } from "../../support/judges.ts";
-import { wholeRun } from "./run.ts";
+import { type More, wholeRun } from "./run.ts";
 
 const no_fsck = fsckUnavailable();
 if (no_fsck !== undefined) console.warn(`SKIPPED: the whole cluster, simulated: ${no_fsck}`);
@@ -29,7 +29,12 @@ describe.skipIf(no_fsck !== undefined)("the whole cluster, simulated", () => {
 });
 
 /** Rules that can be switched off (docs/LOCKING.md), whether it takes programs behind kernels to notice, and a seed near which somebody does. */
-const PLANTED: readonly { readonly rule: Sabotage; readonly kernel: boolean; readonly first: number }[] = [
+const PLANTED: readonly {
+  readonly rule: Sabotage;
+  readonly kernel: boolean;
+  readonly first: number;
+  readonly more?: More;
+}[] = [
   { rule: "log_first", kernel: false, first: 1 },
   { rule: "serve_held", kernel: true, first: 1 },
   { rule: "dentry_waits", kernel: true, first: 1 },
@@ -41,14 +46,16 @@ const PLANTED: readonly { readonly rule: Sabotage; readonly kernel: boolean; rea
   { rule: "cancel_convert", kernel: false, first: 1 },
   { rule: "recovery_wait", kernel: false, first: 1 },
   { rule: "unshared", kernel: false, first: 1 },
+  { rule: "fsync_tells", kernel: true, first: 3, more: "disks" },
 ];
 
 describe.skipIf(no_fsck !== undefined)("a planted bug is found", () => {
-  test.each(PLANTED)("$rule", ({ rule, kernel, first }) => {
+  test.each(PLANTED)("$rule", ({ rule, kernel, first, more }) => {
     const tried: number[] = [];
     for (let seed = first; seed < first + 40; seed++) {
       tried.push(seed);
-      if (wholeRun({ seed, kernel, sabotage: [rule] }).problem !== undefined) return;
+      if (wholeRun({ seed, kernel, more: more === undefined ? [] : [more], sabotage: [rule] }).problem !== undefined)
+        return;
     }
     expect.fail(`${rule} is switched off, and no seed of ${tried.join(" ")} sees it`);
   });

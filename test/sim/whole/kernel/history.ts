@@ -8,6 +8,8 @@
 
 export type Val = number | string;
 
+const NEVER = Number.POSITIVE_INFINITY;
+
 interface Op {
   readonly write: boolean;
   /** Each life of a node is one. */
@@ -15,9 +17,23 @@ interface Op {
   /** Order of calls and returns. */
   readonly called: number;
   returned: number;
+  /** As `returned`, of what a disk did not take, too: that is as if it had never returned. */
+  came_back: number;
+  /** When a disk did not take it, last. */
+  lost: number;
   /** An fsync has returned since: it must outlive the node. */
   synced: boolean;
 }
+
+const opOf = (write: boolean, node: string, called: number, returned: number): Op => ({
+  write,
+  node,
+  called,
+  returned,
+  came_back: returned,
+  lost: NEVER,
+  synced: false,
+});
 
 interface Value {
   write: Op | null;
@@ -30,7 +46,7 @@ export class Register {
 
   constructor(name: string, initial: Val) {
     this.name = name;
-    this.#of(initial).write = { write: true, node: "", called: -1, returned: -1, synced: true };
+    this.#of(initial).write = { ...opOf(true, "", -1, -1), synced: true };
   }
 
   #of(value: Val): Value {
@@ -40,9 +56,14 @@ export class Register {
   }
 
   write(node: string, value: Val, called: number): Op {
-    const op = { write: true, node, called, returned: Number.POSITIVE_INFINITY, synced: false };
+    const op = opOf(true, node, called, NEVER);
     this.#of(value).write = op;
     return op;
+  }
+
+  wrote(op: Op, returned: number): void {
+    op.came_back = returned;
+    if (op.lost === NEVER) op.returned = returned;
   }
 
   /**
@@ -51,25 +72,42 @@ export class Register {
    */
   read(node: string, value: Val, called: number, returned: number): void {
     const v = this.#of(value);
-    if (v.write !== null && v.write.node === node && v.write.returned === Number.POSITIVE_INFINITY) return;
-    v.reads.push({ write: false, node, called, returned, synced: false });
+    if (v.write !== null && v.write.node === node && v.write.returned === NEVER) return;
+    v.reads.push(opOf(false, node, called, returned));
   }
 
   /** What of a node's has returned, and no fsync since. */
   *unsynced(node: string): Iterable<Op> {
     for (const { write } of this.#values.values())
-      if (write !== null && write.node === node && write.returned !== Number.POSITIVE_INFINITY && !write.synced)
-        yield write;
+      if (write !== null && write.node === node && write.came_back !== NEVER && !write.synced) yield write;
+  }
+
+  /** An fsync has returned that promises this; what a disk did not take before is there all the same, then. */
+  synced(op: Op): void {
+    op.synced = true;
+    op.returned = op.came_back;
+    op.lost = NEVER;
+  }
+
+  /** A disk did not take what a node has written: what nobody else has seen and no fsync has promised is there, or a part of it, or not. */
+  failed(node: string, now: number): void {
+    this.may_be_torn = true;
+    for (const { write, reads } of this.#values.values()) {
+      if (write === null || write.node !== node || write.synced || reads.some((r) => r.node !== node)) continue;
+      write.lost = now;
+      write.returned = NEVER;
+      reads.length = 0;
+    }
   }
 
   /** A node is dead: what it wrote, and neither an fsync nor another node's look has made it write down, may be gone; or not. */
   died(node: string): void {
     for (const { write, reads } of this.#values.values()) {
       if (write === null || write.node !== node || write.synced) continue;
-      if (write.returned === Number.POSITIVE_INFINITY) this.may_be_torn = true;
+      if (write.returned === NEVER) this.may_be_torn = true;
       if (reads.some((r) => r.node !== node)) continue;
       this.may_be_torn = true;
-      write.returned = Number.POSITIVE_INFINITY;
+      write.returned = NEVER;
       reads.length = 0;
     }
   }
@@ -88,7 +126,7 @@ export class Register {
       const first_return = Math.min(...ops.map((o) => o.returned));
       const last_call = Math.max(...ops.map((o) => o.called));
       // Nobody has seen it, and it never returned.
-      if (first_return === Number.POSITIVE_INFINITY) continue;
+      if (first_return === NEVER) continue;
       zones.push({
         value,
         from: Math.min(first_return, last_call),
@@ -137,10 +175,15 @@ export class ProgramHistory {
     return ++this.#time;
   }
 
+  /** When the last of all calls and returns was. */
+  get time(): number {
+    return this.#time;
+  }
+
   /** The writes to a file that are to be there for ever once an fsync that begins now has returned. */
-  unsynced(node: string, name: string): Op[] {
+  unsynced(node: string, name: string): { readonly register: Register; readonly op: Op }[] {
     const of = [...this.#registers.values()].filter((r) => r.name.startsWith(`${name} `));
-    return of.flatMap((r) => [...r.unsynced(node)]);
+    return of.flatMap((register) => [...register.unsynced(node)].map((op) => ({ register, op })));
   }
 
   died(node: string): void {

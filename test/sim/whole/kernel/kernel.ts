@@ -64,6 +64,9 @@ export class KInode {
   attr_version = 0;
   mode = 0;
   size = 0;
+  /** Write-backs that failed, and whether anybody was told of the last (errseq_t). */
+  wb_errors = 0;
+  wb_told = true;
   /** What of the attributes may not be used: nothing, what a write changes, all (inval_mask). */
   stale: "nothing" | "size" | "all" = "all";
 
@@ -80,12 +83,31 @@ interface Dentry {
   readonly epoch: number;
 }
 
-export interface File {
+/** A look-up's answer, and what was known when it was asked for. */
+interface Found {
+  readonly out: F.FuseEntryOut;
+  readonly version: number;
+  readonly epoch: number;
+}
+
+/** struct file. */
+export class File {
   readonly inode: KInode;
   readonly fh: number;
   readonly flags: number;
   /** The node wants it past the cache (FOPEN_DIRECT_IO). */
   readonly direct: boolean;
+  /** Of the failed write-backs those that it was told of (f_wb_err). */
+  wb_errors: number;
+
+  constructor(inode: KInode, { fh, open_flags }: F.FuseOpenOut, flags: number) {
+    this.inode = inode;
+    this.fh = fh;
+    this.flags = flags;
+    this.direct = (open_flags & F.FOPEN_DIRECT_IO) !== 0;
+    // errseq_sample: what nobody was told of yet is said to whoever opens the file next.
+    this.wb_errors = inode.wb_told ? inode.wb_errors : inode.wb_errors - 1;
+  }
 }
 
 const errnoError = (what: string, error: number): FsError => new FsError(-error, what, {});
@@ -119,6 +141,8 @@ export class Kernel {
    * stored to it before, or there is another page in its place by now.
    */
   onLateWrite: (nodeid: number, off: number, len: number) => void = () => {};
+  /** The node did not take what is in these bytes of the cache, and the kernel does not send it again. */
+  onLost: (nodeid: number, off: number, len: number) => void = () => {};
 
   constructor(c: FuseConnection, clock: Clock, below: (n: number) => number) {
     this.#c = c;
@@ -201,13 +225,18 @@ export class Kernel {
       const old = inode.size;
       this.#change(inode, out.attr, out.attr_valid > 0, 0);
       if (size !== undefined) {
-        inode.nowrite = false;
-        for (const go of inode.queued.splice(0)) go();
+        this.#releaseNowrite(inode);
         if (old !== inode.size) yield* this.#invalidatePages(inode, 0, Number.POSITIVE_INFINITY);
       }
     } finally {
+      if (inode.nowrite) this.#releaseNowrite(inode);
       inode.rwsem.writeDone();
     }
+  }
+
+  #releaseNowrite(inode: KInode): void {
+    inode.nowrite = false;
+    for (const go of inode.queued.splice(0)) go();
   }
 
   // Names ---------------------------------------------------------------------------------------------------------------
@@ -263,12 +292,21 @@ export class Kernel {
     this.#c.forget(inode.nodeid, inode.nlookup);
   }
 
-  *#lookUp(dir: KInode, name: string): Task<{ out: F.FuseEntryOut; version: number; epoch: number } | undefined> {
+  *#lookUp(dir: KInode, name: string): Task<Found | undefined> {
     const [version, epoch] = [this.#attr_version, this.#epoch];
     const { error, body }: Reply = yield* wait(this.#c.ask(F.FUSE_LOOKUP, dir.nodeid, nameBytes(name)));
     if (error === -Errno.ENOENT) return undefined;
     if (error !== 0) throw errnoError("LOOKUP", error);
     return { out: F.FuseEntryOut.from(body), version, epoch };
+  }
+
+  /** What goes wrong here makes the name doubtful, and is said by the look-up behind it. */
+  *#revalidate(dir: KInode, name: string): Task<Found | undefined> {
+    try {
+      return yield* this.#lookUp(dir, name);
+    } catch {
+      return undefined;
+    }
   }
 
   /** A step of a path: the inode that `name` leads to, held, or null for none. */
@@ -279,7 +317,7 @@ export class Kernel {
       if (d.inode !== null) {
         // fuse_dentry_revalidate: nothing is locked while it asks.
         this.hold(d.inode);
-        const found = yield* this.#lookUp(dir, name);
+        const found = yield* this.#revalidate(dir, name);
         const same =
           found !== undefined && found.out.nodeid === d.inode.nodeid && found.out.generation === d.inode.generation;
         if (found !== undefined && !same && found.out.nodeid !== 0) this.#c.forget(found.out.nodeid, 1);
@@ -319,7 +357,7 @@ export class Kernel {
       const open = F.FuseOpenOut.from(reply, F.FuseEntryOut.size);
       const inode = this.hold(this.#iget(out, 0));
       this.#setName(dir, name, inode, out.entry_valid > 0, epoch);
-      return { inode, fh: open.fh, flags, direct: (open.open_flags & F.FOPEN_DIRECT_IO) !== 0 };
+      return new File(inode, open, flags);
     } finally {
       dir.rwsem.writeDone();
     }
@@ -360,7 +398,7 @@ export class Kernel {
     const q = F.FuseOpenIn.alloc();
     q.flags = flags;
     const out = F.FuseOpenOut.from(yield* this.#ask(F.FUSE_OPEN, inode.nodeid, bytesOf(q)));
-    return { inode: this.hold(inode), fh: out.fh, flags, direct: (out.open_flags & F.FOPEN_DIRECT_IO) !== 0 };
+    return new File(this.hold(inode), out, flags);
   }
 
   /** fuse_fsync. */
@@ -370,6 +408,12 @@ export class Kernel {
     try {
       yield* this.#writePages(inode);
       yield* wait(inode.waits.until(() => inode.writeback.size === 0));
+      // file_check_and_advance_wb_err.
+      if (file.wb_errors !== inode.wb_errors) {
+        file.wb_errors = inode.wb_errors;
+        inode.wb_told = true;
+        throw errnoError("fsync", -Errno.EIO);
+      }
       const q = F.FuseFsyncIn.alloc();
       q.fh = file.fh;
       yield* this.#ask(F.FUSE_FSYNC, inode.nodeid, bytesOf(q));
@@ -557,6 +601,13 @@ export class Kernel {
         return join(bytesOf(q), data);
       };
       yield* this.#ask(F.FUSE_WRITE, inode.nodeid, body);
+    } catch (err) {
+      // What the cache has is not what the file has: it is read anew, and what a mapping has stored goes with it.
+      for (const { page } of parts) {
+        page.uptodate = false;
+        this.onLost(inode.nodeid, page.index * PAGE, PAGE);
+      }
+      throw err;
     } finally {
       locked?.lock.release();
       for (const { page } of parts) page.sent--;
@@ -585,7 +636,11 @@ export class Kernel {
         inode.nodeid,
         join(bytesOf(q), data),
       )((_, reply) => {
-        if (reply!.error !== 0) throw errnoError("write-back", reply!.error);
+        if (reply!.error !== 0) {
+          inode.wb_errors++;
+          inode.wb_told = false;
+          this.onLost(inode.nodeid, index * PAGE, PAGE);
+        }
         inode.writectr--;
         const left = inode.writeback.get(index)! - 1;
         if (left === 0) inode.writeback.delete(index);

@@ -4,14 +4,18 @@
  * A node's death takes its programs along, and of what they wrote what was neither synced nor seen by another node.
  */
 
+import { Errno } from "../../../../src/lib/errno.ts";
 import { FsError } from "../../../../src/lib/fs_error.ts";
 import { spawn, type Task, wait } from "../../../../src/lib/task.ts";
 import { writeFile } from "../../../../src/vfs/file.ts";
 import * as ns from "../../../../src/vfs/namespace.ts";
 import { nameOf } from "../../../../src/volume/dir/name.ts";
+import { getClusters } from "../../../../src/volume/extents/extent_map.ts";
+import { inodeLock } from "../../../../src/volume/inode.ts";
 import type { Op } from "../../../../src/volume/op.ts";
 import { bufferOf, CRED } from "../../model.ts";
 import type { SimNode } from "../node.ts";
+import type { SimProcess } from "../threads.ts";
 import type { World } from "../world.ts";
 import { ProgramHistory, type Register, type Val } from "./history.ts";
 import { type File, type KInode, PAGE } from "./kernel.ts";
@@ -21,7 +25,9 @@ const FILE_PAGES = 3;
 /** What is written and compared as one. */
 const CELL = 1024;
 const CELLS = (FILE_PAGES * PAGE) / CELL;
-const FILE_BYTES = 4 * PAGE;
+/** One more than the programs use. */
+const PAGES = FILE_PAGES + 1;
+const FILE_BYTES = PAGES * PAGE;
 const MODE = 0o644;
 const O_RDWR = 2;
 const O_WRONLY_APPEND = 0o2001;
@@ -47,9 +53,17 @@ export class Programs {
   #stopped = false;
   problem: string | null = null;
 
-  constructor(world: World, calls: number) {
+  /** Disks fail, so it is to be known where the files are on them, and programs take care. */
+  readonly #disks_fail: boolean;
+
+  constructor(world: World, calls: number, disks_fail: boolean) {
     this.#w = world;
     this.#left = calls;
+    this.#disks_fail = disks_fail;
+  }
+
+  #syncs(): boolean {
+    return this.#below(this.#disks_fail ? 3 : 8) === 0;
   }
 
   #below(n: number): number {
@@ -59,6 +73,7 @@ export class Programs {
   /** The files, made on the first node past its kernel. */
   setUp(node: SimNode): void {
     const w = this.#w;
+    w.disk.onFailed = (process, offset, len, write) => this.#failed(process, offset, len, write);
     const { osb } = node;
     const make = <T>(fn: (op: Op) => T): T => w.op(node, fn);
     const dir = make((op) => ns.mkdir(op, osb.geo.root_blkno, nameOf("kernel"), 0o755, CRED)).ino;
@@ -71,12 +86,31 @@ export class Programs {
         node,
         wait<number>((cb) => writeFile(osb, osb.inodes.get(ino), { offset: 0, len: FILE_BYTES, addr }, cb)),
       );
+      if (this.#disks_fail) make((op) => this.#place(op, name, ino));
     }
     const { ino, generation } = make((op) => ns.create(op, dir, nameOf("top"), MODE, CRED));
     this.history.register("top", `${ino}.${generation}`);
   }
 
+  /** The programs change no file's place. */
+  #place(op: Op, name: string, ino: number): void {
+    const inode = op.osb.inodes.get(ino);
+    inodeLock(op, inode);
+    const { clustersize } = op.osb.geo;
+    for (let page = 0; page < PAGES; page++) {
+      const at = page * PAGE;
+      const { p_cluster } = getClusters(op, inode, Math.floor(at / clustersize));
+      this.#places.set((p_cluster * clustersize + (at % clustersize)) / PAGE, { name, page });
+    }
+  }
+
   start(node: SimNode): void {
+    node.kernel!.onLost = (nodeid, off) => {
+      const name = this.#names.get(nodeid);
+      if (!this.#failing.has(node) && !this.#isDead(node))
+        this.problem ??= `node ${node.num} refuses what is written back`;
+      else if (name !== undefined && name !== LOG) this.#pageFailed(node, name, off / PAGE);
+    };
     // A kernel does that, and no server can know (SIMULATION.md).
     node.kernel!.onLateWrite = (nodeid, off, len) => {
       for (let at = off; at < off + len; at += CELL)
@@ -95,11 +129,7 @@ export class Programs {
   /** With its programs; what they do while their node is dead and does not know it says nothing. */
   died(node: SimNode): void {
     this.history.died(lifeOf(node));
-    for (const [value, record] of this.#log) {
-      if (record.node !== node || record.kept) continue;
-      this.#log.delete(value);
-      for (const [at, found] of this.#records) if (found === value) this.#records.delete(at);
-    }
+    this.#forget(node);
   }
 
   #isDead(node: SimNode): boolean {
@@ -135,20 +165,94 @@ export class Programs {
     yield* this.#sleep(this.#below(1000));
     for (let i = 0; !this.#over(node); i++) {
       const kind = this.#below(14);
-      if (kind === 13) yield* this.#appends(node);
-      else if (kind === 12) yield* this.#readsLog(node);
-      else if (kind > 9) yield* this.#usesDirect(node);
-      else if (kind === 0) yield* this.#renames(node, `t.${node.num}.${node.generation}.${n}.${i}`);
-      else if (kind === 1) yield* this.#looks(node);
-      else yield* this.#uses(node, this.#below(FILES));
+      const tmp = `t.${node.num}.${node.generation}.${n}.${i}`;
+      yield* this.#mayFail(node, this.#oneOf(node, kind, tmp));
       yield* this.#sleep(this.#below(20) === 0 ? this.#below(3000) : this.#below(THINK_MS));
     }
+  }
+
+  *#oneOf(node: SimNode, kind: number, tmp: string): Task<void> {
+    if (kind === 13) yield* this.#appends(node);
+    else if (kind === 12) yield* this.#readsLog(node);
+    else if (kind > 9) yield* this.#usesDirect(node);
+    else if (kind === 0) yield* this.#renames(node, tmp);
+    else if (kind === 1) yield* this.#looks(node);
+    else yield* this.#uses(node, this.#below(FILES));
   }
 
   *#dir(node: SimNode): Task<KInode> {
     const dir = yield* node.kernel!.lookup(node.kernel!.root, "kernel");
     if (dir === null) throw new Error("the directory is not there");
     return dir;
+  }
+
+  /** System calls of a program that goes on where the disk fails one of them. */
+  *#mayFail(node: SimNode, calls: Task<void>): Task<void> {
+    try {
+      yield* calls;
+    } catch (err) {
+      if (!this.#diskFailed(node, err)) throw err;
+      this.errors++;
+      this.#w.note(`program ${node.num}: ${(err as FsError).code}`);
+    }
+  }
+
+  /** With an open file, which is closed whatever happens. */
+  *#using(node: SimNode, name: string, flags: number, calls: (file: File) => Task<void>): Task<void> {
+    const file = yield* this.#open(node, name, flags);
+    yield* this.#mayFail(node, calls(file));
+    yield* node.kernel!.close(file);
+  }
+
+  // Disks that fail -----------------------------------------------------------------------------------------------------
+  /** Nodes whose disk has failed I/O of theirs. */
+  readonly #failing = new Set<SimNode>();
+  /** Where the files are on the disk, by its pages. */
+  readonly #places = new Map<number, { readonly name: string; readonly page: number }>();
+  /** Since when a failed write-back is to be said by an open file's next fsync. */
+  readonly #owed = new WeakMap<File, number>();
+  /** Calls that a disk failed. */
+  errors = 0;
+
+  isFailing(node: SimNode): boolean {
+    return this.#failing.has(node);
+  }
+
+  /** Bytes of the disk that hold a part of a file. */
+  somePlace(): { readonly from: number; readonly to: number } {
+    const pages = [...this.#places.keys()];
+    const from = pages[this.#below(pages.length)]!;
+    return { from: from * PAGE, to: (from + 1 + this.#below(2 * PAGES)) * PAGE };
+  }
+
+  #diskFailed(node: SimNode, err: unknown): boolean {
+    return err instanceof FsError && (err.errno === Errno.EIO || err.errno === Errno.EROFS) && this.#failing.has(node);
+  }
+
+  /** Of a write there may be all, a part, or nothing. */
+  #failed(process: SimProcess, offset: number, len: number, write: boolean): void {
+    const node = [...this.#w.nodes.values()].find((n) => n.process === process);
+    if (node === undefined) return;
+    this.#failing.add(node);
+    if (!write) return;
+    for (let at = offset; at < offset + len; at += PAGE) {
+      const place = this.#places.get(Math.floor(at / PAGE));
+      if (place === undefined) this.#logFailed(node);
+      else this.#pageFailed(node, place.name, place.page);
+    }
+  }
+
+  #pageFailed(node: SimNode, name: string, page: number): void {
+    this.#w.note(`program ${node.num}: page ${page} of ${name} is not written`);
+    const now = this.history.now();
+    const first = (page * PAGE) / CELL;
+    for (let cell = first; cell < first + PAGE / CELL && cell < CELLS; cell++)
+      this.#cell(name, cell).failed(lifeOf(node), now);
+  }
+
+  /** What an fsync of this file that returns promises though a disk failed since. */
+  #owes(file: File, lost: number): boolean {
+    return lost > this.#owed.get(file)!;
   }
 
   #call(): void {
@@ -161,8 +265,8 @@ export class Programs {
     this.#w.note(`program ${node.num} writes ${value} to ${register.name} [${op.called}]`);
     return () => {
       if (this.#isDead(node)) return;
-      op.returned = this.history.now();
-      this.#w.note(`program ${node.num} has written ${value} to ${register.name} [${op.returned}]`);
+      register.wrote(op, this.history.now());
+      this.#w.note(`program ${node.num} has written ${value} to ${register.name} [${op.came_back}]`);
     };
   }
 
@@ -181,79 +285,104 @@ export class Programs {
     const dir = yield* this.#dir(node);
     const top = this.history.register("top", "");
     this.#call();
-    const file = yield* k.create(dir, tmp, O_RDWR, MODE);
-    const { nodeid, generation } = file.inode;
-    yield* k.close(file);
-    if (this.#below(4) === 0) yield* k.unlink(dir, tmp);
-    else {
-      const done = this.#write(top, node, `${nodeid}.${generation}`);
-      yield* k.rename(dir, tmp, "top");
-      done();
+    try {
+      const file = yield* k.create(dir, tmp, O_RDWR, MODE);
+      const { nodeid, generation } = file.inode;
+      yield* k.close(file);
+      if (this.#below(4) === 0) yield* k.unlink(dir, tmp);
+      else {
+        const done = this.#write(top, node, `${nodeid}.${generation}`);
+        yield* k.rename(dir, tmp, "top");
+        done();
+      }
+    } finally {
+      k.put(dir);
     }
-    k.put(dir);
   }
 
   *#looks(node: SimNode): Task<void> {
     const k = node.kernel!;
     const dir = yield* this.#dir(node);
-    for (let n = 1 + this.#below(3); n > 0; n--) {
-      const called = this.history.now();
-      this.#call();
-      const inode = yield* k.lookup(dir, "top");
-      if (inode === null) throw new Error("the name is not there");
-      this.#read(this.history.register("top", ""), node, `${inode.nodeid}.${inode.generation}`, called);
-      k.put(inode);
-      yield* this.#sleep(this.#below(THINK_MS));
+    try {
+      for (let n = 1 + this.#below(3); n > 0; n--) {
+        const called = this.history.now();
+        this.#call();
+        const inode = yield* k.lookup(dir, "top");
+        if (inode === null) throw new Error("the name is not there");
+        this.#read(this.history.register("top", ""), node, `${inode.nodeid}.${inode.generation}`, called);
+        k.put(inode);
+        yield* this.#sleep(this.#below(THINK_MS));
+      }
+    } finally {
+      k.put(dir);
     }
-    k.put(dir);
   }
 
   // Files ---------------------------------------------------------------------------------------------------------------
   *#uses(node: SimNode, n: number): Task<void> {
-    const k = node.kernel!;
     const writes = this.#below(5) < 3;
-    const file = yield* this.#open(node, `f${n}`, writes ? O_RDWR : 0);
+    yield* this.#using(node, `f${n}`, writes ? O_RDWR : 0, (file) => this.#usesFile(node, `f${n}`, file, writes));
+  }
+
+  *#usesFile(node: SimNode, name: string, file: File, writes: boolean): Task<void> {
     for (let left = 1 + this.#below(8); left > 0; left--) {
       this.#call();
-      yield* this.#one(node, `f${n}`, file, writes);
-      if (writes && this.#below(8) === 0) yield* this.#fsync(node, `f${n}`, file);
+      yield* this.#mayFail(node, this.#one(node, name, file, writes));
+      if (writes && this.#syncs()) yield* this.#fsync(node, name, file);
       yield* this.#sleep(this.#below(4) === 0 ? this.#below(THINK_MS) : 0);
     }
-    yield* k.close(file);
   }
 
   *#open(node: SimNode, name: string, flags: number): Task<File> {
     const k = node.kernel!;
-    const dir = yield* this.#dir(node);
-    const inode = yield* k.lookup(dir, name);
-    k.put(dir);
+    const inode = yield* this.#lookup(node, name);
     if (inode === null) throw new Error(`the file ${name} is not there`);
     this.#names.set(inode.nodeid, name);
-    const file = yield* k.open(inode, flags);
-    k.put(inode);
-    return file;
+    try {
+      const file = yield* k.open(inode, flags);
+      this.#owed.set(file, this.history.time);
+      return file;
+    } finally {
+      k.put(inode);
+    }
+  }
+
+  *#lookup(node: SimNode, name: string): Task<KInode | null> {
+    const k = node.kernel!;
+    const dir = yield* this.#dir(node);
+    try {
+      return yield* k.lookup(dir, name);
+    } finally {
+      k.put(dir);
+    }
   }
 
   /** Past the cache or through it. (A FUSE kernel does not keep direct writes and mappings of one node apart, so there are none.) */
   *#usesDirect(node: SimNode): Task<void> {
-    const k = node.kernel!;
-    const file = yield* this.#open(node, DIRECT, this.#below(2) === 0 ? O_RDWR | O_DIRECT : O_RDWR);
+    const flags = this.#below(2) === 0 ? O_RDWR | O_DIRECT : O_RDWR;
+    yield* this.#using(node, DIRECT, flags, (file) => this.#usesDirectly(node, file));
+  }
+
+  *#usesDirectly(node: SimNode, file: File): Task<void> {
     for (let left = 1 + this.#below(4); left > 0; left--) {
       this.#call();
       const first = this.#below(CELLS);
       if (this.#below(2) === 0) {
-        const n = Math.min(CELLS - first, 1 + this.#below(6));
-        const value = ++this.#value;
-        const done = Array.from({ length: n }, (_, i) => this.#write(this.#cell(DIRECT, first + i), node, value));
-        yield* k.write(file, first * CELL, cellBytes(value, n));
-        for (const d of done) d();
+        yield* this.#mayFail(node, this.#writesCells(node, DIRECT, file, first));
         if (this.#below(4) === 0) yield* this.#fsync(node, DIRECT, file);
       } else {
-        yield* this.#readsCell(node, DIRECT, file, first);
+        yield* this.#mayFail(node, this.#readsCell(node, DIRECT, file, first));
       }
       yield* this.#sleep(this.#below(4) === 0 ? this.#below(THINK_MS) : 0);
     }
-    yield* k.close(file);
+  }
+
+  *#writesCells(node: SimNode, name: string, file: File, first: number): Task<void> {
+    const n = Math.min(CELLS - first, 1 + this.#below(6));
+    const value = ++this.#value;
+    const done = Array.from({ length: n }, (_, i) => this.#write(this.#cell(name, first + i), node, value));
+    yield* node.kernel!.write(file, first * CELL, cellBytes(value, n));
+    for (const d of done) d();
   }
 
   // The log -------------------------------------------------------------------------------------------------------------
@@ -261,61 +390,131 @@ export class Programs {
   readonly #log = new Map<number, { readonly node: SimNode; kept: boolean }>();
   /** What was found at each place, which never changes. */
   readonly #records = new Map<number, number>();
+  /** Records that are being appended. */
+  readonly #appending = new Map<number, SimNode>();
+  /** Such as a disk did not take, and since when: they may be there or not, and then anything is in their place. */
+  readonly #unwritten = new Map<number, { readonly node: SimNode; readonly lost: number; returned: boolean }>();
 
   *#appends(node: SimNode): Task<void> {
-    const k = node.kernel!;
-    const file = yield* this.#open(node, LOG, O_WRONLY_APPEND);
+    yield* this.#using(node, LOG, O_WRONLY_APPEND, (file) => this.#appendsTo(node, file));
+  }
+
+  *#appendsTo(node: SimNode, file: File): Task<void> {
     for (let left = 1 + this.#below(4); left > 0; left--) {
       this.#call();
-      const value = ++this.#value;
-      this.history.writes++;
-      this.#w.note(`program ${node.num} appends ${value}`);
-      yield* k.write(file, 0, cellBytes(value, 1).subarray(0, RECORD));
-      if (!this.#isDead(node)) this.#log.set(value, { node, kept: false });
-      this.#w.note(`program ${node.num} has appended ${value}`);
-      if (this.#below(4) === 0) {
-        const mine = [...this.#log.values()].filter((r) => r.node === node);
-        yield* k.fsync(file);
-        if (!this.#isDead(node)) for (const r of mine) r.kept = true;
-      }
+      yield* this.#mayFail(node, this.#append(node, file));
+      if (this.#below(4) === 0) yield* this.#mayFail(node, this.#syncLog(node, file));
       yield* this.#sleep(this.#below(4) === 0 ? this.#below(THINK_MS) : 0);
     }
-    yield* k.close(file);
+  }
+
+  *#append(node: SimNode, file: File): Task<void> {
+    const value = ++this.#value;
+    this.history.writes++;
+    this.#w.note(`program ${node.num} appends ${value}`);
+    this.#appending.set(value, node);
+    try {
+      yield* node.kernel!.write(file, 0, cellBytes(value, 1).subarray(0, RECORD));
+    } catch (err) {
+      this.#unwritten.set(value, { node, lost: this.history.now(), returned: false });
+      throw err;
+    } finally {
+      this.#appending.delete(value);
+    }
+    const unwritten = this.#unwritten.get(value);
+    if (unwritten !== undefined) unwritten.returned = true;
+    else if (!this.#isDead(node)) this.#log.set(value, { node, kept: false });
+    this.#w.note(`program ${node.num} has appended ${value}`);
+  }
+
+  *#syncLog(node: SimNode, file: File): Task<void> {
+    const mine = [...this.#log.values()].filter((r) => r.node === node);
+    const unwritten = [...this.#unwritten].filter(([, r]) => r.node === node && r.returned);
+    try {
+      yield* node.kernel!.fsync(file);
+    } catch (err) {
+      this.#owed.set(file, this.history.now());
+      throw err;
+    }
+    if (this.#isDead(node)) return;
+    for (const r of mine) r.kept = true;
+    for (const [value, { lost }] of unwritten) if (this.#owes(file, lost)) this.#isThere(value, node);
+  }
+
+  /** A disk did not take it, and an fsync has promised it all the same. */
+  #isThere(value: number, node: SimNode): void {
+    this.#unwritten.delete(value);
+    this.#log.set(value, { node, kept: true });
+  }
+
+  #logFailed(node: SimNode): void {
+    const lost = this.history.now();
+    for (const [value, of] of this.#appending)
+      if (of === node) this.#unwritten.set(value, { node, lost, returned: false });
+    for (const [value, r] of this.#unwritten) if (r.node === node) this.#unwritten.set(value, { ...r, lost });
+    for (const value of this.#forget(node)) this.#unwritten.set(value, { node, lost, returned: true });
+  }
+
+  /** What of a node's records was neither synced nor found by another node is not expected any more. */
+  #forget(node: SimNode): number[] {
+    const gone = [...this.#log].filter(([, r]) => r.node === node && !r.kept).map(([value]) => value);
+    for (const value of gone) this.#log.delete(value);
+    for (const [at, found] of this.#records) if (gone.includes(found)) this.#records.delete(at);
+    return gone;
+  }
+
+  *#readsLog(node: SimNode): Task<void> {
+    yield* this.#using(node, LOG, 0, (file) => this.#readsAll(node, file));
   }
 
   /** Every record that was there before is there once, whole, and where it was. */
-  *#readsLog(node: SimNode): Task<void> {
+  *#readsAll(node: SimNode, file: File): Task<void> {
     const k = node.kernel!;
-    const file = yield* this.#open(node, LOG, 0);
     this.#call();
     const missing = new Set(this.#log.keys());
     const size = yield* k.stat(file.inode, "size");
     this.#w.note(`program ${node.num} finds ${size} bytes of the log`);
     for (let at = 0; at < size; at += RECORD) {
-      const where = `the log at ${at} on node ${node.num}`;
-      const value = cellValue(yield* k.read(file, at, RECORD), where);
+      const bytes = yield* k.read(file, at, RECORD);
       this.history.reads++;
       if (this.#isDead(node)) return;
-      const before = this.#records.get(at) ?? value;
-      if (value === 0 || value !== before) throw new Error(`${where}: ${value}, and before ${before}`);
-      this.#records.set(at, value);
-      const record = this.#log.get(value);
-      if (record !== undefined && record.node !== node) record.kept = true;
-      missing.delete(value);
+      this.#found(node, at, bytes, missing);
     }
     for (const value of missing) if (!this.#log.has(value)) missing.delete(value);
     if (missing.size > 0) throw new Error(`the log on node ${node.num} has ${size} bytes and not ${[...missing]}`);
     if (new Set(this.#records.values()).size !== this.#records.size) throw new Error("a record is in the log twice");
-    yield* k.close(file);
+  }
+
+  #found(node: SimNode, at: number, bytes: Uint8Array, missing: Set<number>): void {
+    const before = this.#records.get(at);
+    const { first } = wordsOf(bytes);
+    // A place where a disk failed: nobody's, or that of a record which only its own node may still have.
+    const nobodys = isTorn(bytes) || !(this.#log.has(first) || this.#appending.has(first));
+    if (this.#unwritten.size > 0 && before === undefined && nobodys) return;
+    const where = `the log at ${at} on node ${node.num}`;
+    const value = cellValue(bytes, where);
+    if (value === 0 || value !== (before ?? value)) throw new Error(`${where}: ${value}, and before ${before}`);
+    this.#records.set(at, value);
+    const record = this.#log.get(value);
+    if (record !== undefined && record.node !== node) record.kept = true;
+    missing.delete(value);
   }
 
   *#fsync(node: SimNode, name: string, file: File): Task<void> {
-    const ops = this.history.unsynced(lifeOf(node), name);
+    const writes = this.history.unsynced(lifeOf(node), name);
     this.#w.note(`program ${node.num} syncs ${name}`);
-    yield* node.kernel!.fsync(file);
+    try {
+      yield* node.kernel!.fsync(file);
+    } catch (err) {
+      if (!this.#diskFailed(node, err)) throw err;
+      this.errors++;
+      this.#owed.set(file, this.history.now());
+      this.#w.note(`program ${node.num} hears that ${name} is not synced`);
+      return;
+    }
     if (this.#isDead(node)) return;
     this.#w.note(`program ${node.num} has synced ${name}`);
-    for (const op of ops) op.synced = true;
+    for (const { register, op } of writes) if (this.#owes(file, op.lost)) register.synced(op);
   }
 
   *#readsCell(node: SimNode, name: string, file: File, cell: number): Task<void> {
@@ -351,12 +550,7 @@ export class Programs {
       yield* k.setattr(inode, { size });
       done();
     } else if (kind < 8 && writes) {
-      const first = this.#below(CELLS);
-      const n = Math.min(CELLS - first, 1 + this.#below(6));
-      const value = ++this.#value;
-      const done = Array.from({ length: n }, (_, i) => this.#write(this.#cell(name, first + i), node, value));
-      yield* k.write(file, first * CELL, cellBytes(value, n));
-      for (const d of done) d();
+      yield* this.#writesCells(node, name, file, this.#below(CELLS));
     } else if (kind < 12 && writes) {
       const cell = this.#below(CELLS);
       const value = ++this.#value;
@@ -417,6 +611,6 @@ const cellBytes = (value: number, cells: number): Uint8Array =>
 
 function cellValue(bytes: Uint8Array, where: string): number {
   const { first, other } = wordsOf(bytes);
-  if (other !== undefined) throw new FsError(5, `${where} is torn: ${first} and ${other}`, {});
+  if (other !== undefined) throw new Error(`${where} is torn: ${first} and ${other}`);
   return first;
 }
