@@ -3,6 +3,7 @@
  * journals of the dead, and who writes to the disk. The rest, what programs read, is compared by the histories (history.ts, model.ts).
  */
 
+import { NO_TID } from "../../../src/block/buffer_cache.ts";
 import { RES_BUSY, RES_DROPPING_REF } from "../../../src/dlm/lockres.ts";
 import type { LockRes } from "../../../src/dlmglue/lock_res.ts";
 import type { LockSet } from "../../../src/dlmglue/lock_set.ts";
@@ -215,9 +216,9 @@ export class Checks {
     if (former !== 0 && (inode === undefined || osb.unshared.has(inode)) && former !== this.#generationOn(before, ino))
       return;
     for (const bh of osb.cache.blocks())
-      if (bh.ci?.ci_blkno === ino && (bh.in_running || bh.in_committing || bh.checkpoint_tid !== 0))
+      if (bh.ci?.ci_blkno === ino && (bh.in_running || bh.in_committing || bh.checkpoint_tid !== NO_TID))
         this.#fault(
-          `${text(name)} is granted to node ${node.num}, but block ${bh.blkno} of it is ${bh.checkpoint_tid === 0 ? "dirty" : "in the log"} on node ${before.num}`,
+          `${text(name)} is granted to node ${node.num}, but block ${bh.blkno} of it is ${bh.checkpoint_tid === NO_TID ? "dirty" : "in the log"} on node ${before.num}`,
         );
     if (inode !== undefined && (inode.dirty_pages > 0 || inode.pages_in_flight > 0))
       this.#fault(`${text(name)} is granted to node ${node.num}, but node ${before.num} has dirty pages of it`);
