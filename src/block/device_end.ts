@@ -10,17 +10,22 @@ export class DeviceEnd {
   readonly #fd: number;
   readonly #size_bytes: number;
   #said = false;
+  #at_turn = -1;
+  #left_bytes: number;
 
   /** `size_bytes`: as it was opened. */
   constructor(name: string, fd: number, size_bytes: number) {
     this.#name = name;
     this.#fd = fd;
     this.#size_bytes = size_bytes;
+    this.#left_bytes = size_bytes;
   }
 
-  /** A part of the range was there when the device was opened, and is no more. */
-  isLost(offset: number, len_bytes: number): boolean {
-    const left = fdSize(this.#fd);
+  /** A part of the range was there when the device was opened, and is no more. One look is enough for what is asked in one `turn`: it costs more than a submit. */
+  isLost(offset: number, len_bytes: number, turn = -1): boolean {
+    if (turn < 0 || turn !== this.#at_turn) this.#left_bytes = fdSize(this.#fd);
+    this.#at_turn = turn;
+    const left = this.#left_bytes;
     if (left < 0 || left >= this.#size_bytes) return false;
     if (!this.#said)
       mlog(

@@ -144,8 +144,10 @@ export class UringDevice implements BlockDevice {
     else this.#pieces(true, addr, len, offset, flags, done);
   }
 
+  /** A block device refuses by itself what lies behind its end. */
   #refuses(offset: number, len: number, done: IoDone): boolean {
-    const errno = this.readonly ? Errno.EROFS : this.#end.isLost(offset, len) ? Errno.EIO : 0;
+    const is_lost = !this.is_block_device && this.#end.isLost(offset, len, this.#loop.turns);
+    const errno = this.readonly ? Errno.EROFS : is_lost ? Errno.EIO : 0;
     if (errno !== 0) done(-errno);
     return errno !== 0;
   }
