@@ -119,20 +119,21 @@ export function migLockresHandler(dlm: Dlm, m: Mres, payload: Uint8Array, from: 
     payload.length < DlmMigratableLockres.size + m.num_locks * DlmMigratableLock.size
   )
     return -Errno.EINVAL;
-  // Who leaves takes over nothing more, but a dead node's locks it must.
-  if (dlm.state !== DLM_CTXT_JOINED && !(dlm.fully_joined && flags & DLM_MRES_RECOVERY)) return -Errno.EINVAL;
+  const name = nameAt(payload, DlmMigratableLockres.fields.lockname.off, m.lockname_len);
+  let res = dlm.lockres.get(name);
+  // Who leaves takes over nothing more, but a dead node's locks it must, and what it has a part of: it would be busy here for ever. (The kernel leaves it so.)
+  const must = flags & DLM_MRES_RECOVERY || (res !== undefined && dlm.incoming.get(res) === master);
+  if (dlm.state !== DLM_CTXT_JOINED && !(dlm.fully_joined && must)) return -Errno.EINVAL;
   // Neither, or a migration by nobody: the kernel stops.
   if (!(flags & (DLM_MRES_RECOVERY | DLM_MRES_MIGRATION))) return -Errno.EINVAL;
   if (master === OWNER_UNKNOWN && !(flags & DLM_MRES_RECOVERY)) return -Errno.EINVAL;
   // From another than the master, or for a recovery that is not ours: it comes from no node.
   if (flags & DLM_MRES_MIGRATION && master !== from) return -Errno.EINVAL;
   if (flags & DLM_MRES_RECOVERY && dlm.reco.new_master !== dlm.node_num) return -Errno.EINVAL;
-  const name = nameAt(payload, DlmMigratableLockres.fields.lockname.off, m.lockname_len);
   if (badLock(dlm, m)) {
     mlog(ML.ERROR, `${name}: node ${master} sends locks that cannot be`);
     return -Errno.EINVAL;
   }
-  let res = dlm.lockres.get(name);
   if (res !== undefined) {
     if (res.state & RES_DROPPING_REF) return -Errno.EINVAL;
     if (flags & DLM_MRES_RECOVERY) res.state |= RES_RECOVERING;

@@ -1,13 +1,13 @@
 /** Steps of histories that a test tells one by one: messages of a simulated cluster that are held back, or lost with who dies. */
 import { expect } from "vitest";
-import { RES_BUSY } from "../../src/dlm/lockres.ts";
+import { type DlmLock, RES_BUSY } from "../../src/dlm/lockres.ts";
 import { DlmMigrateRequest } from "../../src/format/wire/dlm.ts";
 import { DLM_MSG, type DlmMessage } from "../../src/format/wire/dlm_messages.ts";
-import { type DomainLock, type EX, PR } from "../../src/stackglue/lock_domain.ts";
+import { type DomainLock, type LockLevel, PR } from "../../src/stackglue/lock_domain.ts";
 import { type Member, World } from "./dlm_clients.ts";
 
 /** A lock, granted. */
-export function take(m: Member, name: string, level: typeof EX | typeof PR): DomainLock {
+export function take(m: Member, name: string, level: LockLevel): DomainLock {
   let granted = false;
   const l = m.domain!.newLock(name, { ast: () => (granted = true), bast: () => {} });
   m.domain!.convert(l, level);
@@ -51,7 +51,7 @@ export function givesAway(seed: number) {
   const [one, two, three, four, five] = [world.add(1), world.add(2), world.add(3), world.add(4), world.add(5)];
   world.joinAll();
   const of_one = take(one, "lost", PR);
-  for (const m of [two, three, four]) take(m, "lost", PR);
+  const [of_two, of_three, of_four] = [two, three, four].map((m) => take(m, "lost", PR));
   const later = delay(four, DLM_MSG.MIGRATE_REQUEST, (payload, from) =>
     from === 2 && DlmMigrateRequest.from(payload).namelen === "lost".length ? "later" : "now",
   );
@@ -61,18 +61,18 @@ export function givesAway(seed: number) {
   const recovered = (): void =>
     world.runUntil("recovered", () => !world.unsettled && world.alive.every((m) => m.num !== 1), 60_000);
   /** All are on the queues of one master, and none but theirs. */
-  const nodesOnIt = (): number[] => {
+  const locksOnIt = (): DlmLock[] => {
     const master = world.alive.find((m) => m.domain!.dlm.lockres.get("lost")?.owner === m.num)!;
     for (const m of world.alive) {
       const res = m.domain!.dlm.lockres.get("lost");
       if (res !== undefined)
         expect(`${m.num}: ${res.owner}, ${res.state & RES_BUSY}`).toBe(`${m.num}: ${master.num}, 0`);
     }
-    return master
-      .domain!.dlm.lockres.get("lost")!
-      .locks()
+    return master.domain!.dlm.lockres.get("lost")!.locks();
+  };
+  const nodesOnIt = (): number[] =>
+    locksOnIt()
       .map((l) => l.node)
       .sort();
-  };
-  return { world, one, two, three, four, five, later, recovered, nodesOnIt };
+  return { world, one, two, three, four, five, of_two, of_three, of_four, later, recovered, nodesOnIt, locksOnIt };
 }
