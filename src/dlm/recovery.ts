@@ -345,9 +345,11 @@ function finishLocalRecovery(dlm: Dlm, dead: NodeNum, new_master: NodeNum): void
   const { origin } = dlm.reco;
   const was = new Map(origin);
   origin.clear();
+  // What waits for another node that is dead goes on waiting. (The kernel opens it.)
+  const last = [...dlm.recovery_map].every((node) => node === dead);
   for (const res of dlm.lockres) {
     let changed = false;
-    if (res.state & RES_RECOVERY_WAITING) {
+    if (last && res.state & RES_RECOVERY_WAITING) {
       res.state &= ~RES_RECOVERY_WAITING;
       changed = true;
     }
