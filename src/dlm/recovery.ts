@@ -224,7 +224,7 @@ function* askOldMasters(dlm: Dlm, dead: NodeNum): Task<void> {
     );
 }
 
-/** dlm_request_all_locks, until the node has taken the request or is gone. */
+/** dlm_request_all_locks, until the node has taken the request or is dead. (The kernel goes on without one that it cannot reach for a second, and which may hold locks.) */
 function* requestAllLocks(dlm: Dlm, node: NodeNum, dead: NodeNum): Task<void> {
   const m = DlmLockRequest.alloc();
   m.node_idx = dlm.node_num;
@@ -233,11 +233,8 @@ function* requestAllLocks(dlm: Dlm, node: NodeNum, dead: NodeNum): Task<void> {
     const { err, status } = yield* wait(dlm.call(DLM_MSG.LOCK_REQUEST, m.bytes(), node));
     const ret = err < 0 ? err : status;
     if (ret >= 0) return;
-    if (isHostDown(ret)) {
-      dlm.reco.node_data.set(node, "dead");
-      yield* waitForNodeDeath(dlm, node, 1000);
-      return;
-    }
+    if (isHostDown(ret)) yield* waitForNodeDeath(dlm, node, 1000);
+    if (isNodeDead(dlm, node)) return;
     yield* dlm.sleep(100);
   }
 }

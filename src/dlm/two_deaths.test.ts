@@ -54,6 +54,23 @@ function fiveNodes() {
   return { world, one, two, three, four, five };
 }
 
+test("who recovers the dead master of a resource cannot reach its holder, and does not know that it is dead", () => {
+  const { world, one, two, four, five } = fiveNodes();
+  masters(four, "lost");
+  take(five, "lost", EX);
+  const heard = hasHeard(two);
+  // Node 1 has the recovery lock from here on.
+  dies(world.members.get(6)!, one);
+  recovered(world);
+  dies(five);
+  dies(four, one);
+  world.pass(5000);
+  expect(heard.of).toBe(null);
+  recovered(world);
+  world.runUntil("granted", () => heard.of !== null, 60_000);
+  expect(heard.of!.sort()).toEqual([4, 5, 6]);
+});
+
 test("the holder of a resource dies, and all but its master hear of the death of another first", () => {
   const { world, one, two, three, four, five } = fiveNodes();
   masters(one, "lost");
