@@ -18,7 +18,7 @@ import { Errno } from "../lib/errno.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import { type Task, wait } from "../lib/task.ts";
 import { releaseAst, reserveAst } from "./ast.ts";
-import { takeOffRecoveryList } from "./cleanup.ts";
+import { heardNewMaster } from "./cleanup.ts";
 import { type Answer, type Dlm, isHostDown, nameAt, putName } from "./dlm.ts";
 import { isRecoveryLock } from "./lock.ts";
 import {
@@ -132,7 +132,7 @@ export function assertMasterHandler(dlm: Dlm, m: ViewOf<typeof DlmAssertMaster>,
       const open = res.owner === OWNER_UNKNOWN || dlm.reco.given.get(res) === from;
       if (!open || !(flags & (DLM_ASSERT_MASTER_REQUERY | DLM_ASSERT_MASTER_FINISH_MIGRATION)))
         return kill("the resource recovers");
-      takeOffRecoveryList(dlm, res, from);
+      heardNewMaster(dlm, res, from);
       dlm.wakeRes(res);
       return DLM_ASSERT_RESPONSE_MASTERY_REF;
     }

@@ -43,12 +43,13 @@ export function setJoiningNode(dlm: Dlm, node: NodeNum): void {
 /** __dlm_reset_recovery. */
 export function resetRecovery(dlm: Dlm): void {
   dlm.recovery_map.clear(dlm.reco.dead_node);
+  forgetGiven(dlm, dlm.reco.dead_node);
   dlm.reco.dead_node = NO_NODE;
   dlm.reco.new_master = NO_NODE;
   kickRecovery(dlm);
 }
 
-/** A node has died, or left and heard of all that it gave away: it has none of it any more. */
+/** A node is recovered, or has left and heard of all that it gave away: it has none of it any more. */
 export function forgetGiven(dlm: Dlm, node: NodeNum): void {
   for (const [res, old] of dlm.reco.given) if (old === node) dlm.reco.given.delete(res);
 }
@@ -71,7 +72,6 @@ export function nodeDown(dlm: Dlm, node: NodeNum): void {
   notifyMles(dlm, node, false);
   dlm.domain_map.clear(node);
   hearsNoMore(dlm, node);
-  forgetGiven(dlm, node);
   dlm.exit_domain_map.clear(node);
   dlm.wake(dlm.migration_wq);
   dlm.recovery_map.set(node);
@@ -182,6 +182,7 @@ export function moveToRecoveryList(dlm: Dlm, res: DlmLockRes): void {
 export function takeOffRecoveryList(dlm: Dlm, res: DlmLockRes, owner: NodeNum): void {
   dlm.reco.resources.delete(res);
   dlm.reco.unknown.delete(res);
+  dlm.reco.given.delete(res);
   res.state &= ~RES_RECOVERING;
   res.owner = owner;
 }
@@ -209,6 +210,13 @@ function cleanMasterList(dlm: Dlm, dead: NodeNum): void {
 /** One that a task waits with must go on hearing of members: it is about to try itself. */
 function detachIfUnused(dlm: Dlm, mle: Mle): void {
   if (mle.inuse === 0) detachMle(dlm, mle);
+}
+
+/** Who was given it says that it masters what recovers with the old master. Should it die before that has ended, all recover with the old one: some may not have heard it. */
+export function heardNewMaster(dlm: Dlm, res: DlmLockRes, owner: NodeNum): void {
+  const old = dlm.reco.unknown.get(res);
+  takeOffRecoveryList(dlm, res, owner);
+  if (old !== undefined && old !== owner) dlm.reco.given.set(res, old);
 }
 
 /**

@@ -118,7 +118,7 @@ export class Dlm {
     event: new Waiters(),
     /** Resources without a known master, and the old master that died in the middle of their migration. */
     unknown: new Map<DlmLockRes, NodeNum>(),
-    /** Resources that were given from one node to another, and the old master, which hears it last, as long as it is a member. */
+    /** Resources that were given from one node to another, and the old master, which hears it last, until it has left or is recovered. */
     given: new Map<DlmLockRes, NodeNum>(),
     /** Whose they were: what the last recovery gave to its master, as its first FINALIZE_RECO told us. */
     origin: new Map<DlmLockRes, NodeNum>(),

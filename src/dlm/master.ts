@@ -23,7 +23,7 @@ import { ML, mlog, mlogOn } from "../lib/masklog.ts";
 import { type Task, wait } from "../lib/task.ts";
 import { assertFirst, assertMaster, dispatchAssertMaster } from "./assert_master.ts";
 import { type Dlm, isHostDown, NO_NODE, nameAt, putName } from "./dlm.ts";
-import { isRecoveryLock } from "./lock.ts";
+import { isRecoveryLock, NODE_DEATH_WAIT_MS } from "./lock.ts";
 import {
   DlmLockRes,
   OWNER_UNKNOWN,
@@ -34,7 +34,7 @@ import {
   RES_RECOVERING,
 } from "./lockres.ts";
 import { detachMle, insertMle, Mle, putMle, putOwed } from "./mle.ts";
-import { isNodeDead, kickRecovery, waitForNodeRecovery, waitForRecovery } from "./recovery_wait.ts";
+import { isNodeDead, kickRecovery, waitForNodeDeath, waitForNodeRecovery, waitForRecovery } from "./recovery_wait.ts";
 import { Waiters } from "./waiters.ts";
 
 const MASTERY_TIMEOUT_MS = 5000;
@@ -255,7 +255,7 @@ function* askWhoBlocks(dlm: Dlm, res: DlmLockRes, mle: Mle): Task<boolean> {
     if (node === dlm.node_num || !dlm.domain_map.has(node)) continue;
     const master = yield* masterRequery(dlm, res, node);
     if (master === node) return true;
-    if (master === OWNER_UNKNOWN || master === dlm.node_num || !dlm.domain_map.has(master)) continue;
+    if (master === null || master === dlm.node_num || !dlm.domain_map.has(master)) continue;
     if ((yield* masterRequery(dlm, res, master)) === master) return true;
   }
   return mle.woken || res.owner !== OWNER_UNKNOWN || isRecoveryLock(res.name);
@@ -292,15 +292,15 @@ function* preMasterReco(dlm: Dlm, res: DlmLockRes): Task<boolean> {
   for (const node of dlm.domain_map.copy()) {
     if (node === dlm.node_num) continue;
     const master = yield* masterRequery(dlm, res, node);
-    if (master === OWNER_UNKNOWN) continue;
+    if (master === null || master === OWNER_UNKNOWN) continue;
     if (dlm.recovery_map.has(master)) return false;
     return true;
   }
   return true;
 }
 
-/** dlm_do_master_requery: who masters `res`, as `node` knows it. */
-export function* masterRequery(dlm: Dlm, res: DlmLockRes, node: NodeNum): Task<NodeNum> {
+/** dlm_do_master_requery: who masters `res`, as `node` knows it; null if it cannot be reached. */
+export function* masterRequery(dlm: Dlm, res: DlmLockRes, node: NodeNum): Task<NodeNum | null> {
   const m = DlmMasterRequery.alloc();
   m.node_idx = dlm.node_num;
   m.namelen = res.name.length;
@@ -309,11 +309,24 @@ export function* masterRequery(dlm: Dlm, res: DlmLockRes, node: NodeNum): Task<N
     const { err, status } = yield* wait(dlm.call(DLM_MSG.MASTER_REQUERY, m.bytes(), node));
     if (err < 0) {
       if (!isHostDown(err)) dlm.die(`${res.name}: MASTER_REQUERY failed with ${err}`);
-      return OWNER_UNKNOWN;
+      return null;
     }
     if (status >= 0 && status <= OWNER_UNKNOWN) return status;
     yield* dlm.sleep(50);
   }
+}
+
+/**
+ * Whether `node` masters `res`. It says so when all have heard it, if it is being given the resource; and it may be dead, which is waited for if it cannot be
+ * reached: then it does not.
+ */
+export function* isMaster(dlm: Dlm, res: DlmLockRes, node: NodeNum): Task<boolean> {
+  while (dlm.domain_map.has(node)) {
+    const master = yield* masterRequery(dlm, res, node);
+    if (master !== null) return master === node;
+    yield* waitForNodeDeath(dlm, node, NODE_DEATH_WAIT_MS);
+  }
+  return false;
 }
 
 /** dlm_master_requery_handler. */

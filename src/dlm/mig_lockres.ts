@@ -21,7 +21,7 @@ import { DLM_MSG } from "../format/wire/dlm_messages.ts";
 import { Errno } from "../lib/errno.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import { type Task, wait } from "../lib/task.ts";
-import { takeOffRecoveryList } from "./cleanup.ts";
+import { heardNewMaster } from "./cleanup.ts";
 import { DLM_CTXT_JOINED, type Dlm, EFAULT, isHostDown, nameAt, putName } from "./dlm.ts";
 import {
   DlmLock,
@@ -37,7 +37,7 @@ import {
   RES_RECOVERY_WAITING,
 } from "./lockres.ts";
 import { lvbIsEmpty, lvbOf } from "./lvb.ts";
-import { dropInflightRef, masterRequery } from "./master.ts";
+import { dropInflightRef, isMaster, masterRequery } from "./master.ts";
 import { finishMigration } from "./migrate.ts";
 import { calcUsage } from "./thread.ts";
 
@@ -193,8 +193,9 @@ function* migWorker(dlm: Dlm, res: DlmLockRes, m: Mres, master: NodeNum): Task<v
   if (master === OWNER_UNKNOWN) {
     const real = yield* findRealMaster(dlm, res);
     if (real !== OWNER_UNKNOWN) {
-      takeOffRecoveryList(dlm, res, real);
+      heardNewMaster(dlm, res, real);
       dropInflightRef(dlm, res);
+      calcUsage(dlm, res);
       return;
     }
     res.owner = dlm.node_num;
@@ -207,14 +208,15 @@ function* migWorker(dlm: Dlm, res: DlmLockRes, m: Mres, master: NodeNum): Task<v
 
 /**
  * dlm_lockres_master_requery. A node died in the middle of a migration: somebody may have heard the new master assert itself. What is said of one that
- * is dead, too, says nothing: who was not told of the migration still names the old master.
+ * is dead, too, says nothing: who was not told of the migration still names the old master. Nor is what a third node has heard enough, as others may not have heard it.
  */
-function* findRealMaster(dlm: Dlm, res: DlmLockRes): Task<NodeNum> {
+export function* findRealMaster(dlm: Dlm, res: DlmLockRes): Task<NodeNum> {
   if (res.owner === dlm.node_num && res.state & RES_MIGRATING) return dlm.node_num;
   for (const node of dlm.domain_map.copy()) {
     if (node === dlm.node_num) continue;
     const real = yield* masterRequery(dlm, res, node);
-    if (real !== OWNER_UNKNOWN && dlm.domain_map.has(real)) return real;
+    if (real === null || real === OWNER_UNKNOWN) continue;
+    if (real === node || real === dlm.node_num || (yield* isMaster(dlm, res, real))) return real;
   }
   return OWNER_UNKNOWN;
 }
@@ -239,10 +241,8 @@ function processLocks(dlm: Dlm, res: DlmLockRes, m: Mres): void {
       if (dlm.recovery_map.has(ml.node)) res.state |= RES_RECOVERY_WAITING;
       continue;
     }
-    if (res.find(list, cookie_hi, cookie_lo) !== null) {
-      mlog(ML.ERROR, `${res.name}: a lock of node ${ml.node} came twice`);
-      continue;
-    }
+    // The recovery master asked twice. Nothing has changed since: it recovers there, too.
+    if (res.find(list, cookie_hi, cookie_lo) !== null) continue;
     const lock = new DlmLock(res.name, ml.node, ml.type, cookie_hi, cookie_lo, null);
     lock.res = res;
     lock.convert_type = ml.convert_type;

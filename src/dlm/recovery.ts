@@ -22,7 +22,7 @@ import { DLM_MSG } from "../format/wire/dlm_messages.ts";
 import { Errno } from "../lib/errno.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import { all, asThunk, type Task, type Thunk, wait } from "../lib/task.ts";
-import { cleanRecoveryLock, nodeDown, resetRecovery, takeOffRecoveryList } from "./cleanup.ts";
+import { cleanRecoveryLock, heardNewMaster, nodeDown, resetRecovery, takeOffRecoveryList } from "./cleanup.ts";
 import { type Dlm, isHostDown, NO_NODE, RECO_ACTIVE, RECO_FINALIZE } from "./dlm.ts";
 import { dlmlock, isRecoveryLock, newLock, RECOVERY_LOCK_NAME } from "./lock.ts";
 import {
@@ -35,9 +35,10 @@ import {
   RES_RECOVERY_WAITING,
 } from "./lockres.ts";
 import { lvbCopy, lvbIsEmpty } from "./lvb.ts";
-import { masterRequery } from "./master.ts";
-import { sendOneLockres } from "./mig_lockres.ts";
+import { isMaster } from "./master.ts";
+import { findRealMaster, sendOneLockres } from "./mig_lockres.ts";
 import { endBlock } from "./mle.ts";
+import { NodeMap } from "./node_map.ts";
 import { isNodeDead, kickRecovery, waitForNodeDeath } from "./recovery_wait.ts";
 import { calcUsage, dirtyLockres } from "./thread.ts";
 import { dlmunlock } from "./unlock.ts";
@@ -171,10 +172,32 @@ export function beginRecoHandler(dlm: Dlm, m: ViewOf<typeof DlmBeginReco>): numb
 
 // At the recovery master -----------------------------------------------------------------------------------------------
 
-/** dlm_remaster_locks. */
+/**
+ * dlm_remaster_locks. All are to know of the same deaths when they send what they have: of a resource with two masters that are dead, in a migration, some have heard
+ * of the one, some of the other, and it is this recovery's for all or for none. So who dies meanwhile is made known, and all is asked for again.
+ */
 function* remasterLocks(dlm: Dlm, dead: NodeNum): Task<void> {
   const { reco } = dlm;
+  const known = NodeMap.of([dead]);
+  do {
+    if (!known.equals(dlm.recovery_map)) {
+      known.copyFrom(dlm.recovery_map);
+      for (const node of known) if (node !== dead) yield* sendBeginReco(dlm, node);
+      yield* sendBeginReco(dlm, dead);
+    }
+    yield* gatherLocks(dlm, dead);
+  } while (!known.equals(dlm.recovery_map));
+  reco.state |= RECO_FINALIZE;
+  yield* sendFinalize(dlm, dead);
+  finishLocalRecovery(dlm, dead, dlm.node_num);
+  reco.node_data.clear();
+}
+
+/** All that the members have of what `dead` had. */
+function* gatherLocks(dlm: Dlm, dead: NodeNum): Task<void> {
+  const { reco } = dlm;
   yield* askOldMasters(dlm, dead);
+  yield* askForMasters(dlm, dead);
   reco.node_data.clear();
   for (const node of dlm.domain_map) reco.node_data.set(node, "init");
   for (const node of [...reco.node_data.keys()]) {
@@ -198,10 +221,6 @@ function* remasterLocks(dlm: Dlm, dead: NodeNum): Task<void> {
   }
   // What came is to be worked in before it is opened. Assertions wait until then.
   yield* dlm.flushQueue();
-  reco.state |= RECO_FINALIZE;
-  yield* sendFinalize(dlm, dead);
-  finishLocalRecovery(dlm, dead, dlm.node_num);
-  reco.node_data.clear();
 }
 
 /**
@@ -215,16 +234,36 @@ function* askOldMasters(dlm: Dlm, dead: NodeNum): Task<void> {
     yield* all(
       asked.slice(i, i + WINDOW).map(([res, old]) =>
         asThunk(function* (): Task<void> {
-          if (!dlm.domain_map.has(old) || (yield* masterRequery(dlm, res, old)) !== old) return;
+          const has = yield* isMaster(dlm, res, old);
           if (res.owner !== dead || !(res.state & RES_RECOVERING)) return;
-          takeOffRecoveryList(dlm, res, old);
+          if (has) {
+            takeOffRecoveryList(dlm, res, old);
+            dlm.wakeRes(res);
+          } else if (dlm.domain_map.has(old)) reco.given.delete(res);
+        }),
+      ),
+    );
+}
+
+/** Of what `dead` was giving away, and this node does not know who has it now, as of what others send and do not know. (The kernel leaves it to the new master.) */
+function* askForMasters(dlm: Dlm, dead: NodeNum): Task<void> {
+  const { unknown } = dlm.reco;
+  const open = (res: DlmLockRes): boolean => res.owner === OWNER_UNKNOWN && unknown.get(res) === dead;
+  const asked = [...unknown.keys()].filter(open);
+  for (let i = 0; i < asked.length; i += WINDOW)
+    yield* all(
+      asked.slice(i, i + WINDOW).map((res) =>
+        asThunk(function* (): Task<void> {
+          const real = yield* findRealMaster(dlm, res);
+          if (real === OWNER_UNKNOWN || !open(res)) return;
+          heardNewMaster(dlm, res, real);
           dlm.wakeRes(res);
         }),
       ),
     );
 }
 
-/** dlm_request_all_locks, until the node has taken the request or is dead. (The kernel goes on without one that it cannot reach for a second, and which may hold locks.) */
+/** dlm_request_all_locks, until the node has taken the request or is gone. (The kernel goes on without one that it cannot reach for a second, and holds locks still.) */
 function* requestAllLocks(dlm: Dlm, node: NodeNum, dead: NodeNum): Task<void> {
   const m = DlmLockRequest.alloc();
   m.node_idx = dlm.node_num;
@@ -309,10 +348,14 @@ function* sendAllLocks(dlm: Dlm, master: NodeNum, dead: NodeNum): Task<void> {
 
 /**
  * Whether the recovery of `dead` gives `res` a master. Not that of another node, which ends when an old master has just died in the middle of a migration:
- * its recovery master has not heard of it.
+ * its recovery master has not heard of it. If both masters of a migration are dead, it is that of the old one, for all: some have not heard of the new one.
  */
-const isOf = (dlm: Dlm, res: DlmLockRes, dead: NodeNum): boolean =>
-  res.owner === dead || (res.owner === OWNER_UNKNOWN && dlm.reco.unknown.get(res) === dead);
+function isOf(dlm: Dlm, res: DlmLockRes, dead: NodeNum): boolean {
+  const { unknown, given } = dlm.reco;
+  if (res.owner === OWNER_UNKNOWN) return unknown.get(res) === dead;
+  const old = given.get(res);
+  return dead === (old !== undefined && dlm.recovery_map.has(old) ? old : res.owner);
+}
 
 /** dlm_finalize_reco_handler. What the kernel stops for is refused. */
 export function finalizeRecoHandler(dlm: Dlm, m: ViewOf<typeof DlmFinalizeReco>): number {

@@ -1,9 +1,10 @@
 /**
- * Two nodes die close together. One that masters a resource and one that holds it: nobody gets it before he has heard of both.
+ * Two nodes die close together. The masters of a migration, who gives and who is given, in the middle of it: nothing is lost, and nobody has it twice. Or one that
+ * masters a resource and one that holds it: nobody gets it before he has heard of both.
  */
 import { beforeAll, expect, test } from "vitest";
 import { type Member, World } from "../../test/support/dlm_clients.ts";
-import { delay, take } from "../../test/support/dlm_history.ts";
+import { delay, givesAway, take } from "../../test/support/dlm_history.ts";
 import { DLM_MSG } from "../format/wire/dlm_messages.ts";
 import { mlogSet } from "../lib/masklog.ts";
 import { EX, PR } from "../stackglue/lock_domain.ts";
@@ -27,6 +28,136 @@ function recovered(world: World): void {
   world.runUntil("recovered", () => !world.unsettled, 60_000);
   expect(world.referee.faults).toEqual([]);
 }
+
+/** Node 1 gives "lost" away to node 2; nodes 3 and 4 have a lock on it, and know of that; node 3 has heard that node 2 has it now, node 4 will when called for. */
+function oneHasHeard(seed = 1) {
+  const history = givesAway(seed);
+  const { world, one, three, four, later } = history;
+  const [heard] = [four, one].map((m) => delay(m, DLM_MSG.ASSERT_MASTER, (_p, from) => (from === 2 ? "later" : "now")));
+  later[0]!();
+  world.runUntil("node 3 has heard", () => three.domain!.dlm.lockres.get("lost")!.owner === 2);
+  world.runUntil("node 4 is to hear", () => heard!.length === 1);
+  return { ...history, hears: () => heard![0]!() };
+}
+
+test("who recovers the old master has not heard of the new one, which is about to say so", () => {
+  const { world, one, four, hears, nodesOnIt } = oneHasHeard();
+  dies(one, four);
+  world.pass(3000);
+  hears();
+  recovered(world);
+  expect(nodesOnIt()).toEqual([2, 3, 4]);
+});
+
+test("who recovers the old master is told of the new one by a third node, and another has not heard of that yet", () => {
+  const world = new World({ seed: 1 });
+  const [one, two, three, four, five] = [1, 2, 3, 4, 5].map((n) => world.add(n)) as [
+    Member,
+    Member,
+    Member,
+    Member,
+    Member,
+  ];
+  world.joinAll();
+  const of_one = take(one, "lost", PR);
+  for (const m of [four, two, three]) take(m, "lost", PR);
+  const heard = delay(three, DLM_MSG.ASSERT_MASTER, (_p, from) => (from === 4 ? "later" : "now"));
+  delay(one, DLM_MSG.ASSERT_MASTER, (_p, from) => (from === 4 ? "later" : "now"));
+  one.domain!.unlock(of_one, () => one.leave());
+  const owner = (m: Member): number => m.domain!.dlm.lockres.get("lost")!.owner;
+  world.runUntil("node 2 has heard that node 4 has it", () => owner(two) === 4 && heard.length === 1);
+  dies(one, five);
+  world.pass(3000);
+  heard[0]!();
+  recovered(world);
+  for (const m of [two, three, four]) expect(owner(m)).toBe(4);
+});
+
+type History = ReturnType<typeof oneHasHeard>;
+const orders: [string, (h: History) => void][] = [
+  [
+    "the new one first",
+    ({ one, two, three, four, five }) => {
+      dies(two, three, four, five);
+      dies(one, three, four, five);
+    },
+  ],
+  [
+    "the old one first",
+    ({ one, two, three, four, five }) => {
+      dies(one, three, four, five);
+      dies(two, three, four, five);
+    },
+  ],
+  [
+    "the old one is dead already, and not all know, when the new one is recovered",
+    ({ world, one, two, three, four, five }) => {
+      dies(one, four);
+      dies(two, three, four, five);
+      world.pass(3000);
+    },
+  ],
+  [
+    "the new one is dead already, and nobody knows, when the old one is recovered",
+    ({ world, one, two, five }) => {
+      dies(two);
+      dies(one, five);
+      world.pass(3000);
+    },
+  ],
+  [
+    "the new one while the old one is about to be recovered, and who has not heard knows that alone",
+    ({ world, one, two, four, five }) => {
+      const told = delay(four, DLM_MSG.BEGIN_RECO, () => (told.length === 0 ? "later" : "now"));
+      dies(one, five);
+      world.runUntil("node 4 is told of the old one", () => told.length > 0);
+      dies(two, four);
+      told[0]!();
+      world.pass(3000);
+    },
+  ],
+  [
+    "the new one while the old one is recovered, by who has heard",
+    ({ world, one, two, three }) => {
+      dies(one, three);
+      world.pass(3000);
+      dies(two, three);
+    },
+  ],
+  [
+    "the new one while the old one is recovered, by who has not heard",
+    ({ world, one, two, four }) => {
+      dies(one, four);
+      world.pass(3000);
+      dies(two, four);
+    },
+  ],
+  [
+    "the new one while the old one is recovered, by who knows nothing of it",
+    ({ world, one, two, five }) => {
+      dies(one, five);
+      world.pass(3000);
+      dies(two, five);
+    },
+  ],
+];
+
+const seeds = [1, 2, 3, 4, 5, 6];
+const histories = orders.flatMap(([name, play]) => seeds.map((seed) => ({ name, seed, play })));
+
+test.each(histories)("both masters die: $name: seed $seed", ({ seed, play }) => {
+  const history = oneHasHeard(seed);
+  const { world, three, four, of_three, of_four, locksOnIt } = history;
+  // Neither can have it, as the other has it.
+  three.domain!.convert(of_three!, EX);
+  four.domain!.convert(of_four!, EX);
+  play(history);
+  recovered(world);
+  world.pass(3000);
+  const locks = locksOnIt().map((l) => `${l.node} at ${l.type}, asks for ${l.convert_type}`);
+  expect(locks.sort()).toEqual(["3 at 3, asks for 5", "4 at 3, asks for 5"]);
+  expect(world.referee.faults).toEqual([]);
+});
 
 /** Node `asks` asks for "lost" at EX; what it has heard of deaths when it gets it. */
 function hasHeard(asks: Member): { of: number[] | null } {
