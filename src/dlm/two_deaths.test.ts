@@ -5,6 +5,8 @@
 import { beforeAll, expect, test } from "vitest";
 import { type Member, World } from "../../test/support/dlm_clients.ts";
 import { delay, givesAway, take } from "../../test/support/dlm_history.ts";
+import { DlmFinalizeReco } from "../format/wire/dlm.ts";
+import { DLM_FINALIZE_STAGE2 } from "../format/wire/dlm_constants.ts";
 import { DLM_MSG } from "../format/wire/dlm_messages.ts";
 import { mlogSet } from "../lib/masklog.ts";
 import { EX, PR } from "../stackglue/lock_domain.ts";
@@ -217,4 +219,31 @@ test("the holder of a resource dies, and all but its master hear of the death of
   world.runUntil("granted", () => heard.of !== null, 60_000);
   expect(heard.of!.sort()).toEqual([4, 5]);
   recovered(world);
+});
+
+test("who recovers dies when one has heard that all is recovered, and does not know of that death", () => {
+  const { world, one, two, three, four, five } = fiveNodes();
+  // Node 2 has the recovery lock from here on.
+  dies(four, two);
+  dies(world.members.get(6)!, two);
+  world.pass(1000);
+  recovered(world);
+  masters(five, "lost");
+  take(two, "lost", PR);
+  // Node 3 can have it at EX when node 2 has given way, which does not.
+  three.domain!.convert(take(three, "lost", PR), EX);
+  world.pass(100);
+  const isLast = (payload: Uint8Array): boolean => (DlmFinalizeReco.from(payload).flags & DLM_FINALIZE_STAGE2) !== 0;
+  const last = delay(three, DLM_MSG.FINALIZE_RECO, (payload, from) =>
+    from === 1 && isLast(payload) ? "later" : "now",
+  );
+  dies(five, one);
+  world.runUntil("node 2 has heard, and node 3 will", () => last.length > 0, 60_000);
+  expect(two.domain!.dlm.recovery_map.empty).toBe(true);
+  dies(one, three);
+  world.runUntil("node 3 has recovered both", () => three.domain!.dlm.recovery_map.empty, 60_000);
+  recovered(world);
+  expect(two.domain!.dlm.lockres.get("lost")!.owner).toBe(3);
+  const locks = three.domain!.dlm.lockres.get("lost")!.locks();
+  expect(locks.map((l) => `${l.node} at ${l.type}`).sort()).toEqual(["2 at 3", "3 at 3"]);
 });
