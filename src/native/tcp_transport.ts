@@ -11,6 +11,8 @@ import { NET, type NetEvent, net } from "./net.ts";
 const UNSET: ConnectionEvents = { connected() {}, data() {}, drained() {}, closed() {} };
 /** What a connection holds without saying so. */
 const HELD_BYTES = 64 << 10;
+/** Then it is the turn of everything else on this thread: a peer can send for ever. */
+const EVENTS_MS = 20;
 
 interface Accepting {
   accepted(conn: Connection): void;
@@ -40,7 +42,14 @@ class Hub {
   }
 
   #heard(): void {
-    for (let e = net.netEvent(this.number); e !== null; e = net.netEvent(this.number)) this.#one(e);
+    const until_ms = performance.now() + EVENTS_MS;
+    for (let e = net.netEvent(this.number); e !== null; e = net.netEvent(this.number)) {
+      this.#one(e);
+      if (performance.now() > until_ms) {
+        setImmediate(() => this.#heard());
+        return;
+      }
+    }
   }
 
   #one(e: NetEvent): void {
