@@ -6,7 +6,7 @@ import { mlogSink } from "../lib/masklog.ts";
 import { SimClock } from "../lib/sim_clock.ts";
 import type { BeatSample, SlotSample } from "../native/heartbeat.ts";
 import { type HbRegion, Heartbeat } from "./heartbeat.ts";
-import type { MsgHandler, NodeNum, O2net } from "./node.ts";
+import type { HeartbeatNet, MsgHandler, NodeNum } from "./node.ts";
 import { NodeManager } from "./nodemanager.ts";
 
 const DEAD_THRESHOLD = 7;
@@ -448,11 +448,16 @@ describe("starting and stopping", () => {
 });
 
 /** Keeps what is sent, and what is registered. */
-class FakeNet implements O2net {
+class FakeNet implements HeartbeatNet {
   readonly node_num = 1;
   readonly sent: string[] = [];
   readonly handlers = new Map<string, MsgHandler>();
   answer = 0;
+  connected_ms: number | undefined = 0;
+
+  connectedSince_ms(): number | undefined {
+    return this.connected_ms;
+  }
 
   send(type: number, key: number, payload: Uint8Array, to: NodeNum, done: (err: number, status: number) => void): void {
     this.sent.push(`${type} ${key.toString(16)} to ${to}: ${payload[0]}`);
@@ -590,6 +595,14 @@ describe("late writes", () => {
     for (let i = 0; i < 6; i++) both();
     expect(n.calls).toEqual([]);
     expect(fences[0]).toContain("node 2 does not talk to it");
+  });
+
+  test("so may one that is connected anew since then, though it answers", () => {
+    const { n, both, net, fences } = late();
+    net.connected_ms = n.clock.monotonic_ms() - 4000;
+    for (let i = 0; i < 6; i++) both();
+    expect([n.calls, net.sent]).toEqual([[], []]);
+    expect(fences[0]).toContain("its connection with node 2 is not the one that it had");
   });
 
   test("a node that came while we were away has not asked us for anything", () => {

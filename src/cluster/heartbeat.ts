@@ -13,7 +13,7 @@ import { Errno } from "../lib/errno.ts";
 import { assert, FsError } from "../lib/fs_error.ts";
 import { ML, mlog, mlogOn } from "../lib/masklog.ts";
 import type { BeatSample, SlotSample } from "../native/heartbeat.ts";
-import { type NodeListener, type NodeNum, type O2hb, O2NM_MAX_NODES, type O2net } from "./node.ts";
+import { type HeartbeatNet, type NodeListener, type NodeNum, type O2hb, O2NM_MAX_NODES, type O2net } from "./node.ts";
 import {
   deadMs,
   maxWriteTimeoutMs,
@@ -39,6 +39,14 @@ interface Slot {
 
 /** News of a block may be so much younger than the block: it is read every two seconds, by a thread that may be late. */
 const LOOK_LAG_MS = 2 * O2HB_REGION_TIMEOUT_MS;
+
+/** A write of ours came when others may have declared us dead. */
+interface Doubt {
+  readonly since_ms: number;
+  /** When the write before it was known to have completed. */
+  readonly before_ms: number;
+  asked: boolean;
+}
 
 /** What a region asks of its disk part. */
 export interface RegionDisk {
@@ -288,7 +296,11 @@ export class HbRegion {
     const now_ms = this.#hb.clock.monotonic_ms();
     const gap_ms = beat.submit_ms - this.#last_submit_ms;
     if (this.#is_armed && this.#last_submit_ms > 0 && gap_ms >= maxWriteTimeoutMs(this.#hb.nodes.timeouts))
-      this.#doubtful = { since_ms: now_ms, asked: false };
+      this.#doubtful = {
+        since_ms: now_ms,
+        before_ms: this.#doubtful?.before_ms ?? this.#last_beat_ms,
+        asked: false,
+      };
     if (this.#doubtful !== null) this.#prove(this.#doubtful);
     if (this.#last_submit_ms > 0)
       this.#worst_gap_ms = Math.max(this.#worst_gap_ms, beat.submit_ms - this.#last_submit_ms);
@@ -520,13 +532,14 @@ export class HbRegion {
 
   // ---- a write that was too late --------------------------------------------------------------------------------------
 
-  #doubtful: { readonly since_ms: number; asked: boolean } | null = null;
+  #doubtful: Doubt | null = null;
 
   /**
    * The end had been put off because all nodes' writes hung, and ours came later than a node is given. Whoever has declared us dead has cut
-   * our connection, so an answer of each live node says that it has not: asked for once all their looks from before our write must be over.
+   * our connection, so an answer of each live node says that it has not, on a connection from before our write was late: it may have seen us again since,
+   and be connected anew. Asked for once all their looks from before our write must be over.
    */
-  #prove(doubt: { readonly since_ms: number; asked: boolean }): void {
+  #prove(doubt: Doubt): void {
     const { nodes, net, clock } = this.#hb;
     const settled_ms = deadMs(nodes.timeouts) / 2 + O2HB_REGION_TIMEOUT_MS;
     if (doubt.asked || clock.monotonic_ms() - doubt.since_ms < settled_ms) return;
@@ -539,6 +552,13 @@ export class HbRegion {
       mlog(ML.NOTICE, `o2hb: region ${this.name}: nobody has declared this node dead, writes go on`);
       this.#disk?.prove();
     };
+    for (const node of others) {
+      const connected_ms = net?.connectedSince_ms(node) ?? Number.POSITIVE_INFINITY;
+      if (connected_ms <= doubt.before_ms) continue;
+      return this.#hb.fence(
+        `its heartbeat was too late, and its connection with node ${node} is not the one that it had`,
+      );
+    }
     // Nobody listens to this key: that is said, too, by a node that still talks to us.
     for (const node of others)
       net?.send(O2HB_NEGO_TIMEOUT_MSG, ~this.key >>> 0, this.#negoMsg(nodes.this_node!), node, (err) => {
@@ -595,7 +615,7 @@ export class HbRegion {
 export class Heartbeat implements O2hb {
   readonly nodes: NodeManager;
   readonly clock: Clock;
-  net: O2net | null = null;
+  net: HeartbeatNet | null = null;
   /** This node must stop. Set by the stack. */
   fence: (why: string) => void = () => {};
   readonly #regions = new Map<string, HbRegion>();
@@ -625,7 +645,7 @@ export class Heartbeat implements O2hb {
   }
 
   /** O2net starts after the heartbeat is built; the negotiation of late writes needs it. */
-  connect(net: O2net): void {
+  connect(net: HeartbeatNet): void {
     assert(this.net === null, "o2hb has its o2net already");
     this.net = net;
     for (const region of this.#regions.values()) this.#ends.set(region, region.listen(net));

@@ -36,6 +36,12 @@ export interface O2net {
   register(msg_type: number, key: number, max_len: number, handler: MsgHandler): () => void;
 }
 
+/** What the heartbeat wants to know of its o2net. */
+export interface HeartbeatNet extends O2net {
+  /** When the connection that stands was made, by the clock of both; undefined: there is none. */
+  connectedSince_ms(node: NodeNum): number | undefined;
+}
+
 export interface NodeListener {
   /** Lower runs first on up, as in o2hb_register_callback: o2net 0x1, dlm 0x10 and so on. */
   readonly priority: number;

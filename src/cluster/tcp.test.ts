@@ -244,6 +244,21 @@ describe("connections", () => {
     expect(ask(w, a, 2, 500)).toEqual([0, 9]);
   });
 
+  test("one that is declared dead, and is seen again, is connected anew, which it can tell", () => {
+    const { w, a, b } = two();
+    b.net.register(500, K, 8, () => 9);
+    w.clock.run(5000);
+    expect(b.net.connectedSince_ms(1)).toBeLessThan(1000);
+    expect(b.net.connectedSince_ms(3)).toBeUndefined();
+    a.hb.down(2);
+    w.clock.run(1000);
+    expect(b.net.connectedSince_ms(1)).toBeUndefined();
+    a.hb.up(2);
+    w.clock.run(T.reconnect_delay_ms);
+    expect(ask(w, a, 2, 500)).toEqual([0, 9]);
+    expect(b.net.connectedSince_ms(1)).toBeGreaterThan(5000);
+  });
+
   test.each([
     ["idle_timeout_ms", "O2CB_IDLE_TIMEOUT_MS"],
     ["keepalive_delay_ms", "O2CB_KEEPALIVE_DELAY_MS"],

@@ -29,7 +29,7 @@ import { ML, mlog, mlogOn } from "../lib/masklog.ts";
 import type { Connection, Listener, Transport } from "../lib/transport.ts";
 import { Handlers, messageText, sysErrToErrno } from "./handlers.ts";
 import type { LaneStats } from "./lane.ts";
-import { type MsgHandler, type NodeNum, type O2hb, O2NM_MAX_NODES, type O2net } from "./node.ts";
+import { type HeartbeatNet, type MsgHandler, type NodeNum, type O2hb, O2NM_MAX_NODES } from "./node.ts";
 import { maxWriteTimeoutMs, type NodeConfig, type NodeManager, quorumDelayMs, type Timeouts } from "./nodemanager.ts";
 import type { QuorumEvents } from "./quorum.ts";
 import { MessageReader, OutBuffer } from "./tcp_stream.ts";
@@ -132,6 +132,7 @@ class PeerNode {
   readonly num: NodeNum;
   sc: SockContainer | null = null;
   is_valid = false;
+  valid_since_ms = 0;
   /** Sends fail with it at once; until a heartbeat is seen, and after a connection was lost. */
   persistent_error = -Errno.ENOTCONN;
   /** An idle time-out has been reported to the quorum. */
@@ -186,7 +187,7 @@ export interface O2netDeps {
   readonly clock: Clock;
 }
 
-export class O2netStack implements O2net {
+export class O2netStack implements HeartbeatNet {
   readonly #nodes: NodeManager;
   readonly #hb: O2hb;
   readonly #quorum: QuorumEvents;
@@ -501,6 +502,11 @@ export class O2netStack implements O2net {
     return new Set(this.#peers.filter((p) => p.is_valid && p.persistent_error === 0).map((p) => p.num));
   }
 
+  connectedSince_ms(node: NodeNum): number | undefined {
+    const peer = this.#peers[node];
+    return peer?.is_valid ? peer.valid_since_ms : undefined;
+  }
+
   peers(): PeerStatus[] {
     const others = this.#nodes.nodes().filter((node) => node.num !== this.#nodes.this_node);
     return others.map((node) => {
@@ -574,6 +580,7 @@ export class O2netStack implements O2net {
     } else if (valid) {
       peer.is_lost = peer.has_waited = false;
       peer.last_conn = sc?.conn.number ?? 0;
+      if (!was_valid) peer.valid_since_ms = this.#clock.monotonic_ms();
     }
     if (peer.is_lossy && err === 0) err = -Errno.ENOTCONN;
     peer.sc = sc;
