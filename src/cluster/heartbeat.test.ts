@@ -605,12 +605,48 @@ describe("late writes", () => {
     expect(fences[0]).toContain("its connection with node 2 is not the one that it had");
   });
 
+  test("also where the write that hung was under way when the time began", () => {
+    const all = withTwo();
+    const net = new FakeNet();
+    const fences: string[] = [];
+    all.n.hb.connect(net);
+    all.n.hb.fence = (why) => fences.push(why);
+    all.both();
+    const submit_ms = all.n.clock.monotonic_ms();
+    all.n.clock.run(20_000);
+    net.connected_ms = submit_ms + 15_000;
+    all.n.calls.length = 0;
+    net.answer = -Errno.ENOPROTOOPT;
+    all.n.beat(all.region, all.disk, { submit_ms, complete_ms: submit_ms + 20_000 });
+    for (let i = 0; i < 7; i++) all.both();
+    expect([all.n.calls, net.sent.filter((s) => !s.endsWith("to 2: 1"))]).toEqual([[], []]);
+    expect(fences[0]).toContain("its connection with node 2 is not the one that it had");
+  });
+
+  test.each([
+    ["was another start of it", 23n],
+    ["had left", 0n],
+  ])("so may one that we knew, and that %s when we looked again", (_, generation) => {
+    const { n, disk, region, fences } = late();
+    disk.write(2, 9000, generation);
+    n.beat(region, disk);
+    expect(fences[0]).toContain("node 2 has gone or come meanwhile");
+  });
+
+  test("one that went on while we were away, and is not connected as before, is not waited for", () => {
+    const { n, both, net, fences } = late();
+    net.connected_ms = undefined;
+    both();
+    expect(fences[0]).toContain("its connection with node 2 is not the one that it had");
+    expect(n.calls).toEqual([]);
+  });
+
   test("a node that came while we were away has not asked us for anything", () => {
     const { n, disk, both, fences } = late();
     disk.write(3, 5, 33n);
     both();
     expect(n.calls).toEqual([]);
-    expect(fences[0]).toContain("node 3 has come meanwhile");
+    expect(fences[0]).toContain("node 3 has gone or come meanwhile");
   });
 
   test("the key is the kernel's: crc32_le(32 + number, name)", () => {

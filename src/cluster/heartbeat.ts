@@ -43,7 +43,7 @@ const LOOK_LAG_MS = 2 * O2HB_REGION_TIMEOUT_MS;
 /** A write of ours came when others may have declared us dead. */
 interface Doubt {
   readonly since_ms: number;
-  /** When the write before it was known to have completed. */
+  /** When the write before it was submitted. */
   readonly before_ms: number;
   asked: boolean;
 }
@@ -264,18 +264,33 @@ export class HbRegion {
   }
 
   /**
-   * We were away for longer than a node is given, and somebody whom we had not seen was there meanwhile: it need not have asked us for
-   * anything.
+   * We were away for longer than a node is given. Who came meanwhile need not have asked us for anything; who is gone may have declared us dead before it went, as may
+   * one that beats on and is not connected as before.
    */
   #lookForStrangers(beat: BeatSample): void {
     if (beat.submit_ms - this.#last_submit_ms < maxWriteTimeoutMs(this.#hb.nodes.timeouts)) return;
     beat.slots.forEach((seen, i) => {
       const num = beat.first + i;
       const slot = this.#slots[num]!;
-      if (slot.is_live || !seen.crc_ok || num === this.#hb.nodes.this_node) return;
+      if (!seen.crc_ok || num === this.#hb.nodes.this_node) return;
       if (slot.last_time === seen.seq && slot.last_generation === seen.generation) return;
-      this.#hb.fence(`its heartbeat was too late, and node ${num} has come meanwhile`);
+      if (!slot.is_live || slot.last_generation !== seen.generation)
+        this.#hb.fence(`its heartbeat was too late, and node ${num} has gone or come meanwhile`);
+      else this.#isConnectedAsBefore(num, this.#beforeGap_ms(beat));
     });
+  }
+
+  /** When our write before this one was submitted, by our clock: others had not missed us then. */
+  #beforeGap_ms(beat: BeatSample): number {
+    return this.#hb.clock.monotonic_ms() - (beat.complete_ms - this.#last_submit_ms);
+  }
+
+  /** Who declares a node dead cuts its connection, and makes another when it sees it again. */
+  #isConnectedAsBefore(node: NodeNum, before_ms: number): boolean {
+    const since_ms = this.#hb.net?.connectedSince_ms(node);
+    if (since_ms !== undefined && since_ms <= before_ms) return true;
+    this.#hb.fence(`its heartbeat was too late, and its connection with node ${node} is not the one that it had`);
+    return false;
   }
 
   /** o2hb_check_own_slot */
@@ -298,7 +313,7 @@ export class HbRegion {
     if (this.#is_armed && this.#last_submit_ms > 0 && gap_ms >= maxWriteTimeoutMs(this.#hb.nodes.timeouts))
       this.#doubtful = {
         since_ms: now_ms,
-        before_ms: this.#doubtful?.before_ms ?? this.#last_beat_ms,
+        before_ms: this.#doubtful?.before_ms ?? this.#beforeGap_ms(beat),
         asked: false,
       };
     if (this.#doubtful !== null) this.#prove(this.#doubtful);
@@ -552,13 +567,7 @@ export class HbRegion {
       mlog(ML.NOTICE, `o2hb: region ${this.name}: nobody has declared this node dead, writes go on`);
       this.#disk?.prove();
     };
-    for (const node of others) {
-      const connected_ms = net?.connectedSince_ms(node) ?? Number.POSITIVE_INFINITY;
-      if (connected_ms <= doubt.before_ms) continue;
-      return this.#hb.fence(
-        `its heartbeat was too late, and its connection with node ${node} is not the one that it had`,
-      );
-    }
+    for (const node of others) if (!this.#isConnectedAsBefore(node, doubt.before_ms)) return;
     // Nobody listens to this key: that is said, too, by a node that still talks to us.
     for (const node of others)
       net?.send(O2HB_NEGO_TIMEOUT_MSG, ~this.key >>> 0, this.#negoMsg(nodes.this_node!), node, (err) => {
