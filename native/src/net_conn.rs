@@ -108,10 +108,6 @@ impl Conn {
         if self.held() == 0 && !self.connecting && !self.ended {
             sent = self.write(bytes);
         }
-        if self.out_from > 0 && self.out_from == self.out.len() {
-            self.out.clear();
-            self.out_from = 0;
-        }
         self.out.extend_from_slice(&bytes[sent..]);
         self.held()
     }
@@ -128,12 +124,15 @@ impl Conn {
         while self.held() > 0 {
             let n = self.write(&self.out[self.out_from..]);
             if n == 0 {
-                return;
+                break;
             }
             self.out_from += n;
         }
-        self.out.clear();
-        self.out_from = 0;
+        // What is sent goes, also where there is always something that is not.
+        if self.held() == 0 || self.out_from > HELD_MAX {
+            self.out.drain(..self.out_from);
+            self.out_from = 0;
+        }
     }
 
     /// Reads what is there. 0, or how the stream ended: -errno, or 1 for an orderly end.
@@ -247,5 +246,58 @@ impl Lane {
         }
         self.is_full &= self.inbox.len() - self.taken > LANE_MAX / 2;
         n
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_peer_that_reads_slowly_does_not_make_it_grow() {
+        let (here, mut there) = UnixStream::pair().unwrap();
+        let mut conn = Conn::new(here.into(), false);
+        let mut sent = 0;
+        let mut next = 0u32;
+        let mut bytes = || -> Vec<u8> {
+            (0..16 << 10)
+                .flat_map(|_| {
+                    next += 1;
+                    next.to_le_bytes()
+                })
+                .collect()
+        };
+        let mut send = |conn: &mut Conn| {
+            let b = bytes();
+            sent += b.len();
+            conn.send(&b);
+        };
+        while conn.held() < 1 << 20 {
+            send(&mut conn);
+        }
+        // It reads as much as is sent, so that there is always something that waits.
+        let mut took = vec![0; 64 << 10];
+        let mut came = 0u32;
+        let mut read = |n: usize| {
+            there.read_exact(&mut took[..n]).unwrap();
+            for word in took[..n].chunks_exact(4) {
+                came += 1;
+                assert_eq!(u32_at(word, 0).swap_bytes(), came);
+            }
+        };
+        for _ in 0..1024 {
+            send(&mut conn);
+            read(64 << 10);
+            conn.drain();
+            assert!(conn.held() > 0);
+            assert!(conn.out.len() < 16 << 20, "{} bytes of which {} are held", conn.out.len(), conn.held());
+        }
+        for _ in 1024..sent >> 16 {
+            read(64 << 10);
+            conn.drain();
+        }
+        assert_eq!((conn.held(), conn.out.len()), (0, 0));
     }
 }
