@@ -89,25 +89,12 @@ export function* openVolume(parts: OpenParts): Task<Osb> {
 
 function* openWith(parts: OpenParts): Task<Osb> {
   const { arena, kernels, dev, clock, random, options } = parts;
-  const geo = yield* readSuperblock(arena, dev);
   const osb = new Osb(arena, kernels, dev, clock, random, options);
-  osb.geo = geo;
   for (const rule of parts.sabotage ?? []) osb.sabotage.add(rule);
-  parts.onOsb?.(osb);
   osb.readonly_reason = dev.readonly ? "the device is read-only" : null;
   // Without the right to write there are no locks either: what is read may be older than what others have written.
   const alone = parts.domain === undefined || options.nocluster || dev.readonly;
   const domain = alone ? new LocalDomain() : parts.domain!;
-  const ro = gateFeatures(geo, options, parts.domain?.clustered === true);
-  osb.cache = new BufferCache(arena, dev, geo.blocksize, options.cache_bytes);
-  osb.data = new DataCache(arena, dev, options.data_cache_bytes);
-  osb.data.onWriteError = (_owner, errno) => {
-    osb.data_error = errno;
-  };
-  osb.kinds = makeKinds(osb);
-  osb.inodes = new InodeCache(osb);
-  osb.undo_slots = opBlocks(geo);
-  osb.undo_base = arena.alloc(osb.undo_slots * geo.blocksize, 4096);
   osb.glue = new DlmGlue(
     domain,
     glueOps(() => osb),
@@ -120,7 +107,21 @@ function* openWith(parts: OpenParts): Task<Osb> {
   );
   const recovery = new Recovery(osb);
   osb.recovery = recovery;
+  // Before anything is waited for: a death that we do not hear of is one that nothing waits for.
   domain.onNodeDown = (node) => recovery.nodeDown(node);
+  const geo = yield* readSuperblock(arena, dev);
+  osb.geo = geo;
+  parts.onOsb?.(osb);
+  const ro = gateFeatures(geo, options, parts.domain?.clustered === true);
+  osb.cache = new BufferCache(arena, dev, geo.blocksize, options.cache_bytes);
+  osb.data = new DataCache(arena, dev, options.data_cache_bytes);
+  osb.data.onWriteError = (_owner, errno) => {
+    osb.data_error = errno;
+  };
+  osb.kinds = makeKinds(osb);
+  osb.inodes = new InodeCache(osb);
+  osb.undo_slots = opBlocks(geo);
+  osb.undo_base = arena.alloc(osb.undo_slots * geo.blocksize, 4096);
   yield* wait(osb.step((op) => loadSystemInodes(op, osb)));
   if (domain.clustered) yield* mountClustered(osb, parts, ro);
   else yield* mountLocal(osb, parts, ro);
@@ -252,11 +253,11 @@ function* joinVolume(osb: Osb, parts: OpenParts): Task<{ dead: ReplayedSlot[]; f
   }
 }
 
-/** The journals of all slots whose owners are dead. `dead` gets them one by one. */
+/** The journals of all slots whose owners are dead. `dead` gets them one by one. Those whose death we have heard of are the recovery's. */
 function* replayAllDead(osb: Osb, dead: ReplayedSlot[]): Task<void> {
   for (let slot = 0; slot < osb.geo.max_slots; slot++) {
     const node = yield* wait(osb.step((op) => slotNode(op, slot)));
-    if (slot === osb.slot_num || node === undefined) continue;
+    if (slot === osb.slot_num || node === undefined || osb.glue.recovery_map.has(node)) continue;
     const replayed = yield* replayDead(osb, slot, node);
     if (replayed !== undefined) dead.push(replayed);
   }

@@ -1069,6 +1069,29 @@ describe("mounts and deaths", () => {
     sound();
   });
 
+  test("a node dies while another, which has just joined, reads the superblock: that one waits for its recovery, too", () => {
+    cluster({ io_ms: 400 });
+    const [a, b] = [c.mount(1), c.mount(2)];
+    create(a, "f");
+    c.task(a, syncVolume(a.osb));
+    let mounted = false;
+    let waits = false;
+    const node = c.startMount(3, {}, (err) => {
+      if (err) c.failures.push(String(err));
+      mounted = true;
+    });
+    c.run(() => node.domain !== null);
+    c.kill(a);
+    c.run(() => {
+      waits ||= node.osb?.glue?.recovery_map.has(1) === true;
+      return mounted;
+    });
+    expect(waits).toBe(true);
+    expect(names(node, root(node))).toEqual(["f"]);
+    expect(names(b, root(b))).toEqual(["f"]);
+    sound();
+  });
+
   test("a mount that replays one dead node's journal and cannot read the next one's leaves no lock behind", () => {
     cluster();
     const [a, b] = [c.mount(1), c.mount(2)];
