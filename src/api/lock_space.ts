@@ -128,10 +128,15 @@ export class LockSpace {
           // Settled already when it was joined.
           refuse(Errno.ENOTCONN);
           domain?.broken();
-          if (space !== null) space.#onLost();
+          if (space !== null) space.#lose();
         },
       });
     });
+  }
+
+  #lose(): void {
+    for (const lock of this.#locks.values()) lock.lose();
+    this.#onLost();
   }
 
   get name(): string {

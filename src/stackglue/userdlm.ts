@@ -4,7 +4,7 @@
  * from PR to EX would wait for each other for ever.
  */
 import { Errno } from "../lib/errno.ts";
-import { assert } from "../lib/fs_error.ts";
+import { assert, FsError } from "../lib/fs_error.ts";
 import { type DomainLock, EX, type LockDomain, type LockLevel, NL, PR } from "./lock_domain.ts";
 
 export const LVB_LEN = 64;
@@ -33,6 +33,8 @@ export class UserLock {
   #destroyed: ((err: number) => void) | null = null;
   /** Who wants to know when another node wants the lock. */
   #watching: ((err: number) => void)[] = [];
+  /** The domain has gone. */
+  #lost = false;
 
   constructor(domain: LockDomain, name: string) {
     assert(name.length > 0 && name.length <= NAME_MAX, `a lock's name has 1 to ${NAME_MAX} bytes`);
@@ -54,6 +56,7 @@ export class UserLock {
   whenWanted(done: (err: number) => void): void {
     if (this.isWanted) done(0);
     else if (this.#destroyed !== null) done(-Errno.ENOENT);
+    else if (this.#lost) done(-Errno.ENOTCONN);
     else this.#watching.push(done);
   }
 
@@ -64,6 +67,7 @@ export class UserLock {
   /** user_dlm_cluster_lock. `done` hears 0 when the lock is held, -EAGAIN for a trylock that would have to wait. */
   lock(level: HeldLevel, trylock: boolean, done: (err: number) => void): void {
     if (this.#destroyed !== null) return done(-Errno.ENOENT);
+    if (this.#lost) return done(-Errno.ENOTCONN);
     this.#waiting.push({ level, trylock, done });
     this.#work();
   }
@@ -77,16 +81,33 @@ export class UserLock {
 
   /** user_dlm_read_lvb: valid while the lock is held. */
   readLvb(): Uint8Array {
+    this.#checkLost();
     assert(this.level >= PR, `${this.name} is not held`);
     return this.#lock.lvb.slice();
   }
 
   /** user_dlm_write_lvb: the others see it when the lock leaves EX. */
   writeLvb(bytes: Uint8Array): void {
+    this.#checkLost();
     assert(this.#holders[EX] > 0, `${this.name} is not held at EX`);
     assert(bytes.length <= LVB_LEN, `an LVB has ${LVB_LEN} bytes`);
     this.#lock.lvb.fill(0);
     this.#lock.lvb.set(bytes);
+  }
+
+  #checkLost(): void {
+    if (this.#lost) throw new FsError(Errno.ENOTCONN, "userdlm", { name: this.name });
+  }
+
+  /** The domain has gone, and with it what was held: others may have it. Who waits, and who asks from now on, hears -ENOTCONN. */
+  lose(): void {
+    this.#lost = true;
+    this.level = NL;
+    this.#requested = null;
+    this.#blocking = NL;
+    this.#tellWatchers(-Errno.ENOTCONN);
+    for (const w of this.#waiting.splice(0)) w.done(-Errno.ENOTCONN);
+    this.#work();
   }
 
   /** user_dlm_destroy_lock. -EBUSY while somebody holds it. */

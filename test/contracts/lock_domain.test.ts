@@ -6,6 +6,7 @@ import { LocalDomain } from "../../src/stackglue/local.ts";
 import { type DomainLock, EX, type LockDomain, type LockLevel, NL, PR } from "../../src/stackglue/lock_domain.ts";
 import { RandomBastDomain } from "../../src/stackglue/random_bast.ts";
 import { DomainHost, RemoteDomain } from "../../src/stackglue/remote.ts";
+import { UserLock } from "../../src/stackglue/userdlm.ts";
 import { type LockManager, memoryLocks, o2dlmLocks } from "../support/cluster_locks.ts";
 import { SimClock } from "../support/sim_cluster.ts";
 
@@ -376,6 +377,29 @@ describe("a program at the other end of a pipe", () => {
     waits.unlock(() => (unlocked = true));
     remote.leave(() => (left = true));
     expect([unlocked, left]).toEqual([true, true]);
+  });
+
+  test("that is lost takes with it what is held and cached: nobody gets it from there, and nobody waits for ever", () => {
+    const { locks, a, remote } = two();
+    const [cached, leaving] = ["M1", "M2"].map((name) => new UserLock(remote, name)) as [UserLock, UserLock];
+    const heard: number[] = [];
+    for (const lock of [cached, leaving]) lock.lock(EX, false, (err) => heard.push(err));
+    settle(locks);
+    expect(heard).toEqual([0, 0]);
+    cached.unlock(EX);
+    leaving.unlock(EX);
+    // Another node wants one, and the pipe ends while it is given up.
+    new User(a, "M2").ask(EX);
+    while (!leaving.isWanted) locks.clock.step();
+    remote.broken();
+    for (const lock of [cached, leaving]) {
+      lock.lose();
+      lock.lock(EX, false, (err) => heard.push(err));
+    }
+    expect(heard.slice(2)).toEqual([-Errno.ENOTCONN, -Errno.ENOTCONN]);
+    expect(() => cached.readLvb()).toThrow("ENOTCONN");
+    for (const lock of [cached, leaving]) lock.destroy((err) => heard.push(err));
+    expect(heard.slice(4)).toEqual([0, 0]);
   });
 
   test("that says what makes no sense is not listened to", () => {

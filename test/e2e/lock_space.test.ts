@@ -111,9 +111,12 @@ describe.skipIf(why !== "")("two nodes of this machine, and programs", () => {
     (await waits).unlock();
     await other.close();
     while (status(1)["pid"] !== null) await new Promise((ok) => setTimeout(ok, 50));
-    await one.lock("it", "shared");
+    const void_then = await one.lock("it", "shared");
     await ocfs2("node", "stop", "--node", names[0]);
     await one.lost;
+    expect(() => void_then.value()).toThrow("ENOTCONN");
+    await expect(one.lock("it", "shared")).rejects.toThrow("ENOTCONN");
+    void_then.unlock();
     await expect(one.lock("other", "shared")).rejects.toThrow("ENOTCONN");
   }, 60_000);
 });
