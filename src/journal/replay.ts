@@ -1,7 +1,7 @@
 /**
  * Replay of a dirty journal, our own or a dead slot's (fs/jbd2/recovery.c: scan, revoke, replay). Blocks are written
  * straight to their places; the buffer cache must not hold them. What the log says is checked before it is believed: block
- * numbers beyond the volume end the replay with EIO and nothing of that transaction is written.
+ * numbers beyond the device end the replay with EIO and nothing of that transaction is written.
  *
  * A wrong checksum ends the log where it may be what a commit that was interrupted leaves behind. Where it cannot be, something that was
  * committed is gone: EIO, as from the kernel. It would give the volume to its programs without what they have synced.
@@ -99,7 +99,7 @@ function scratchOf(arena: Arena, dev: BlockDevice): number {
 }
 
 /** Replays what the log holds, if anything. The journal's superblock is not changed: the caller does, once all is durable. */
-export function* replay(arena: Arena, dev: BlockDevice, log: Log, volume_blocks: number): Task<ReplayResult> {
+export function* replay(arena: Arena, dev: BlockDevice, log: Log): Task<ReplayResult> {
   const sb = log.superblock;
   const start = sb.s_start;
   const first_sequence = sb.s_sequence;
@@ -107,6 +107,8 @@ export function* replay(arena: Arena, dev: BlockDevice, log: Log, volume_blocks:
   const scratch = scratchOf(arena, dev);
   const window = new Window(log, scratch, WINDOW_BYTES);
   const bytes = log.blocksize;
+  // Not of the volume: its owner may have made it larger, and died before anybody heard of it.
+  const device_blocks = Math.floor(dev.size_bytes / bytes);
   const dv = arena.dv;
 
   type Visit = {
@@ -195,8 +197,8 @@ export function* replay(arena: Arena, dev: BlockDevice, log: Log, volume_blocks:
         skipped++;
         return;
       }
-      if (tag.blkno >= volume_blocks)
-        throw new Corruption("journal.replay", { log_block: n, blkno: tag.blkno, volume_blocks });
+      if (tag.blkno >= device_blocks)
+        throw new Corruption("journal.replay", { log_block: n, blkno: tag.blkno, device_blocks });
       const image = yield* window.at(n);
       if (!log.blockHolds(image, sequence, tag.checksum))
         throw new Corruption("journal.replay", { log_block: n, blkno: tag.blkno, found: "bad checksum" });

@@ -43,15 +43,11 @@ function* openLog(osb: Osb, slot: number): Task<Log> {
 /** Replays a slot's journal; what is cached of it is the caller's business. */
 export function* replaySlot(osb: Osb, slot: number): Task<void> {
   const log = yield* openLog(osb, slot);
-  const { dev, geo } = osb;
-  // A node of the cluster may have made the volume larger before it died: how large says a block that may be in this log.
-  dev.measure?.();
-  const blocks = osb.glue.domain.clustered
-    ? Math.floor(dev.size_bytes / geo.blocksize)
-    : osb.clustersToBlocks(geo.clusters);
-  const result = yield* replay(osb.arena, dev, log, blocks);
+  // It may go behind the end of the device as we know it: its owner may have made the volume larger.
+  osb.dev.measure?.();
+  const result = yield* replay(osb.arena, osb.dev, log);
   if (log.superblock.s_start !== 0) yield* log.writeTail(0, result.next_sequence, osb.options.barrier);
-  yield* deviceFlush(dev);
+  yield* deviceFlush(osb.dev);
 }
 
 /** Starts the journal of our slot, and marks it dirty by `markDirty`. */

@@ -72,7 +72,7 @@ function replayed(image: Buffer, blocksize: number, blocks: readonly number[]): 
   const log = new Log(arena, createKernels(arena), dev, blocksize, runs);
   function* all(): Task<ReplayResult> {
     yield* log.load();
-    return yield* replay(arena, dev, log, image.length / blocksize);
+    return yield* replay(arena, dev, log);
   }
   return { log, result: runTaskSync(all(), () => false) };
 }

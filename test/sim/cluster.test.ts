@@ -1092,6 +1092,22 @@ describe("mounts and deaths", () => {
     sound();
   });
 
+  test("a node dies that has just made the volume larger: its journal is replayed, also where it goes behind the end as others know it", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    write(b, create(b, "f"), "x".repeat(9000));
+    c.task(b, syncVolume(b.osb));
+    const { clusters } = a.osb.geo;
+    const map = c.op(a, (op) => getBlocks(op, a.osb.sysfile(SYSTEM_INODE.SLOT_MAP), 0));
+    // The system files end there, and what node 2 has made lies behind them.
+    a.osb.geo.clusters = a.osb.blocksToClusters(map.p_blkno + map.blocks);
+    c.kill(b);
+    c.run(() => a.osb.recovery!.recovered === 1);
+    a.osb.geo.clusters = clusters;
+    expect(names(a, root(a))).toEqual(["f"]);
+    sound();
+  });
+
   test("a mount that replays one dead node's journal and cannot read the next one's leaves no lock behind", () => {
     cluster();
     const [a, b] = [c.mount(1), c.mount(2)];
