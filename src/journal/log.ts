@@ -37,13 +37,16 @@ function checkSuperblock(sb: J.JournalSuperblock, blocksize: number, file_blocks
   }
 }
 
+/** Of the arena, aligned to as much: what a log needs. */
+export const LOG_BYTES = 4096;
+
 export class Log {
   readonly #dev: BlockDevice;
   readonly #k: Kernels;
   readonly #runs: readonly LogRun[];
   readonly blocksize: number;
   readonly #arena: Arena;
-  /** One block that holds the superblock for the whole mount. */
+  /** Holds the superblock. */
   readonly #sb_addr: number;
   feature_incompat = 0;
   feature_compat = 0;
@@ -51,13 +54,21 @@ export class Log {
   first = 0;
   maxlen = 0;
 
-  constructor(arena: Arena, kernels: Kernels, dev: BlockDevice, blocksize: number, runs: readonly LogRun[]) {
+  /** `sb_addr`: LOG_BYTES for as long as the log is used. */
+  constructor(
+    arena: Arena,
+    kernels: Kernels,
+    dev: BlockDevice,
+    blocksize: number,
+    runs: readonly LogRun[],
+    sb_addr: number,
+  ) {
     this.#arena = arena;
     this.#k = kernels;
     this.#dev = dev;
     this.blocksize = blocksize;
     this.#runs = runs;
-    this.#sb_addr = arena.alloc(4096, 4096);
+    this.#sb_addr = sb_addr;
   }
 
   get superblock(): J.JournalSuperblock {

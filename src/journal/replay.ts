@@ -13,7 +13,7 @@ import { Corruption } from "../lib/fs_error.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import type { Task } from "../lib/task.ts";
 import { tidGeq } from "./journal.ts";
-import type { Log } from "./log.ts";
+import { LOG_BYTES, type Log } from "./log.ts";
 
 export interface ReplayResult {
   /** Transactions and blocks that were replayed. */
@@ -88,15 +88,20 @@ const badChecksum = (transaction: number): Corruption =>
   new Corruption("journal.replay", { transaction, found: "bad checksum" });
 
 const WINDOW_BYTES = 1 << 20;
+const COPY_BYTES = 4096;
 
 /** Memory for replays, one at a time on a device: a node that lives long recovers others many times. */
 const scratches = new WeakMap<BlockDevice, number>();
 
 function scratchOf(arena: Arena, dev: BlockDevice): number {
   let addr = scratches.get(dev);
-  if (addr === undefined) scratches.set(dev, (addr = arena.alloc(WINDOW_BYTES + 4096, 4096)));
+  if (addr === undefined) scratches.set(dev, (addr = arena.alloc(WINDOW_BYTES + COPY_BYTES + LOG_BYTES, 4096)));
   return addr;
 }
+
+/** The same for the log that is replayed. */
+export const logForReplay = (arena: Arena, dev: BlockDevice): number =>
+  scratchOf(arena, dev) + WINDOW_BYTES + COPY_BYTES;
 
 /** Replays what the log holds, if anything. The journal's superblock is not changed: the caller does, once all is durable. */
 export function* replay(arena: Arena, dev: BlockDevice, log: Log): Task<ReplayResult> {

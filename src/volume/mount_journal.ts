@@ -5,8 +5,8 @@
 import { deviceFlush } from "../block/device.ts";
 import { FEATURE_INCOMPAT, SYSTEM_INODE } from "../format/disk/index.ts";
 import { Journal } from "../journal/journal.ts";
-import { Log, type LogRun } from "../journal/log.ts";
-import { replay } from "../journal/replay.ts";
+import { LOG_BYTES, Log, type LogRun } from "../journal/log.ts";
+import { logForReplay, replay } from "../journal/replay.ts";
 import { Corruption } from "../lib/fs_error.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import { type Task, wait } from "../lib/task.ts";
@@ -34,15 +34,15 @@ function* journalRuns(osb: Osb, slot: number): Task<LogRun[]> {
   );
 }
 
-function* openLog(osb: Osb, slot: number): Task<Log> {
-  const log = new Log(osb.arena, osb.k, osb.dev, osb.geo.blocksize, yield* journalRuns(osb, slot));
+function* openLog(osb: Osb, slot: number, addr: number): Task<Log> {
+  const log = new Log(osb.arena, osb.k, osb.dev, osb.geo.blocksize, yield* journalRuns(osb, slot), addr);
   yield* log.load();
   return log;
 }
 
 /** Replays a slot's journal; what is cached of it is the caller's business. */
 export function* replaySlot(osb: Osb, slot: number): Task<void> {
-  const log = yield* openLog(osb, slot);
+  const log = yield* openLog(osb, slot, logForReplay(osb.arena, osb.dev));
   // It may go behind the end of the device as we know it: its owner may have made the volume larger.
   osb.dev.measure?.();
   const result = yield* replay(osb.arena, osb.dev, log);
@@ -52,7 +52,7 @@ export function* replaySlot(osb: Osb, slot: number): Task<void> {
 
 /** Starts the journal of our slot, and marks it dirty by `markDirty`. */
 export function* startJournal(osb: Osb, markDirty: () => Task<void>): Task<void> {
-  const log = yield* openLog(osb, osb.slot_num);
+  const log = yield* openLog(osb, osb.slot_num, osb.arena.alloc(LOG_BYTES, LOG_BYTES));
   if (log.superblock.s_start !== 0) {
     // Not marked dirty, yet the log claims to hold something: the kernel wipes such a log too (jbd2_journal_wipe). What it holds would go on
     // from the first of our transactions with a number of theirs; there are fewer than blocks.

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { MemoryDevice } from "../../src/block/memory_device.ts";
 import * as J from "../../src/format/jbd2/index.ts";
-import { Log, type LogRun } from "../../src/journal/log.ts";
+import { LOG_BYTES, Log, type LogRun } from "../../src/journal/log.ts";
 import { type ReplayResult, replay } from "../../src/journal/replay.ts";
 import { runTaskSync, type Task } from "../../src/lib/task.ts";
 import { createArena } from "../../src/wasm/arena.ts";
@@ -69,7 +69,7 @@ function replayed(image: Buffer, blocksize: number, blocks: readonly number[]): 
   const arena = createArena(16);
   const dev = new MemoryDevice(arena, image);
   const runs: LogRun[] = blocks.map((blkno, v_blkno) => ({ v_blkno, blkno, blocks: 1 }));
-  const log = new Log(arena, createKernels(arena), dev, blocksize, runs);
+  const log = new Log(arena, createKernels(arena), dev, blocksize, runs, arena.alloc(LOG_BYTES, LOG_BYTES));
   function* all(): Task<ReplayResult> {
     yield* log.load();
     return yield* replay(arena, dev, log);

@@ -36,6 +36,7 @@ import {
 import { reflinkTask } from "../../src/volume/refcount/index.ts";
 import { slotNode } from "../../src/volume/slot_map.ts";
 import { closeVolume, syncVolume } from "../../src/volume/super.ts";
+import type { Arena } from "../../src/wasm/arena.ts";
 import { type ClusterOptions, SimCluster, type SimNode } from "../support/cluster.ts";
 import { fsckUnavailable } from "../support/judges.ts";
 import { bufferOf, CRED } from "./model.ts";
@@ -1051,6 +1052,10 @@ describe("mounts and deaths", () => {
     c.kill(a);
     c.sleep(10_000);
     expect([...b.osb.glue.recovery_map]).toEqual([1]);
+    // It may try for days.
+    const { free_bytes } = b.osb.arena as Arena;
+    c.sleep(120_000);
+    expect((b.osb.arena as Arena).free_bytes).toBe(free_bytes);
     // Who asks for a lock waits until it unmounts.
     let answer = "none";
     b.osb.exec(
