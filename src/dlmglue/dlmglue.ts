@@ -212,9 +212,21 @@ export class DlmGlue {
   /** What a dead node's journal may still change, nobody reads. */
   #awaitRecovery(locks: LockSet, res: LockRes): void {
     if (res.ops.waits_for_recovery !== true || this.recovery_map.size === 0 || locks.for_recovery) return;
-    if (this.recovery_given_up)
-      throw new FsError(Errno.EIO, "lock", { name: res.name, not_recovered: [...this.recovery_map].join(", ") });
+    this.#checkRecoverable();
     waitOn(this.recovery_done);
+  }
+
+  #checkRecoverable(): void {
+    if (this.recovery_given_up)
+      throw new FsError(Errno.EIO, "lock", { not_recovered: [...this.recovery_map].join(", ") });
+  }
+
+  /** Every node that has died is recovered: for what is read under no lock of its own. */
+  *recovered(): Task<void> {
+    while (this.recovery_map.size > 0) {
+      this.#checkRecoverable();
+      yield* wait<void>((cb) => this.recovery_done.add(() => cb(null)));
+    }
   }
 
   /** `locks` waits for this and nothing else: not for a level that it asked for in an earlier run, which it may never give back. */

@@ -159,7 +159,6 @@ function* freeSlot(osb: Osb, slot: number, node: number): Task<void> {
 /** The rest, beside normal work: what the dead node had set aside returns to the bitmap, its slot is free, its orphans go. */
 export function* finishSlot(osb: Osb, dead: ReplayedSlot): Task<void> {
   const { slot, node, locks } = dead;
-  for (const type of [SYSTEM_INODE.LOCAL_ALLOC, SYSTEM_INODE.TRUNCATE_LOG]) forgetSystemInode(osb.sysfile(type, slot));
   try {
     yield* allocRecoverSlot(osb, slot);
     yield* wait(osb.journal.flush);

@@ -34,7 +34,7 @@ import {
   tryLockJournal,
 } from "../../src/volume/recovery.ts";
 import { reflinkTask } from "../../src/volume/refcount/index.ts";
-import { slotNode } from "../../src/volume/slot_map.ts";
+import { freeSlots, slotNode } from "../../src/volume/slot_map.ts";
 import { closeVolume, syncVolume } from "../../src/volume/super.ts";
 import type { Arena } from "../../src/wasm/arena.ts";
 import { type ClusterOptions, SimCluster, type SimNode } from "../support/cluster.ts";
@@ -1111,6 +1111,36 @@ describe("mounts and deaths", () => {
     a.osb.geo.clusters = clusters;
     expect(names(a, root(a))).toEqual(["f"]);
     sound();
+  });
+
+  test("who recovers a slot dies with the return of its window in its journal: it is not returned a second time", () => {
+    let died = 0;
+    for (let seed = 1; seed < 13; seed++) {
+      cluster({ seed, lock_ms: 300 });
+      const [a, b, x] = [c.mount(1), c.mount(2), c.mount(3)];
+      write(b, create(b, "f"), "x".repeat(9000));
+      c.task(b, syncVolume(b.osb));
+      write(x, create(x, "g"), "x".repeat(9000));
+      holdBitmap(x).releaseAll();
+      c.task(x, syncVolume(x.osb));
+      c.kill(b);
+      c.run(() => x.osb.recovery!.recovered + a.osb.recovery!.recovered > 0);
+      const { commits } = x.osb.journal;
+      if (x.osb.recovery!.recovered > 0) {
+        c.run(() => x.osb.journal.commits > commits);
+        died += a.osb.recovery!.busy ? 1 : 0;
+      }
+      c.kill(x);
+      expect(names(a, root(a)).sort()).toEqual(["f", "g"]);
+      c.run(() => !a.osb.recovery!.busy);
+      const locks = new LockSet({ for_recovery: true });
+      c.task(a, superLock(a.osb, locks));
+      expect(c.op(a, freeSlots).length, `seed ${seed}`).toBe(3);
+      locks.releaseAll();
+      sound();
+      c.dispose();
+    }
+    expect(died).toBeGreaterThan(0);
   });
 
   test("a mount that replays one dead node's journal and cannot read the next one's leaves no lock behind", () => {

@@ -1,4 +1,5 @@
 /** The allocators over the life of a mount: start, stop, and the recovery of a slot whose owner died. */
+import { SYSTEM_INODE } from "../../format/disk/index.ts";
 import { FsError } from "../../lib/fs_error.ts";
 import { ML, mlog } from "../../lib/masklog.ts";
 import { type Task, wait } from "../../lib/task.ts";
@@ -21,6 +22,15 @@ export function* slotHasRemains(osb: Osb, slot: number): Task<boolean> {
   }
 }
 
+/** What is cached of the slot: another node may have written it, under its journal's lock. */
+function forgetSlot(osb: Osb, slot: number): void {
+  for (const type of [SYSTEM_INODE.LOCAL_ALLOC, SYSTEM_INODE.TRUNCATE_LOG]) {
+    const inode = osb.sysfile(type, slot);
+    inode.epoch++;
+    inode.dropCaches();
+  }
+}
+
 /** Mount: what an earlier owner of our slot left behind is returned (ocfs2_truncate_log_init, ocfs2_load_local_alloc). */
 export function* allocStart(osb: Osb): Task<void> {
   const st = allocState(osb);
@@ -39,6 +49,11 @@ export function* allocStop(osb: Osb): Task<void> {
  * return to the bitmap. All in our own journal: the caller flushes it before anybody may take the slot.
  */
 export function* allocRecoverSlot(osb: Osb, slot: number): Task<void> {
+  forgetSlot(osb, slot);
+  if (!(yield* slotHasRemains(osb, slot))) return;
+  // Who was at it before us has died, perhaps with it in its journal; to return it twice would free what is somebody else's.
+  yield* osb.glue.recovered();
+  forgetSlot(osb, slot);
   yield* wait(
     osb.step((op) => {
       if (!hasWindow(op, slot)) return;
