@@ -156,18 +156,42 @@ function* freeSlot(osb: Osb, slot: number, node: number): Task<void> {
   }
 }
 
-/** The rest, beside normal work: what the dead node had set aside returns to the bitmap, its slot is free, its orphans go. */
-export function* finishSlot(osb: Osb, dead: ReplayedSlot): Task<void> {
+/**
+ * Lets a journal's lock go when another node waits for it while we wait for a recovery: a kernel node that is back has the super lock then, which
+ * that recovery needs. What is left to do it sees by the dirty journal. Call the result when there is nothing to let go of any more.
+ */
+function letGoIfWanted(osb: Osb, { slot, locks }: ReplayedSlot): () => void {
+  const res = osb.glue.metaLock(osb.sysfile(SYSTEM_INODE.JOURNAL, slot));
+  let cancel = (): void => {};
+  const look = (): void => {
+    if (res.blocking === NL || osb.glue.recovery_map.size === 0) cancel = osb.clock.after(WANTED_MS, look);
+    else if (locks.level(res) !== undefined) locks.release(res);
+  };
+  look();
+  return () => cancel();
+}
+
+/**
+ * The rest, beside normal work: what the dead node had set aside returns to the bitmap, its slot is free, its orphans go. False when another node
+ * wanted it first.
+ */
+export function* finishSlot(osb: Osb, dead: ReplayedSlot): Task<boolean> {
   const { slot, node, locks } = dead;
+  const isOurs = (): boolean => locks.size > 0;
+  const cancel = letGoIfWanted(osb, dead);
   try {
-    yield* allocRecoverSlot(osb, slot);
+    yield* allocRecoverSlot(osb, slot, isOurs);
     yield* wait(osb.journal.flush);
+    cancel();
+    if (!isOurs()) return false;
     yield* journalToggleDirty(osb, slot, false, false);
   } finally {
+    cancel();
     yield* dropJournalLock(osb, slot, locks);
   }
   yield* freeSlot(osb, slot, node);
   yield* deleteOrphans(osb, [slot]);
+  return true;
 }
 
 function* deleteOrphans(osb: Osb, slots: readonly number[]): Task<void> {
@@ -177,6 +201,8 @@ function* deleteOrphans(osb: Osb, slots: readonly number[]): Task<void> {
   }
 }
 
+/** Between two looks whether another node waits for the lock of a journal. */
+const WANTED_MS = 500;
 /** So long a mount calls for the lock of the slot that it wants before it looks at the slots again. */
 const CALL_MS = 2000;
 /** Between two tries for the journal's lock of a node that just died, and how many: two minutes. */
@@ -375,7 +401,14 @@ export class Recovery {
 
   /** Starts the second part of a slot's recovery. */
   finish(dead: ReplayedSlot): void {
-    this.#background(`recovery of slot ${dead.slot}`, () => finishSlot(this.#osb, dead));
+    this.#background(`recovery of slot ${dead.slot}`, () => this.#finish(dead));
+  }
+
+  *#finish(dead: ReplayedSlot): Task<void> {
+    if (yield* finishSlot(this.#osb, dead)) return;
+    // Who wanted it may die, too.
+    this.#others.set(dead.node, 0);
+    this.#lookAgain();
   }
 
   /**

@@ -1224,6 +1224,35 @@ describe("mounts and deaths", () => {
     sound();
   });
 
+  test("such a node, and another dies meanwhile, whose recovery needs the super lock: the journal's lock is let go", () => {
+    cluster();
+    const [a, b, k, y] = [c.mount(1), c.mount(2), c.mount(3), c.mount(5)];
+    const slot = b.osb.slot_num;
+    for (const n of [b, y]) {
+      write(n, create(n, `of${n.num}`), "x".repeat(9000));
+      c.task(n, syncVolume(n.osb));
+    }
+    k.osb.glue.domain.onNodeDown = () => {};
+    const bitmap = holdBitmap(k);
+    c.kill(b);
+    c.run(() => a.osb.recovery!.recovered + y.osb.recovery!.recovered === 1);
+    const [recovers, dies] = a.osb.recovery!.recovered === 1 ? [a, y] : [y, a];
+    const mounting = new LockSet({ for_recovery: true });
+    c.task(k, superLock(k.osb, mounting));
+    c.kill(dies);
+    c.run(() => recovers.osb.glue.recovery_map.size === 1);
+    bitmap.releaseAll();
+    const journal = new LockSet({ for_recovery: true });
+    const res = k.osb.glue.metaLock(k.osb.sysfile(SYSTEM_INODE.JOURNAL, slot));
+    c.task(k, wait(k.osb.step((op) => void op.osb.glue.lock(op.locks, res, EX), journal)));
+    c.task(k, dropJournalLock(k.osb, slot, journal));
+    mounting.releaseAll();
+    c.run(() => recovers.osb.glue.recovery_map.size === 0 && !recovers.osb.recovery!.busy);
+    expect(c.mount(2).osb.slot_num).toBe(slot);
+    expect(names(k, root(k)).sort()).toEqual(["of2", "of5"]);
+    sound();
+  });
+
   test("read-only beside others, and alone", () => {
     cluster();
     const a = c.mount(1);

@@ -46,9 +46,9 @@ export function* allocStop(osb: Osb): Task<void> {
 
 /**
  * Recovery of a slot, after its journal was replayed: the rest of its local alloc's window and its truncate log
- * return to the bitmap. All in our own journal: the caller flushes it before anybody may take the slot.
+ * return to the bitmap. All in our own journal: the caller flushes it before anybody may take the slot. `isOurs`: false once somebody else sees to it.
  */
-export function* allocRecoverSlot(osb: Osb, slot: number): Task<void> {
+export function* allocRecoverSlot(osb: Osb, slot: number, isOurs = () => true): Task<void> {
   forgetSlot(osb, slot);
   if (!(yield* slotHasRemains(osb, slot))) return;
   // Who was at it before us has died, perhaps with it in its journal; to return it twice would free what is somebody else's.
@@ -56,11 +56,11 @@ export function* allocRecoverSlot(osb: Osb, slot: number): Task<void> {
   forgetSlot(osb, slot);
   yield* wait(
     osb.step((op) => {
-      if (!hasWindow(op, slot)) return;
+      if (!isOurs() || !hasWindow(op, slot)) return;
       mlog(ML.ALLOC, `local alloc of slot ${slot}: window returned`);
       returnWindow(op, slot);
       op.onSuccess(() => allocState(osb).steal.clear());
     }),
   );
-  yield* truncateLogRecover(osb, slot);
+  yield* truncateLogRecover(osb, slot, isOurs);
 }

@@ -212,12 +212,14 @@ export function forgetFreed(op: Op, p_cluster: number, clusters: number): void {
   });
 }
 
-/** Empties the truncate log of a slot that is dead or was ours before: its journal was replayed and is in place. */
-export function* truncateLogRecover(osb: Osb, slot: number): Task<void> {
+/** Empties the truncate log of a slot that is dead or was ours before, as long as it is ours: its journal was replayed and is in place. */
+export function* truncateLogRecover(osb: Osb, slot: number, isOurs: () => boolean): Task<void> {
   for (;;) {
     const { records } = yield* wait(
       osb.step((op) =>
-        recordsIn(op, slot) === 0 ? { records: 0, clusters: 0 } : replayRecords(op, slot, RECORDS_PER_STEP),
+        !isOurs() || recordsIn(op, slot) === 0
+          ? { records: 0, clusters: 0 }
+          : replayRecords(op, slot, RECORDS_PER_STEP),
       ),
     );
     if (records === 0) return;
