@@ -1,17 +1,21 @@
 /** Inodes that say of their own body what cannot be: whoever reads or changes the file hears of an error, and nothing else is touched. */
 import { describe, expect, test } from "vitest";
 import { haveTool, mkfsImage, openImage, type TestVolume } from "../../../test/support/volume.ts";
-import { type Dinode, ExtentRec } from "../../format/disk/index.ts";
+import { type Dinode, ExtentRec, XattrEntry } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
+import { Corruption } from "../../lib/fs_error.ts";
 import { type Task, wait } from "../../lib/task.ts";
 import { fallocate, readFile, setattr, writeFile } from "../../vfs/file.ts";
 import { create } from "../../vfs/namespace.ts";
 import { recAt } from "../extents/extent_list.ts";
 import { dinodeOf, type Inode, inodeLock } from "../inode.ts";
+import type { Op } from "../op.ts";
 import { reflinkTask } from "../refcount/index.ts";
+import { type Area, countOf, ENTRY_BYTES, fits, HEADER_BYTES, nameOf, valueOffOf } from "../xattr/area.ts";
 import { findXattr } from "../xattr/change.ts";
 import { getxattr, removexattr, setxattr } from "../xattr/index.ts";
 import { parseName } from "../xattr/name.ts";
+import { blockPlace, readXattrBlock } from "../xattr/place.ts";
 import { valueTree } from "../xattr/value.ts";
 
 const CRED = { uid: 0, gid: 0, umask: 0o22 };
@@ -108,6 +112,62 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("a file with a damaged inode", () => {
     expect(() => osb.runSync((op) => getxattr(op, inode, "user.x"))).toThrow(EIO);
     expect(() => set(2)).toThrow(EIO);
     expect(() => osb.runSync((op) => removexattr(op, inode, "user.x"))).toThrow(EIO);
+    t.v.close();
+  });
+
+  test("whose attributes lie over each other hears of it when they are to move", () => {
+    const t = new Volume(["-b", "4K", "-C", "4K"]);
+    const { osb } = t.v;
+    const inode = t.file("f");
+    const set = (name: string, len: number) => osb.runSync((op) => setxattr(op, inode, name, new Uint8Array(len)));
+    for (let i = 0; i < 90; i++) set(`user.${i}`, 4);
+    const blockOf = (op: Op) => blockPlace(op, readXattrBlock(op, inode, inodeLock(op, inode, true))!);
+    osb.runSync((op) => {
+      const place = blockOf(op);
+      place.modify(op);
+      const { base, dv, size } = place.area;
+      for (let i = 0; i < countOf(place.area); i++)
+        if (valueOffOf(place.area, i) + 80 < size)
+          XattrEntry.at(dv, base + HEADER_BYTES + i * ENTRY_BYTES).xe_value_size = 80;
+    });
+    expect(() => osb.runSync(blockOf)).not.toThrow();
+    expect(() => {
+      for (let i = 0; i < 90; i++) set(`user.more-${i}`, 60);
+    }).toThrow(EIO);
+    t.v.close();
+  });
+
+  test("whose attributes begin at one place hears of it when one of them grows", () => {
+    const t = new Volume(["-b", "4K", "-C", "4K"]);
+    const { osb } = t.v;
+    const errors: unknown[] = [];
+    for (let filler = 0; filler < 64; filler += 4) {
+      const inode = t.file(`f${filler}`);
+      const set = (name: string, len: number) => osb.runSync((op) => setxattr(op, inode, name, new Uint8Array(len)));
+      const inBlock = <T>(fn: (area: Area) => T): T =>
+        osb.runSync((op) => {
+          const place = blockPlace(op, readXattrBlock(op, inode, inodeLock(op, inode, true))!);
+          place.modify(op);
+          return fn(place.area);
+        });
+      // So that the inode's own room is used up.
+      for (let i = 0; i < 3; i++) set(`user.own${i}`, 70);
+      set("user.filler", filler);
+      for (let i = 10; i === 10 || inBlock((area) => fits(area, 2, 40)); i++) set(`user.${i}`, 40);
+      const last = inBlock((area) => {
+        const at = (i: number) => XattrEntry.at(area.dv, area.base + HEADER_BYTES + i * ENTRY_BYTES);
+        const n = countOf(area);
+        at(n - 2).xe_name_offset = at(n - 1).xe_name_offset;
+        return Buffer.from(nameOf(area, n - 1)).toString();
+      });
+      try {
+        set(`user.${last}`, 80);
+      } catch (err) {
+        errors.push(err);
+      }
+    }
+    expect(errors.length).toBeGreaterThan(0);
+    expect(errors.filter((err) => !(err instanceof Corruption))).toEqual([]);
     t.v.close();
   });
 });

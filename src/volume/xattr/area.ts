@@ -179,11 +179,15 @@ function putEmptyRoot(a: Area, off: number): void {
   XattrValueRoot.at(a.dv, a.base + off).xr_list.l_count = 1;
 }
 
+/** There is less room than what the entries have told of it: some of them have the same bytes for theirs. */
+const overlapping = (a: Area, entry: number): Corruption =>
+  new Corruption("xattr.area", { blkno: a.blkno, entry, found: "attributes that lie over each other" });
+
 /** Room for the name and value of entry `i`, whose place in the heap is not set yet: name written, value zero or an empty root. */
 function placePair(a: Area, i: number, start: number, name: Uint8Array, value_len: number): void {
   const size = pairSize(name.length, value_len);
   const off = alignedEnd(a, start, size) - size;
-  assert(off >= HEADER_BYTES + countOf(a) * ENTRY_BYTES + GAP_BYTES, "an attribute is put where it has no room");
+  if (off < HEADER_BYTES + countOf(a) * ENTRY_BYTES + GAP_BYTES) throw overlapping(a, i);
   a.dv.setUint16(entryAt(a, i) + E.xe_name_offset.off, off, true);
   a.u8.fill(0, a.base + off, a.base + off + size);
   a.u8.set(name, a.base + off);
@@ -284,7 +288,7 @@ export function fillBucket(a: Area, list: readonly Lifted[], empty_hash = 0): vo
   let start = a.size;
   for (const l of list) {
     start = alignedEnd(a, start, l.pair.length) - l.pair.length;
-    assert(start >= HEADER_BYTES + list.length * ENTRY_BYTES, "a bucket is filled with more than it holds");
+    if (start < HEADER_BYTES + list.length * ENTRY_BYTES) throw overlapping(a, at.get(l)!);
     a.u8.set(l.pair, a.base + start);
     a.dv.setUint16(entryAt(a, at.get(l)!) + E.xe_name_offset.off, start, true);
   }
