@@ -10,7 +10,7 @@
  */
 import type { Arena } from "../lib/arena.ts";
 import { Errno } from "../lib/errno.ts";
-import { assert, Corruption, FsError } from "../lib/fs_error.ts";
+import { Corruption, FsError } from "../lib/fs_error.ts";
 import { WaitQueue, waitOn } from "../lib/wait.ts";
 import type { BlockDevice } from "./device.ts";
 
@@ -140,7 +140,8 @@ export class BufferCache {
     else if (!bh.reading) {
       if (bh.uptodate && bh.busy) {
         // A block that a transaction holds is newer than the disk: it only changed hands inside this node.
-        assert(bh.ci === ci || !bh.in_op, `block ${blkno} is being changed under another owner`);
+        if (bh.ci !== ci && bh.in_op)
+          throw new Corruption("buffer_cache.read", { blkno, owner: ci.ci_blkno, found: "a block of another owner" });
         this.#own(bh, ci);
         if (bh.kind !== kind) this.#validate(bh, kind);
         return bh;

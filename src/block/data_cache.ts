@@ -9,7 +9,7 @@
 import type { Arena } from "../lib/arena.ts";
 import { Errno } from "../lib/errno.ts";
 import { errseqSet, type WritesBack } from "../lib/errseq.ts";
-import { assert, FsError } from "../lib/fs_error.ts";
+import { assert, Corruption, FsError } from "../lib/fs_error.ts";
 import type { Thunk } from "../lib/task.ts";
 import { WaitQueue, waitOn } from "../lib/wait.ts";
 import type { BlockDevice } from "./device.ts";
@@ -17,6 +17,10 @@ import type { BlockDevice } from "./device.ts";
 export const PAGE_BYTES = 4096;
 /** Pages in one device write: 1 MiB. */
 const MAX_RUN = 256;
+
+/** What is written is one file's: another one that comes for the same place was given it by a damaged tree. */
+const crossLinked = (page: Page): Corruption =>
+  new Corruption("data_cache", { page: page.pno, found: "data of another file, not yet written" });
 
 /** Whose data a page is: an Inode. */
 export interface DataOwner extends WritesBack {
@@ -175,7 +179,7 @@ export class DataCache {
    */
   readShared(owner: DataOwner, pno: number): Page {
     const known = this.#pages.get(pno);
-    assert(known === undefined || (!known.dirty && !known.writing), `page ${pno} is dirty and shared`);
+    if (known?.dirty === true || known?.writing === true) throw crossLinked(known);
     return this.read(known?.owner ?? owner, pno);
   }
 
@@ -203,7 +207,7 @@ export class DataCache {
   }
 
   #adopt(page: Page, owner: DataOwner): void {
-    assert(!page.dirty && !page.writing, `page ${page.pno} is dirty under two files`);
+    if (page.dirty || page.writing) throw crossLinked(page);
     page.owner.pages?.delete(page);
     page.owner = owner;
     (owner.pages ??= new Set()).add(page);

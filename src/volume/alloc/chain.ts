@@ -188,6 +188,8 @@ export function freeBits(op: Op, ca: ChainAllocator, group: number, bit: number,
     throw new Corruption("alloc.free", { allocator: ca.inode.ino, group, bit, bits, found });
   };
   if (bit + bits > gd.bg_bits) bad(`a group of ${gd.bg_bits} bits`);
+  const start = ca.is_bitmap ? groupFirstCluster(op, group) + bit : group + bit;
+  if (hasDescriptor(op, ca, group, start, bits)) bad("bits that are never free");
   if (gd.bg_free_bits_count + bits > gd.bg_bits) bad(`bg_free_bits_count ${gd.bg_free_bits_count}`);
   if (rec.c_free + bits > rec.c_total) bad(`c_free ${rec.c_free} of ${rec.c_total}`);
   if (di.i_used < bits) bad(`i_used ${di.i_used}`);
@@ -254,6 +256,12 @@ function searchChain(
   return null;
 }
 
+/** True when these bits are those of the superblock or of the group's own descriptor, which are never free. */
+function hasDescriptor(op: Op, ca: ChainAllocator, group: number, start: number, bits: number): boolean {
+  const at = ca.is_bitmap ? op.osb.blocksToClusters(group) : group;
+  return start === 0 || (at >= start && at < start + bits);
+}
+
 function claimed(op: Op, st: AllocState, ca: ChainAllocator, bh: Bh, bit: number, bits: number): ClaimedBits {
   const { osb } = op;
   let start = groupFirstCluster(op, bh.blkno) + bit;
@@ -267,7 +275,7 @@ function claimed(op: Op, st: AllocState, ca: ChainAllocator, bh: Bh, bit: number
     end_cluster = osb.blocksToClusters(start + bits - 1) + 1;
   }
   // Whoever gets it writes there.
-  if (!inVolume(op, end_cluster - 1, 1))
+  if (!inVolume(op, end_cluster - 1, 1) || hasDescriptor(op, ca, bh.blkno, start, bits))
     throw new Corruption("alloc.claim", { allocator: ca.inode.ino, group: bh.blkno, bit, bits, start });
   takeBits(op, ca, bh, bit, bits);
   const hint = { group: bh.blkno, epoch: ca.inode.epoch };

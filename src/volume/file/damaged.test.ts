@@ -1,11 +1,11 @@
 /** Inodes that say of their own body what cannot be: whoever reads or changes the file hears of an error, and nothing else is touched. */
 import { describe, expect, test } from "vitest";
 import { haveTool, mkfsImage, openImage, type TestVolume } from "../../../test/support/volume.ts";
-import { type Dinode, ExtentRec, XattrEntry } from "../../format/disk/index.ts";
+import { type Dinode, EXT_FLAGS, ExtentRec, XattrEntry } from "../../format/disk/index.ts";
 import { Errno } from "../../lib/errno.ts";
 import { Corruption } from "../../lib/fs_error.ts";
 import { type Task, wait } from "../../lib/task.ts";
-import { fallocate, readFile, setattr, writeFile } from "../../vfs/file.ts";
+import { fallocate, fsync, readFile, setattr, writeFile } from "../../vfs/file.ts";
 import { create } from "../../vfs/namespace.ts";
 import { recAt } from "../extents/extent_list.ts";
 import { dinodeOf, type Inode, inodeLock } from "../inode.ts";
@@ -168,6 +168,26 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("a file with a damaged inode", () => {
     }
     expect(errors.length).toBeGreaterThan(0);
     expect(errors.filter((err) => !(err instanceof Corruption))).toEqual([]);
+    t.v.close();
+  });
+
+  test("whose cluster another file has, too: who comes second to write to it hears of it", () => {
+    const t = new Volume(["-b", "4K", "-C", "4K", "--fs-features=noinline-data"]);
+    const { osb } = t.v;
+    const [a, b] = [t.file("a"), t.file("b")];
+    t.write(a, 0, 4096);
+    t.write(b, 0, 4096);
+    t.run(wait<void>((cb) => fsync(osb, b, false, cb)));
+    const blkno = osb.runSync((op) => dinodeOf(op, inodeLock(op, a)).i_list.l_recs.at(0).e_blkno);
+    t.damage(b, (di) => void (di.i_list.l_recs.at(0).e_blkno = blkno));
+    b.dropCaches();
+    t.write(a, 0, 100);
+    expect(() => t.write(b, 10, 100)).toThrow(EIO);
+    expect(() => t.write(b, 0, 4096)).toThrow(EIO);
+    t.damage(b, (di) => {
+      di.i_list.l_recs.at(0).e_flags = EXT_FLAGS.REFCOUNTED;
+    });
+    expect(() => t.write(b, 10, 100)).toThrow(EIO);
     t.v.close();
   });
 });
