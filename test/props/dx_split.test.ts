@@ -132,3 +132,28 @@ describe.skipIf(missing("mkfs.ocfs2").length > 0)("an index of 512-byte blocks w
     v.close();
   });
 });
+
+test.skipIf(missing("mkfs.ocfs2").length > 0)(
+  "a second split that no transaction of a small journal holds is ENOSPC",
+  () => {
+    // 256 leaves in a cluster, and 575 blocks in a transaction.
+    const v = openImage(mkfsImage(["-b", "4K", "-C", "1M", "-N", "1", "-J", "size=9M"], 64));
+    spelledHash(v);
+    const { osb } = v;
+    const dir = osb.runSync((op) => ns.mkdir(op, osb.geo.root_blkno, nameOf("h1-1-"), 0o755, cred)).ino;
+    const create = (name: string) => osb.runSync((op) => ns.create(op, dir, nameOf(name), 0o600, cred));
+    const unlink = (name: string) => osb.runSync((op) => ns.unlink(op, dir, nameOf(name)));
+    const { leaf, leaves } = { leaf: 253, leaves: 256 };
+    // A cluster that begins at hash 3, with one name in each leaf but the first.
+    for (let n = 0; n < leaf; n++) create(`h3-0-${n}`);
+    for (let n = 0; n < leaf; n++) unlink(`h3-0-${n}`);
+    for (let minor = 1; minor < leaves; minor++) create(`h7-${minor}-0`);
+    for (let n = 0; n < leaf; n++) create(`h${n < 200 ? 7 : 8}-0-${n}`);
+    // The first split sends all of them up.
+    expect(() => create("h7-0-253")).toThrow(/ENOSPC/);
+    expect(checkDir(osb, dir).names).toBe(leaf + leaves - 1 + 2);
+    create("h6-0-0");
+    expect(checkDir(osb, dir).names).toBe(leaf + leaves + 2);
+    v.close();
+  },
+);

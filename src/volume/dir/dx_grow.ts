@@ -23,6 +23,7 @@ import {
 import { assert, Corruption, enospc } from "../../lib/fs_error.ts";
 import { claimClusters, claimMetadata } from "../alloc/suballoc.ts";
 import { dxRootExtentTree, insertExtent } from "../extents/extent_tree.ts";
+import type { Osb } from "../osb.ts";
 import { type Dir, modifyDir } from "./dir_data.ts";
 import { countEntriesIn, entryAt, largestRoomIn, trailerOf, trailerOff } from "./dirblock.ts";
 import {
@@ -233,6 +234,14 @@ function rebalance(dir: Dir, root_bh: Bh, place: DxPlace, hash: DxHash): void {
  * we go on.
  */
 const MAX_SPLITS = 4;
+/** What else a transaction must hold: the entry's block, root, tree, allocators. */
+const OTHER_BLOCKS = 48;
+
+/** The first split changes the leaves of two clusters, each further one those of one more; not more than a transaction holds. */
+function maxSplits(osb: Osb): number {
+  const clusters = Math.floor((osb.journal.max_transaction_blocks - OTHER_BLOCKS) / osb.geo.blocks_per_cluster);
+  return Math.min(MAX_SPLITS, clusters - 1);
+}
 
 /** A list with room for an entry of this hash, made if need be (ocfs2_find_dir_space_dx, ocfs2_inline_dx_has_space). */
 export function dxMakeRoom(dir: Dir, root_bh: Bh, hash: DxHash): DxList {
@@ -245,7 +254,7 @@ export function dxMakeRoom(dir: Dir, root_bh: Bh, hash: DxHash): DxList {
   for (let splits = 0; ; splits++) {
     const place = dxLookupLeaf(dir, root_bh, hash);
     if (place.list.de_num_used < place.list.de_count) return place;
-    if (splits === MAX_SPLITS) throw enospc("dx.make_room", { dir: dir.inode.ino, hash: hash.major, splits });
+    if (splits >= maxSplits(dir.osb)) throw enospc("dx.make_room", { dir: dir.inode.ino, hash: hash.major, splits });
     rebalance(dir, root_bh, place, hash);
   }
 }
