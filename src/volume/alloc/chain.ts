@@ -72,6 +72,7 @@ export function readGroup(op: Op, ca: ChainAllocator, blkno: number): Bh {
   if (
     gd.bg_parent_dinode !== ca.inode.ino ||
     gd.bg_size > max_bytes ||
+    gd.bg_bits === 0 ||
     gd.bg_bits > max_bytes * 8 ||
     gd.bg_bits > cl.cl_cpg * cl.cl_bpc ||
     gd.bg_chain >= cl.cl_next_free_rec
@@ -235,15 +236,16 @@ function searchChain(
   chain: number,
   s: Search,
 ): { bh: Bh; prev: Bh | null; bit: number; bits: number } | null {
-  const di = dinodeOf(op, ca.bh);
-  let blkno = chainRec(op, ca, chain).c_blkno;
+  const { c_blkno, c_total } = chainRec(op, ca, chain);
+  let blkno = c_blkno;
   let prev: Bh | null = null;
-  let steps = Math.ceil(di.i_total / 8) + 1;
+  let bits = 0;
   while (blkno !== 0) {
-    if (steps-- === 0)
-      throw new Corruption("alloc.chain", { allocator: ca.inode.ino, chain, found: "a chain without end" });
     const bh = readGroup(op, ca, blkno);
     const gd = groupOf(op, bh);
+    bits += gd.bg_bits;
+    if (bits > c_total)
+      throw new Corruption("alloc.chain", { allocator: ca.inode.ino, chain, c_total, found: "a longer chain" });
     if (gd.bg_chain !== chain)
       throw new Corruption("alloc.chain", { allocator: ca.inode.ino, chain, group: blkno, bg_chain: gd.bg_chain });
     const found = searchGroup(op, st, ca, bh, s);

@@ -59,3 +59,31 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("a group that counts its own descriptor
     v.close();
   });
 });
+
+test.skipIf(!haveTool("mkfs.ocfs2"))(
+  "a chain that leads back into itself is not followed for ever, however large the volume",
+  () => {
+    const v = openImage(mkfsImage(["-b", "4K", "-C", "4K"], 32));
+    const { osb } = v;
+    let reads = 0;
+    const read = osb.cache.read.bind(osb.cache);
+    osb.cache.read = (...args) => {
+      if (++reads > 100_000) throw new Error("it is followed for ever");
+      return read(...args);
+    };
+    expect(() =>
+      osb.runSync((op) => {
+        const ca = openAllocator(op, SYSTEM_INODE.GLOBAL_BITMAP);
+        const bh = readGroup(op, ca, osb.geo.first_cluster_group_blkno);
+        op.modify(ca.bh);
+        op.modify(bh);
+        groupOf(op, bh).bg_next_group = bh.blkno;
+        const di = dinodeOf(op, ca.bh);
+        di.i_total = 0xffff_fff0;
+        di.i_chain.cl_recs.at(0).c_free = 8000;
+        claimBits(op, ca, 8000, 8000);
+      }),
+    ).toThrow(EIO);
+    v.close();
+  },
+);

@@ -70,16 +70,29 @@ export function lastExtent(op: Op, et: ExtentTree): Extent | undefined {
   return used > emptyRecs(dv, el) ? leafExtent(et, recAt(el, used - 1)) : undefined;
 }
 
+/** No node leaves more behind. */
+const MAX_EMPTY_LEAVES = 8;
+
 /** All extents from the one that holds or follows `cpos` on, in order. Reads leaf by leaf; the tree must not be changed meanwhile. */
 export function* extentRecords(op: Op, et: ExtentTree, cpos = 0): Generator<Extent> {
   const { dv } = et.osb.cache;
   const path = findPath(op, et, cpos);
+  let end = 0;
+  let empty_leaves = 0;
   do {
     prefetchRight(et, path, 16);
-    const { el } = leafOf(path);
-    for (let i = emptyRecs(dv, el); i < usedOf(dv, el); i++) {
+    const { el, bh } = leafOf(path);
+    const from = emptyRecs(dv, el);
+    const bad = (): never => {
+      throw new Corruption("extents.records", { owner: et.ci.ci_blkno, blkno: bh.blkno, found: "leaves out of order" });
+    };
+    // Or leaves that are their own neighbours would be walked through for ever.
+    if (from === usedOf(dv, el) && ++empty_leaves > MAX_EMPTY_LEAVES) bad();
+    for (let i = from; i < usedOf(dv, el); i++) {
       const e = leafExtent(et, recAt(el, i));
-      if (e.cpos + e.clusters > cpos) yield e;
+      if (e.cpos < end) bad();
+      end = e.cpos + e.clusters;
+      if (end > cpos) yield e;
     }
   } while (nextLeaf(op, et, path));
 }

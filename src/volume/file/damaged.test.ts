@@ -8,6 +8,7 @@ import { type Task, wait } from "../../lib/task.ts";
 import { fallocate, fsync, readFile, setattr, writeFile } from "../../vfs/file.ts";
 import { create } from "../../vfs/namespace.ts";
 import { recAt } from "../extents/extent_list.ts";
+import { dinodeExtentTree, extentRecords } from "../extents/extent_tree.ts";
 import { dinodeOf, type Inode, inodeLock } from "../inode.ts";
 import type { Op } from "../op.ts";
 import { reflinkTask } from "../refcount/index.ts";
@@ -189,5 +190,22 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("a file with a damaged inode", () => {
     });
     expect(() => t.write(b, 10, 100)).toThrow(EIO);
     t.v.close();
+  });
+
+  test("whose tree leads to one leaf more than once is not walked through for ever", () => {
+    const t = new Volume(["-b", "4K", "-C", "4K"]);
+    const { osb } = t.v;
+    const inode = t.file("f");
+    for (let i = 0; i < 300; i++) t.write(inode, 8192 * i, 4096);
+    const extents = () =>
+      osb.runSync((op) => [...extentRecords(op, dinodeExtentTree(op, inode, inodeLock(op, inode)))].length);
+    expect(extents()).toBe(300);
+    t.damage(inode, (di) => {
+      const { l_tree_depth, l_recs } = di.i_list;
+      expect(l_tree_depth).toBe(1);
+      const { e_blkno } = l_recs.at(0);
+      l_recs.at(1).e_blkno = e_blkno;
+    });
+    expect(extents).toThrow(EIO);
   });
 });
