@@ -38,7 +38,7 @@ export interface Dir {
   readonly indexed: boolean;
   /** Its blocks end in trailers (ocfs2_supports_dir_trailer). */
   readonly trailer: boolean;
-  /** Bytes of the directory. */
+  /** Bytes of the directory, whole blocks where it is not inline. */
   readonly size: number;
   /** Blocks, 0 when inline. */
   readonly blocks: number;
@@ -51,8 +51,11 @@ export function openDir(op: Op, inode: Inode, di_bh: Bh): Dir {
   const dyn = di.i_dyn_features;
   const inline = (dyn & DYN_FEATURES.INLINE_DATA) !== 0;
   const indexed = !inline && (dyn & DYN_FEATURES.INDEXED_DIR) !== 0;
-  const size = di.i_size;
   const { blocksize } = osb.geo;
+  const trailer = !inline && (indexed || osb.incompat(FEATURE_INCOMPAT.META_ECC));
+  let size = di.i_size;
+  // libocfs2 counts no trailer in a directory that it makes outside of its inode (lost+found).
+  if (trailer && size % blocksize === trailerOff(blocksize)) size += blocksize - trailerOff(blocksize);
   const sound = inline
     ? size <= di.i_data.id_count && di.i_data.id_count <= maxInlineData(blocksize)
     : size % blocksize === 0 && size <= di.i_clusters * osb.geo.clustersize;
@@ -66,7 +69,7 @@ export function openDir(op: Op, inode: Inode, di_bh: Bh): Dir {
     di,
     inline,
     indexed,
-    trailer: !inline && (indexed || osb.incompat(FEATURE_INCOMPAT.META_ECC)),
+    trailer,
     size,
     blocks: inline ? 0 : size / blocksize,
   };
