@@ -3,30 +3,7 @@ import { expect, test } from "vitest";
 import { bytesOf } from "../../test/sim/whole/kernel/connection.ts";
 import { SessionRig } from "../../test/support/session_rig.ts";
 import { fsck, haveTool, mkfsImage } from "../../test/support/volume.ts";
-import { Dinode } from "../format/disk/index.ts";
 import * as F from "../format/fuse/index.ts";
-import { Errno } from "../lib/errno.ts";
-
-test.skipIf(!haveTool("mkfs.ocfs2")).each(["i_mode", "i_size"] as const)(
-  "a damaged %s is EIO here: the kernel would refuse the attributes, and never forget the lookup that we have counted",
-  (field) => {
-    const data = mkfsImage(["-J", "size=4M", "-b", "4K", "-C", "4K"], 32);
-    const rig = new SessionRig(data);
-    const q = F.FuseMknodIn.alloc();
-    q.mode = 0o100644;
-    const made = rig.answerOf(F.FUSE_MKNOD, F.FUSE_ROOT_ID, 0, bytesOf(q), Buffer.from("f\0"));
-    const ino = F.FuseEntryOut.from(made.body).nodeid;
-    rig.v.close();
-
-    const at = Dinode.fields[field].off + ino * 4096;
-    if (field === "i_mode") data[at + 1] = 0o060;
-    else data[at + 7] = 0x80;
-    const damaged = new SessionRig(data);
-    expect(damaged.answerOf(F.FUSE_LOOKUP, F.FUSE_ROOT_ID, 0, Buffer.from("f\0")).error).toBe(-Errno.EIO);
-    expect(damaged.v.osb.inodes.peek(ino)?.nlookup ?? 0).toBe(0);
-    damaged.v.close();
-  },
-);
 
 test.skipIf(!haveTool("mkfs.ocfs2"))(
   "the kernel is told to ask for the attributes again when it has forgotten less than it was told of",

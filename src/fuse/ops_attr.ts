@@ -69,11 +69,7 @@ function setNothing(s: Session, inode: Inode): void {
   );
 }
 
-/** A time of the request. Seconds beyond what a number holds exactly (in 285 million years) are cut there. */
-const time = (sec: number, nsec: number): Timestamp => ({
-  sec: Math.max(-Number.MAX_SAFE_INTEGER, Math.min(Number.MAX_SAFE_INTEGER, sec)),
-  nsec,
-});
+const time = (sec: number, nsec: number): Timestamp => ({ sec, nsec });
 
 export function setattr(s: Session): void {
   const { unique } = s;

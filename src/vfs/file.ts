@@ -10,7 +10,7 @@ import { errseqCheckAndAdvance, errseqSample, type IsTold } from "../lib/errseq.
 import { FsError } from "../lib/fs_error.ts";
 import { type Callback, spawn, type Task, wait } from "../lib/task.ts";
 import { volumeStat } from "../volume/alloc/suballoc.ts";
-import { type Attr, attrOf, getattr, type InGroup, withoutSuid } from "../volume/dir/attr.ts";
+import { type Attr, attrOf, getattr, type InGroup, secondsOf, withoutSuid } from "../volume/dir/attr.ts";
 import { seekData, seekHole } from "../volume/extents/extent_map.ts";
 import { fallocateTask } from "../volume/file/fallocate.ts";
 import { truncateTask } from "../volume/file/truncate.ts";
@@ -68,16 +68,16 @@ function applyAttr(op: Op, inode: Inode, di: Dinode, changes: AttrChanges): void
   if (changes.gid !== undefined) di.i_gid = changes.gid;
   if (changes.atime !== undefined) {
     const t = changes.atime === "now" ? now : changes.atime;
-    di.i_atime = t.sec;
+    di.i_atime = secondsOf(t.sec);
     di.i_atime_nsec = t.nsec;
   }
   if (changes.mtime !== undefined) {
     const t = changes.mtime === "now" ? now : changes.mtime;
-    di.i_mtime = t.sec;
+    di.i_mtime = secondsOf(t.sec);
     di.i_mtime_nsec = t.nsec;
   }
   const c = changes.ctime ?? now;
-  di.i_ctime = c.sec;
+  di.i_ctime = secondsOf(c.sec);
   di.i_ctime_nsec = c.nsec;
 }
 

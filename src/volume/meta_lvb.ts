@@ -26,8 +26,8 @@ export function stuffMetaLvb(osb: Osb, inode: Inode, res: LockRes): void {
     return;
   }
   const di = Dinode.at(osb.cache.dv, bh.addr);
-  // A deleted inode, or one that was never made: others must find that out from the disk.
-  if ((di.i_flags & I_FLAGS.VALID) === 0) {
+  // A deleted inode, one that was never made, or one with a damaged size: others must find that out from the disk.
+  if ((di.i_flags & I_FLAGS.VALID) === 0 || !Number.isSafeInteger(di.i_size)) {
     lvb.lvb_version = 0;
     return;
   }

@@ -65,7 +65,6 @@ function spaceOf(
 /** FIFO, character device, folder, block device, file, symlink, socket: what S_IFMT may hold. */
 const TYPES: ReadonlySet<number> = new Set([1, 2, 4, 6, 8, 10, 12]);
 const TYPE_BITS = 12;
-const SIZE_END = 2 ** 63;
 
 /**
  * An answer with others the kernel refuses with EIO (fuse_invalid_attr), and never forgets the lookup that was counted for it: a lock that is called off would
@@ -73,10 +72,15 @@ const SIZE_END = 2 ** 63;
  */
 function checked(attr: Attr): Attr {
   const { ino, mode, size } = attr;
-  if (!TYPES.has(mode >> TYPE_BITS) || size >= SIZE_END)
+  // No file of OCFS2 is longer than a number holds exactly.
+  if (!TYPES.has(mode >> TYPE_BITS) || !Number.isSafeInteger(size))
     throw new Corruption("inode.attr", { blkno: ino, i_mode: mode, i_size: size });
   return attr;
 }
+
+/** Seconds of a time that somebody has set. Those beyond what a number holds exactly, in 285 million years, are cut there. */
+export const secondsOf = (sec: number): number =>
+  Math.max(-Number.MAX_SAFE_INTEGER, Math.min(Number.MAX_SAFE_INTEGER, sec));
 
 /** Reads the attributes out of a dinode whose lock is held. Throws Corruption. */
 export function attrOf(osb: Osb, di: Dinode): Attr {
@@ -89,14 +93,15 @@ export function attrOf(osb: Osb, di: Dinode): Attr {
     nlink: linksOf(di),
     uid: di.i_uid,
     gid: di.i_gid,
-    rdev: isChr(mode) || isBlk(mode) ? di.i_rdev : 0,
+    // huge_decode_dev takes no more.
+    rdev: isChr(mode) || isBlk(mode) ? di.i_rdev >>> 0 : 0,
     size,
     ...spaceOf(osb, { mode, size, clusters, dyn_features }),
-    atime: di.i_atime,
+    atime: secondsOf(di.i_atime),
     atime_nsec: di.i_atime_nsec,
-    mtime: di.i_mtime,
+    mtime: secondsOf(di.i_mtime),
     mtime_nsec: di.i_mtime_nsec,
-    ctime: di.i_ctime,
+    ctime: secondsOf(di.i_ctime),
     ctime_nsec: di.i_ctime_nsec,
     ...(inode && timesFromLvb(inode)),
     flags: di.i_attr & OCFS2_FL_VISIBLE,

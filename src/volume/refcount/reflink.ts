@@ -20,7 +20,7 @@ import { Errno } from "../../lib/errno.ts";
 import { assert, FsError } from "../../lib/fs_error.ts";
 import { ML, mlog } from "../../lib/masklog.ts";
 import { type Task, wait } from "../../lib/task.ts";
-import { checkMayChange, setLinks, stamp } from "../dir/attr.ts";
+import { checkMayChange, secondsOf, setLinks, stamp } from "../dir/attr.ts";
 import { addEntry, findEntry, openDir } from "../dir/dir.ts";
 import { type Cred, checkAlive, type Locked, lockDir, lockInode, newInode } from "../dir/iget.ts";
 import { inode_hooks } from "../dir/inode_hooks.ts";
@@ -136,7 +136,7 @@ function complete(op: Op, src: Inode, dst: Inode, preserve: boolean): void {
     to.di.i_uid = from.di.i_uid;
     to.di.i_gid = from.di.i_gid;
     to.di.i_mode = from.di.i_mode;
-    to.di.i_mtime = from.di.i_mtime;
+    to.di.i_mtime = secondsOf(from.di.i_mtime);
     to.di.i_mtime_nsec = from.di.i_mtime_nsec;
   }
   inodeChanged(op, dst);
