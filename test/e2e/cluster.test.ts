@@ -128,6 +128,12 @@ test.skipIf(why !== "")(
   120_000,
 );
 
+const ofStatus = (pid: number | "self", name: string): string =>
+  new RegExp(`^${name}:\\s*(\\w+)`, "m").exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]!;
+const lockedKib = (pid: number): number => Number(ofStatus(pid, "VmLck"));
+const CAP_IPC_LOCK = 14n;
+const mayLockMemory = (): boolean => ((BigInt(`0x${ofStatus("self", "CapEff")}`) >> CAP_IPC_LOCK) & 1n) === 1n;
+
 describe.skipIf(why !== "")("a node of its own", () => {
   const bin = join(repoRoot, "bin/ocfs2");
   let dir: string;
@@ -201,8 +207,11 @@ describe.skipIf(why !== "")("a node of its own", () => {
       status: 0,
       stderr: expect.stringContaining("without its cluster"),
     });
-    const mounts = status()["mounts"] as { dir: string; answers: boolean }[];
+    const mounts = status()["mounts"] as { dir: string; answers: boolean; pid?: number }[];
     expect(mounts.map((m) => [m.dir, m.answers])).toEqual(["a", "b"].map((name) => [join(dir, `on-${name}`), true]));
+    // Other nodes wait for no page of it to be swapped in.
+    if (mayLockMemory()) expect(lockedKib(status()["pid"] as number)).toBeGreaterThan(128 << 10);
+    expect(lockedKib(mounts[1]!.pid!)).toBe(0);
     expect(ok("node", "status", "--node", node)).toMatch(/on-b +\S+b +0 +yes$/m);
     ok("umount", "on-b");
     mkdirSync(join(dir, "tree"));
