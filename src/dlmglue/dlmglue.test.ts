@@ -5,7 +5,7 @@ import { spawn } from "../lib/task.ts";
 import { WAIT } from "../lib/wait.ts";
 import { MemoryCluster } from "../stackglue/memory_cluster.ts";
 import { DlmGlue, type GlueOps } from "./dlmglue.ts";
-import { EX, LOCK_TYPES, type LockLevel, type LockRes, PR } from "./lock_res.ts";
+import { EX, LOCK_TYPES, type LockLevel, type LockRes, NL, PR } from "./lock_res.ts";
 import { LockSet } from "./lock_set.ts";
 
 /** Two nodes, and on each an open lock of the same inode, which `a` has in use. */
@@ -38,8 +38,33 @@ function twoNodes() {
   };
   const lock = (glue: DlmGlue, res: LockRes, level: LockLevel) => take((locks) => glue.lock(locks, res, level));
   const tryLock = (glue: DlmGlue, res: LockRes, level: LockLevel) => take((locks) => glue.tryLock(locks, res, level));
-  return { a, b, ofA, ofB, settle, lock, tryLock };
+  return { a, b, ofA, ofB, settle, take, lock, tryLock };
 }
+
+test("a lock that another node wants and that is asked for in the moment in which it is gone is asked for once", () => {
+  const { a, settle, take } = twoNodes();
+  const res = a.newLockRes("F1", LOCK_TYPES.flock, null);
+  take((locks) => a.lock(locks, res, EX))!.releaseAll();
+  expect([res.downconverting, res.level]).toEqual([true, EX]);
+  // The other node's request came while the conversion downwards was on its way.
+  res.bast(EX);
+  const asked: (LockLevel | null)[] = [];
+  const { dl } = res;
+  const { domain } = a;
+  const convert = domain.convert.bind(domain);
+  domain.convert = (lock, level, options) => {
+    if (lock === dl) asked.push(level);
+    convert(lock, level, options);
+  };
+  const locks = new LockSet();
+  res.changed.add(() => {
+    expect(res.level).toBe(NL);
+    expect(() => a.lock(locks, res, EX)).toThrow();
+  });
+  settle();
+  expect(asked).toEqual([EX]);
+  expect(locks.level(res)).toBe(EX);
+});
 
 test("what is kept of a lock lets others have what is compatible with it: EX, left of an attempt to delete, goes to PR", () => {
   const { a, b, ofA, ofB, lock, tryLock } = twoNodes();

@@ -246,7 +246,10 @@ export class DlmGlue {
   /** Asks the domain for the highest level wanted, if nothing is under way. Who only tries comes after those who wait. */
   #request(res: LockRes): void {
     if (res.requested !== null || res.downconverting || res.freeing || res.wants.length === 0) return;
-    if (res.blocking !== NL && !this.#startDownconvert(res)) return;
+    if (res.blocking !== NL) {
+      this.#startDownconvert(res);
+      return;
+    }
     let level: LockLevel = NL;
     for (const w of res.wants) if (!w.trylock && w.level > level) level = w.level;
     const trylock = level === NL;
@@ -369,16 +372,16 @@ export class DlmGlue {
     if (res.blocking !== NL) this.#startDownconvert(res);
   }
 
-  /** Gives `res` up as far as others want it, as soon as nobody here holds it in conflict. True: nothing need be given up. */
-  #startDownconvert(res: LockRes): boolean {
-    if (res.downconverting || res.requested !== null || res.blocking === NL || res.freeing) return false;
+  /** Gives `res` up as far as others want it, as soon as nobody here holds it in conflict; where nothing need be given up it asks on. */
+  #startDownconvert(res: LockRes): void {
+    if (res.downconverting || res.requested !== null || res.blocking === NL || res.freeing) return;
     if (res.level <= res.compatibleLevel) {
       res.blocking = NL;
       this.#request(res);
-      return true;
+      return;
     }
     const to = Math.max(res.compatibleLevel, res.keptLevel) as LockLevel;
-    if (res.level <= to || !res.idleFor(to)) return false;
+    if (res.level <= to || !res.idleFor(to)) return;
     res.downconverting = true;
     this.active++;
     spawn(this.#downconvert(res, to), (err) => {
@@ -395,7 +398,6 @@ export class DlmGlue {
       if (res.isFree) res.ops.idle?.(res);
       if (this.active === 0) this.quiet.wakeAll();
     });
-    return false;
   }
 
   *#downconvert(res: LockRes, to: LockLevel): Task<void> {
