@@ -777,6 +777,61 @@ describe("locks", () => {
     sound();
   });
 
+  test("flock: who has it and asks once more keeps it, though others wait", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const f = create(a, "f");
+    lookup(b, "f");
+    const [fa, fb] = [a, b].map((n) => new Flock(n.osb, n.osb.inodes.get(f))) as [Flock, Flock];
+    c.task(a, fa.set("exclusive"));
+    let got = false;
+    spawn(fb.set("exclusive"), () => {
+      got = true;
+    });
+    c.sleep(500);
+    c.task(a, fa.set("exclusive"));
+    c.task(a, fa.set("exclusive", true));
+    c.sleep(500);
+    expect(got).toBe(false);
+    c.task(a, fa.set("unlock"));
+    c.run(() => got);
+    c.task(a, fa.close());
+    c.task(b, fb.close());
+    sound();
+  });
+
+  test("flock: whose wait a signal has ended is in nobody's way", () => {
+    cluster();
+    const [a, b, d] = [c.mount(1), c.mount(2), c.mount(3)];
+    const f = create(a, "f");
+    for (const n of [b, d]) lookup(n, "f");
+    const [fa, fb, fd] = [a, b, d].map((n) => new Flock(n.osb, n.osb.inodes.get(f))) as [Flock, Flock, Flock];
+    // Once before, so that what waits is a conversion.
+    for (const first of [true, false]) {
+      c.task(a, fa.set("shared"));
+      let stopped = "";
+      spawn(fb.set("exclusive"), (err) => {
+        stopped = err instanceof FsError ? err.code : "ok";
+      });
+      c.sleep(500);
+      fb.interrupt();
+      c.run(() => stopped !== "");
+      expect([first, stopped]).toEqual([first, "EINTR"]);
+      c.task(d, fd.set("shared", true));
+      c.task(b, fb.set("shared", true));
+      for (const [n, l] of [
+        [a, fa],
+        [b, fb],
+        [d, fd],
+      ] as const)
+        c.task(n, l.set("unlock"));
+    }
+    c.task(a, fa.close());
+    c.task(b, fb.close());
+    c.task(d, fd.close());
+    sound();
+  });
+
   /** Whether a truncation elsewhere waits for a direct write that is on its way to the disk. */
   const directWrite = (sabotage: Sabotage[]): boolean => {
     cluster({ sabotage });

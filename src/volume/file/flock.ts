@@ -26,32 +26,39 @@ export class Flock {
   }
 
   /**
-   * Takes or releases the lock. A lock that is held is released first, as flock(2) does when it converts. EAGAIN with `trylock`,
-   * EINTR after `interrupt`.
+   * Takes or releases the lock. Who has it already keeps it; one that is held otherwise is released first, as flock(2) does when it
+   * converts. EAGAIN with `trylock`, EINTR after `interrupt`.
    */
   *set(kind: FlockKind, trylock = false): Task<void> {
     const osb = this.#osb;
     const { glue } = osb;
+    const level = kind === "unlock" ? NL : kind === "exclusive" ? EX : PR;
+    if (this.#res !== null && this.#locks.level(this.#res) === level) return;
     if (this.#locks.size > 0) yield* this.#release();
-    if (kind === "unlock") return;
-    const level = kind === "exclusive" ? EX : PR;
+    if (level === NL) return;
     const { ino, generation } = this.#inode;
     // Without a cluster the name is looked up among this node's own open files by the kernel.
     this.#res ??= glue.newLockRes(lockName(LOCK_TYPES.flock.letter, ino, generation), LOCK_TYPES.flock, null);
     const res = this.#res;
     this.#interrupted = false;
-    const got = yield* wait(
-      osb.step((op) => {
-        if (this.#interrupted) throw new FsError(Errno.EINTR, "file.flock", { ino });
-        if (trylock) return glue.tryLock(op.locks, res, level);
-        glue.lock(op.locks, res, level);
-        return true;
-      }, this.#locks),
-    );
-    if (!got) throw new FsError(Errno.EAGAIN, "file.flock", { ino });
+    try {
+      const got = yield* wait(
+        osb.step((op) => {
+          if (this.#interrupted) throw new FsError(Errno.EINTR, "file.flock", { ino });
+          if (trylock) return glue.tryLock(op.locks, res, level);
+          glue.lock(op.locks, res, level);
+          return true;
+        }, this.#locks),
+      );
+      if (!got) throw new FsError(Errno.EAGAIN, "file.flock", { ino });
+    } catch (err) {
+      // In the queue it would keep out who comes later, though nobody waits for it (ocfs2_flock_handle_signal).
+      if (this.#interrupted) yield* glue.cancelTask(res);
+      throw err;
+    }
   }
 
-  /** A signal: whoever waits in `set` gives up. The request stays in the queue; when it is granted it is given back at once. */
+  /** A signal: whoever waits in `set` gives up. */
   interrupt(): void {
     this.#interrupted = true;
     this.#locks.withdraw();
