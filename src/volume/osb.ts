@@ -69,6 +69,7 @@ export type Sabotage =
   | "drop_stale"
   | "dentry_waits"
   | "fsync_tells"
+  | "flock"
   | "serve_held"
   | "reply_order";
 

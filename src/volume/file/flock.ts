@@ -35,7 +35,7 @@ export class Flock {
     const level = kind === "unlock" ? NL : kind === "exclusive" ? EX : PR;
     if (this.#res !== null && this.#locks.level(this.#res) === level) return;
     if (this.#locks.size > 0) yield* this.#release();
-    if (level === NL) return;
+    if (level === NL || osb.sabotage.has("flock")) return;
     const { ino, generation } = this.#inode;
     // Without a cluster the name is looked up among this node's own open files by the kernel.
     this.#res ??= glue.newLockRes(lockName(LOCK_TYPES.flock.letter, ino, generation), LOCK_TYPES.flock, null);

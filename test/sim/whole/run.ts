@@ -10,7 +10,7 @@ import { Noise } from "../noise.ts";
 import { SIM_VOLUMES } from "../volumes.ts";
 import { type FaultKind, type FaultPlan, Faults } from "./faults.ts";
 import { giveArenas, simVolume } from "./images.ts";
-import { Programs } from "./kernel/programs.ts";
+import { type More, Programs } from "./kernel/programs.ts";
 import type { SimNode } from "./node.ts";
 import { World } from "./world.ts";
 
@@ -31,9 +31,7 @@ export interface WholeOptions {
   readonly trace?: boolean;
 }
 
-/** Behind kernels: disks that fail. */
-export type More = "disks";
-const MORE: readonly More[] = ["disks"];
+const MORE: readonly More[] = ["disks", "flock"];
 
 export interface WholeResult {
   readonly seed: number;
@@ -51,6 +49,7 @@ export interface WholeResult {
   readonly program_writes: number;
   /** Their calls that a disk failed. */
   readonly program_errors: number;
+  readonly flocks: number;
   readonly notifications: number;
   readonly grants: number;
   readonly lvbs_read: number;
@@ -154,7 +153,7 @@ class History {
 
   constructor(w: World, { plan, calm, more }: ReturnType<typeof shape>) {
     this.w = w;
-    this.programs = w.options.kernel === true ? new Programs(w, CALLS, more.has("disks")) : null;
+    this.programs = w.options.kernel === true ? new Programs(w, CALLS, more) : null;
     this.#calm = calm;
     this.faults = new Faults(w, plan);
     w.excuses = (node) => this.faults.excuses(node);
@@ -351,6 +350,7 @@ export function wholeRun(o: WholeOptions): WholeResult {
     cells_left_out: history?.programs?.history.left_out ?? 0,
     program_writes: history?.programs?.history.writes ?? 0,
     program_errors: history?.programs?.errors ?? 0,
+    flocks: history?.programs?.flocks.granted ?? 0,
     notifications: [...world.nodes.values()].reduce((n, node) => n + (node.kernel?.notifications ?? 0), 0),
     grants: world.checks.grants,
     lvbs_read: world.checks.lvbs_read,

@@ -5,7 +5,8 @@
 import { describe, expect, test } from "vitest";
 import type { Sabotage } from "../../../src/volume/osb.ts";
 import { fsckUnavailable } from "../../support/judges.ts";
-import { type More, wholeRun } from "./run.ts";
+import type { More } from "./kernel/programs.ts";
+import { wholeRun } from "./run.ts";
 
 const no_fsck = fsckUnavailable();
 if (no_fsck !== undefined) console.warn(`SKIPPED: the whole cluster, simulated: ${no_fsck}`);
@@ -47,6 +48,7 @@ const PLANTED: readonly {
   { rule: "recovery_wait", kernel: false, first: 1 },
   { rule: "unshared", kernel: false, first: 1 },
   { rule: "fsync_tells", kernel: true, first: 3, more: "disks" },
+  { rule: "flock", kernel: true, first: 1, more: "flock" },
 ];
 
 describe.skipIf(no_fsck !== undefined)("a planted bug is found", () => {

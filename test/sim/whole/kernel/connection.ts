@@ -95,6 +95,23 @@ export class FuseConnection implements FuseChannel {
     };
   }
 
+  /** As `ask`, of a program that a signal may reach meanwhile (queue_interrupt). */
+  askInterruptibly(opcode: number, nodeid: number, body: Uint8Array): { reply: Thunk<Reply>; interrupt: () => void } {
+    let unique = 0;
+    const reply: Thunk<Reply> = (cb) => {
+      if (this.#gone) return;
+      unique = this.#put(opcode, nodeid, 0, () => body);
+      this.#answers.set(unique, cb);
+    };
+    const interrupt = (): void => {
+      if (this.#gone || !this.#answers.has(unique)) return;
+      const q = F.FuseInterruptIn.alloc();
+      q.unique = unique;
+      this.#put(F.FUSE_INTERRUPT, 0, 0, () => bytesOf(q));
+    };
+    return { reply, interrupt };
+  }
+
   forget(nodeid: number, nlookup: number): void {
     const body = F.FuseForgetIn.alloc();
     body.nlookup = nlookup;

@@ -16,6 +16,9 @@ import { Lock, RwSem, Waits } from "./locks.ts";
 export const PAGE = 4096;
 const O_ACCMODE = 3;
 const O_APPEND = 0o2000;
+const F_RDLCK = 0;
+const F_WRLCK = 1;
+const F_UNLCK = 2;
 /** Dirty pages are written at some moment of this time. */
 const FLUSH_MS = 1500;
 /** Memory is short at some moment of this time, and one of so many pages goes that can. */
@@ -99,6 +102,8 @@ export class File {
   readonly direct: boolean;
   /** Of the failed write-backs those that it was told of (f_wb_err). */
   wb_errors: number;
+  /** Its flock was asked for. */
+  flock = false;
 
   constructor(inode: KInode, { fh, open_flags }: F.FuseOpenOut, flags: number) {
     this.inode = inode;
@@ -422,6 +427,20 @@ export class Kernel {
     }
   }
 
+  /** fuse_file_flock; `exclusive` is null to give it up. A signal comes when `signal` calls. */
+  *flock(file: File, exclusive: boolean | null, waits: boolean, signal?: (interrupt: () => void) => void): Task<void> {
+    const q = F.FuseLkIn.alloc();
+    q.fh = file.fh;
+    q.lk.type = exclusive === null ? F_UNLCK : exclusive ? F_WRLCK : F_RDLCK;
+    q.lk_flags = F.FUSE_LK_FLOCK;
+    file.flock = true;
+    const opcode = waits ? F.FUSE_SETLKW : F.FUSE_SETLK;
+    const { reply, interrupt } = this.#c.askInterruptibly(opcode, file.inode.nodeid, bytesOf(q));
+    signal?.(interrupt);
+    const { error } = yield* wait(reply);
+    if (error !== 0) throw errnoError("flock", error);
+  }
+
   /** close(2) and munmap(2): what was stored in a mapping is written first (fuse_vma_close). */
   *close(file: File): Task<void> {
     if ((file.flags & O_ACCMODE) !== 0) {
@@ -431,6 +450,7 @@ export class Kernel {
     const q = F.FuseReleaseIn.alloc();
     q.fh = file.fh;
     q.flags = file.flags;
+    if (file.flock) q.release_flags = F.FUSE_RELEASE_FLOCK_UNLOCK;
     yield* this.#ask(F.FUSE_RELEASE, file.inode.nodeid, bytesOf(q));
     this.put(file.inode);
   }

@@ -17,6 +17,7 @@ import { bufferOf, CRED } from "../../model.ts";
 import type { SimNode } from "../node.ts";
 import type { SimProcess } from "../threads.ts";
 import type { World } from "../world.ts";
+import { Flocks } from "./flocks.ts";
 import { ProgramHistory, type Register, type Val } from "./history.ts";
 import { type File, type KInode, PAGE } from "./kernel.ts";
 
@@ -34,11 +35,16 @@ const O_WRONLY_APPEND = 0o2001;
 const O_DIRECT = 0o40000;
 const DIRECT = "direct";
 const LOG = "log";
+/** What programs take the flock of. */
+const LOCKED = "locked";
 /** Of the log. */
 const RECORD = 512;
 const PER_NODE = 3;
 /** Longest pause of a program between two system calls. */
 const THINK_MS = 30;
+
+/** What programs meet and do in some of the seeds, beside the rest. */
+export type More = "disks" | "flock";
 
 export class Programs {
   readonly #w: World;
@@ -53,17 +59,21 @@ export class Programs {
   #stopped = false;
   problem: string | null = null;
 
-  /** Disks fail, so it is to be known where the files are on them, and programs take care. */
-  readonly #disks_fail: boolean;
+  readonly #more: ReadonlySet<More>;
 
-  constructor(world: World, calls: number, disks_fail: boolean) {
+  constructor(world: World, calls: number, more: ReadonlySet<More>) {
     this.#w = world;
     this.#left = calls;
-    this.#disks_fail = disks_fail;
+    this.#more = more;
+    this.flocks = new Flocks(
+      () => world.clock.monotonic_ms(),
+      (node) => this.#isDead(node),
+    );
   }
 
+  /** Where disks fail programs take care. */
   #syncs(): boolean {
-    return this.#below(this.#disks_fail ? 3 : 8) === 0;
+    return this.#below(this.#more.has("disks") ? 3 : 8) === 0;
   }
 
   #below(n: number): number {
@@ -78,6 +88,7 @@ export class Programs {
     const make = <T>(fn: (op: Op) => T): T => w.op(node, fn);
     const dir = make((op) => ns.mkdir(op, osb.geo.root_blkno, nameOf("kernel"), 0o755, CRED)).ino;
     make((op) => ns.create(op, dir, nameOf(LOG), MODE, CRED));
+    if (this.#more.has("flock")) make((op) => ns.create(op, dir, nameOf(LOCKED), MODE, CRED));
     for (const name of [...Array.from({ length: FILES }, (_, i) => `f${i}`), DIRECT]) {
       const { ino } = make((op) => ns.create(op, dir, nameOf(name), MODE, CRED));
       const addr = bufferOf(osb);
@@ -86,7 +97,7 @@ export class Programs {
         node,
         wait<number>((cb) => writeFile(osb, osb.inodes.get(ino), { offset: 0, len: FILE_BYTES, addr }, cb)),
       );
-      if (this.#disks_fail) make((op) => this.#place(op, name, ino));
+      if (this.#more.has("disks")) make((op) => this.#place(op, name, ino));
     }
     const { ino, generation } = make((op) => ns.create(op, dir, nameOf("top"), MODE, CRED));
     this.history.register("top", `${ino}.${generation}`);
@@ -130,6 +141,7 @@ export class Programs {
   died(node: SimNode): void {
     this.history.died(lifeOf(node));
     this.#forget(node);
+    this.flocks.died(node);
   }
 
   #isDead(node: SimNode): boolean {
@@ -166,7 +178,8 @@ export class Programs {
     for (let i = 0; !this.#over(node); i++) {
       const kind = this.#below(14);
       const tmp = `t.${node.num}.${node.generation}.${n}.${i}`;
-      yield* this.#mayFail(node, this.#oneOf(node, kind, tmp));
+      const locks = this.#more.has("flock") && this.#below(4) === 0;
+      yield* this.#mayFail(node, locks ? this.#locks(node) : this.#oneOf(node, kind, tmp));
       yield* this.#sleep(this.#below(20) === 0 ? this.#below(3000) : this.#below(THINK_MS));
     }
   }
@@ -498,6 +511,57 @@ export class Programs {
     const record = this.#log.get(value);
     if (record !== undefined && record.node !== node) record.kept = true;
     missing.delete(value);
+  }
+
+  // Locks ---------------------------------------------------------------------------------------------------------------
+  readonly flocks: Flocks;
+
+  *#locks(node: SimNode): Task<void> {
+    yield* this.#using(node, LOCKED, O_RDWR, (file) => this.#locksFile(node, file));
+  }
+
+  *#locksFile(node: SimNode, file: File): Task<void> {
+    try {
+      for (let left = 1 + this.#below(5); left > 0; left--) {
+        this.#call();
+        const kind = this.#below(5);
+        if (kind === 0) yield* this.#flock(node, file, null, true);
+        else yield* this.#flock(node, file, kind < 3, this.#below(3) > 0);
+        yield* this.#sleep(this.#below(6) === 0 ? this.#below(2000) : this.#below(THINK_MS));
+      }
+      if (this.#below(3) === 0) yield* this.#flock(node, file, null, true);
+    } finally {
+      // The close gives it up.
+      this.flocks.closed(file);
+    }
+  }
+
+  *#flock(node: SimNode, file: File, exclusive: boolean | null, waits: boolean): Task<void> {
+    const returned = this.flocks.call(node, file, exclusive);
+    const what = exclusive === null ? "unlock" : `${exclusive ? "exclusive" : "shared"}${waits ? "" : " at once"}`;
+    this.#w.note(`program ${node.num} file ${file.fh} flock ${what}`);
+    let signalled = false;
+    const signal = (interrupt: () => void): void => {
+      if (waits && exclusive !== null && this.#below(4) === 0)
+        this.#w.clock.after(this.#below(300), () => {
+          signalled = true;
+          interrupt();
+        });
+    };
+    let outcome: "done" | "refused" | "signal" = "done";
+    try {
+      yield* node.kernel!.flock(file, exclusive, waits, signal);
+    } catch (err) {
+      const errno = err instanceof FsError ? err.errno : 0;
+      if (errno === Errno.EAGAIN && !waits) outcome = "refused";
+      else if (errno === Errno.EINTR && signalled) outcome = "signal";
+      else throw err;
+    }
+    if (this.#isDead(node)) return;
+    this.#w.note(`program ${node.num} file ${file.fh} flock ${what}: ${outcome}`);
+    if (this.#w.unsettled) this.flocks.doubt();
+    const wrong = returned(outcome);
+    if (wrong !== null) throw new Error(`flock ${what} on node ${node.num}: ${wrong}`);
   }
 
   *#fsync(node: SimNode, name: string, file: File): Task<void> {
