@@ -70,6 +70,7 @@ export type Sabotage =
   | "dentry_waits"
   | "fsync_tells"
   | "flock"
+  | "direct_early"
   | "serve_held"
   | "reply_order";
 

@@ -49,6 +49,7 @@ const PLANTED: readonly {
   { rule: "unshared", kernel: false, first: 1 },
   { rule: "fsync_tells", kernel: true, first: 3, more: "disks" },
   { rule: "flock", kernel: true, first: 1, more: "flock" },
+  { rule: "direct_early", kernel: true, first: 1, more: "aio" },
 ];
 
 describe.skipIf(no_fsck !== undefined)("a planted bug is found", () => {

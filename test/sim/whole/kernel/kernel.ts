@@ -176,6 +176,24 @@ export class Kernel {
     return reply;
   }
 
+  /** Sends without waiting; the answer is to be waited for. */
+  #send(opcode: number, nodeid: number, body: Uint8Array): Thunk<Reply> {
+    let reply: Reply | undefined;
+    let hear = (_: Reply): void => {};
+    this.#c.ask(
+      opcode,
+      nodeid,
+      body,
+    )((_, r) => {
+      reply = r!;
+      hear(r!);
+    });
+    return (cb) => {
+      hear = (r) => cb(null, r);
+      if (reply !== undefined) hear(reply);
+    };
+  }
+
   /** What a thread does that was woken. */
   readonly #later = (go: () => void): void => void this.#clock.after(0, go);
 
@@ -535,17 +553,21 @@ export class Kernel {
 
   /** fuse_direct_io: what is dirty there is written first. */
   *#readDirect(file: File, off: number, len: number): Task<Uint8Array> {
+    return yield* this.#ask(F.FUSE_READ, file.inode.nodeid, yield* this.#readRequest(file, off, len));
+  }
+
+  *#readRequest(file: File, off: number, len: number): Task<Uint8Array> {
     const { inode } = file;
-    const index = Math.floor(off / PAGE);
-    yield* this.#writePages(inode, index, index + 1);
-    yield* wait(inode.waits.until(() => !inode.writeback.has(index)));
+    const [from, to] = [Math.floor(off / PAGE), Math.ceil((off + len) / PAGE)];
+    yield* this.#writePages(inode, from, to);
+    yield* wait(inode.waits.until(() => ![...inode.writeback.keys()].some((i) => i >= from && i < to)));
     const q = F.FuseReadIn.alloc();
     q.fh = file.fh;
     q.offset = off;
     q.size = len;
     q.flags = file.flags;
     q.read_flags = F.FUSE_READ_LOCKOWNER;
-    return yield* this.#ask(F.FUSE_READ, inode.nodeid, bytesOf(q));
+    return bytesOf(q);
   }
 
   /** fuse_direct_io: pages of the range go before and, since 6.18, afterwards; an append's range is where the file ends as far as the kernel knows. */
@@ -554,14 +576,65 @@ export class Kernel {
     const [from, to] = [Math.floor(off / PAGE), Math.ceil((off + bytes.length) / PAGE)];
     yield* this.#invalidatePages(inode, from, to);
     yield* wait(this.#preempted());
+    yield* this.#ask(F.FUSE_WRITE, inode.nodeid, this.#writeRequest(file, off, bytes));
+    yield* this.#invalidatePages(inode, from, to);
+  }
+
+  #writeRequest(file: File, off: number, bytes: Uint8Array): Uint8Array {
     const q = F.FuseWriteIn.alloc();
     q.fh = file.fh;
     q.offset = off;
     q.size = bytes.length;
     q.flags = file.flags;
     q.write_flags = F.FUSE_WRITE_LOCKOWNER;
-    yield* this.#ask(F.FUSE_WRITE, inode.nodeid, join(bytesOf(q), bytes));
-    yield* this.#invalidatePages(inode, from, to);
+    return join(bytesOf(q), bytes);
+  }
+
+  // Asynchronous direct I/O (fuse_direct_IO with FUSE_ASYNC_DIO): the call returns when the request is sent ------------------
+  /** The result is to be waited for. */
+  *submitRead(file: File, off: number, len: number): Task<Task<Uint8Array>> {
+    const reply = this.#send(F.FUSE_READ, file.inode.nodeid, yield* this.#readRequest(file, off, len));
+    function* completed(): Task<Uint8Array> {
+      const { error, body } = yield* wait(reply);
+      if (error !== 0) throw errnoError("READ", error);
+      return body;
+    }
+    return completed();
+  }
+
+  /**
+   * i_rwsem is held until the request is sent: exclusively, or shared with others by the same way (FOPEN_PARALLEL_DIRECT_WRITES). The pages that go
+   * afterwards go then, too.
+   */
+  *submitWrite(file: File, off: number, bytes: Uint8Array): Task<Task<void>> {
+    const { inode } = file;
+    const shared = this.#below(2) === 0;
+    const [from, to] = [Math.floor(off / PAGE), Math.ceil((off + bytes.length) / PAGE)];
+    yield* wait(shared ? inode.rwsem.read : inode.rwsem.write);
+    let reply: Thunk<Reply>;
+    try {
+      yield* this.#invalidatePages(inode, from, to);
+      yield* wait(this.#preempted());
+      reply = this.#send(F.FUSE_WRITE, inode.nodeid, this.#writeRequest(file, off, bytes));
+      yield* this.#invalidatePages(inode, from, to);
+    } finally {
+      if (shared) inode.rwsem.readDone();
+      else inode.rwsem.writeDone();
+    }
+    const written = (): void => this.#written(inode, off + bytes.length);
+    function* completed(): Task<void> {
+      const { error } = yield* wait(reply);
+      if (error !== 0) throw errnoError("WRITE", error);
+      written();
+    }
+    return completed();
+  }
+
+  /** fuse_write_update_attr. */
+  #written(inode: KInode, end: number): void {
+    inode.size = Math.max(inode.size, end);
+    inode.attr_version = ++this.#attr_version;
+    if (inode.stale === "nothing") inode.stale = "size";
   }
 
   /** A write(2): fuse_direct_write_iter, beside cached files under i_rwsem exclusively, or fuse_perform_write. */
@@ -572,9 +645,7 @@ export class Kernel {
     try {
       if (file.direct) yield* this.#writeDirect(file, off, bytes);
       else for (let at = 0; at < bytes.length; ) at += yield* this.#writeSome(file, off + at, bytes.subarray(at));
-      inode.size = Math.max(inode.size, off + bytes.length);
-      inode.attr_version = ++this.#attr_version;
-      if (inode.stale === "nothing") inode.stale = "size";
+      this.#written(inode, off + bytes.length);
     } finally {
       inode.rwsem.writeDone();
     }

@@ -6,7 +6,7 @@
 
 import { Errno } from "../../../../src/lib/errno.ts";
 import { FsError } from "../../../../src/lib/fs_error.ts";
-import { spawn, type Task, wait } from "../../../../src/lib/task.ts";
+import { all, spawn, type Task, type Thunk, wait } from "../../../../src/lib/task.ts";
 import { writeFile } from "../../../../src/vfs/file.ts";
 import * as ns from "../../../../src/vfs/namespace.ts";
 import { nameOf } from "../../../../src/volume/dir/name.ts";
@@ -25,7 +25,8 @@ const FILES = 2;
 const FILE_PAGES = 3;
 /** What is written and compared as one. */
 const CELL = 1024;
-const CELLS = (FILE_PAGES * PAGE) / CELL;
+const PAGE_CELLS = PAGE / CELL;
+const CELLS = FILE_PAGES * PAGE_CELLS;
 /** One more than the programs use. */
 const PAGES = FILE_PAGES + 1;
 const FILE_BYTES = PAGES * PAGE;
@@ -44,7 +45,7 @@ const PER_NODE = 3;
 const THINK_MS = 30;
 
 /** What programs meet and do in some of the seeds, beside the rest. */
-export type More = "disks" | "flock";
+export type More = "disks" | "flock" | "aio";
 
 export class Programs {
   readonly #w: World;
@@ -178,8 +179,9 @@ export class Programs {
     for (let i = 0; !this.#over(node); i++) {
       const kind = this.#below(14);
       const tmp = `t.${node.num}.${node.generation}.${n}.${i}`;
-      const locks = this.#more.has("flock") && this.#below(4) === 0;
-      yield* this.#mayFail(node, locks ? this.#locks(node) : this.#oneOf(node, kind, tmp));
+      if (this.#more.has("flock") && this.#below(4) === 0) yield* this.#mayFail(node, this.#locks(node));
+      else if (this.#more.has("aio") && this.#below(4) === 0) yield* this.#mayFail(node, this.#submits(node));
+      else yield* this.#mayFail(node, this.#oneOf(node, kind, tmp));
       yield* this.#sleep(this.#below(20) === 0 ? this.#below(3000) : this.#below(THINK_MS));
     }
   }
@@ -272,13 +274,15 @@ export class Programs {
     this.#left--;
   }
 
-  #write(register: Register, node: SimNode, value: Val): () => void {
+  /** `durable`: it is on the disk when it returns. */
+  #write(register: Register, node: SimNode, value: Val, durable = false): () => void {
     this.history.writes++;
     const op = register.write(lifeOf(node), value, this.history.now());
     this.#w.note(`program ${node.num} writes ${value} to ${register.name} [${op.called}]`);
     return () => {
       if (this.#isDead(node)) return;
       register.wrote(op, this.history.now());
+      if (durable) op.synced = op.returned !== Number.POSITIVE_INFINITY;
       this.#w.note(`program ${node.num} has written ${value} to ${register.name} [${op.came_back}]`);
     };
   }
@@ -393,9 +397,85 @@ export class Programs {
   *#writesCells(node: SimNode, name: string, file: File, first: number): Task<void> {
     const n = Math.min(CELLS - first, 1 + this.#below(6));
     const value = ++this.#value;
-    const done = Array.from({ length: n }, (_, i) => this.#write(this.#cell(name, first + i), node, value));
+    const done = this.#writeCells(name, file, first, n, node, value);
     yield* node.kernel!.write(file, first * CELL, cellBytes(value, n));
-    for (const d of done) d();
+    done();
+  }
+
+  /** What goes past all caches, page by page, is on the disk when it returns. */
+  #writeCells(name: string, file: File, first: number, n: number, node: SimNode, value: number): () => void {
+    const past = (file.flags & O_DIRECT) !== 0 && first % PAGE_CELLS === 0 && n % PAGE_CELLS === 0;
+    const cells = Array.from({ length: n }, (_, i) => this.#cell(name, first + i));
+    const done = cells.map((register) => this.#write(register, node, value, past));
+    return () => {
+      for (const d of done) d();
+    };
+  }
+
+  // Several direct reads and writes of one program at once --------------------------------------------------------------
+  *#submits(node: SimNode): Task<void> {
+    yield* this.#using(node, DIRECT, O_RDWR | O_DIRECT, (file) => this.#submitsTo(node, file));
+  }
+
+  *#submitsTo(node: SimNode, file: File): Task<void> {
+    for (let left = 1 + this.#below(3); left > 0; left--) {
+      const completions: Thunk<void>[] = [];
+      for (let n = 2 + this.#below(4); n > 0; n--) {
+        this.#call();
+        const [first, cells] = this.#some();
+        const submits = this.#below(5) < 3 ? this.#submitsWrite : this.#submitsRead;
+        yield* this.#mayFail(node, submits.call(this, node, file, first, cells, completions));
+        if (this.#below(3) === 0) yield* this.#sleep(this.#below(5));
+      }
+      yield* all(completions);
+      if (this.#syncs()) yield* this.#fsync(node, DIRECT, file);
+      yield* this.#sleep(this.#below(4) === 0 ? this.#below(THINK_MS) : 0);
+    }
+  }
+
+  /** Mostly whole pages. */
+  #some(): [first: number, cells: number] {
+    const unit = this.#below(4) === 0 ? 1 : PAGE_CELLS;
+    const first = this.#below(CELLS / unit);
+    return [first * unit, (1 + this.#below(CELLS / unit - first)) * unit];
+  }
+
+  *#submitsWrite(node: SimNode, file: File, first: number, n: number, completions: Thunk<void>[]): Task<void> {
+    const value = ++this.#value;
+    const done = this.#writeCells(DIRECT, file, first, n, node, value);
+    const completed = yield* node.kernel!.submitWrite(file, first * CELL, cellBytes(value, n));
+    function* written(): Task<void> {
+      yield* completed;
+      done();
+    }
+    completions.push(this.#completion(node, written()));
+  }
+
+  *#submitsRead(node: SimNode, file: File, first: number, n: number, completions: Thunk<void>[]): Task<void> {
+    const called = this.history.now();
+    const completed = yield* node.kernel!.submitRead(file, first * CELL, n * CELL);
+    const self = this;
+    function* read(): Task<void> {
+      const bytes = yield* completed;
+      for (let i = 0; i < n; i++)
+        self.#readCell(node, DIRECT, first + i, bytes.subarray(i * CELL, (i + 1) * CELL), called);
+    }
+    completions.push(this.#completion(node, read()));
+  }
+
+  /** Runs from now on; to be waited for. */
+  #completion(node: SimNode, task: Task<void>): Thunk<void> {
+    let over = false;
+    let failure: unknown = null;
+    let hear = (): void => {};
+    spawn(this.#mayFail(node, task), (err) => {
+      [over, failure] = [true, err];
+      hear();
+    });
+    return (cb) => {
+      hear = () => cb(failure);
+      if (over) hear();
+    };
   }
 
   // The log -------------------------------------------------------------------------------------------------------------
@@ -582,9 +662,12 @@ export class Programs {
   }
 
   *#readsCell(node: SimNode, name: string, file: File, cell: number): Task<void> {
-    const register = this.#cell(name, cell);
     const called = this.history.now();
-    const bytes = yield* node.kernel!.read(file, cell * CELL, CELL);
+    this.#readCell(node, name, cell, yield* node.kernel!.read(file, cell * CELL, CELL), called);
+  }
+
+  #readCell(node: SimNode, name: string, cell: number, bytes: Uint8Array, called: number): void {
+    const register = this.#cell(name, cell);
     // A page that a dead node was writing: no history tells which half is whose.
     if (register.may_be_torn && isTorn(bytes)) this.history.leaveOut(register.name);
     else this.#read(register, node, cellValue(bytes, `${name} cell ${cell} on node ${node.num}`), called);
