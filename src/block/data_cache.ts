@@ -66,7 +66,7 @@ export class DataCache {
   readonly progress = new WaitQueue();
   /** Owners with dirty pages. */
   readonly dirty_owners = new Set<DataOwner>();
-  /** Hears of the first failure of each page run that could not be written. */
+  /** Hears of each page that could not be written. */
   onWriteError: (owner: DataOwner, errno: number, pno: number) => void = () => {};
 
   constructor(arena: Arena, dev: BlockDevice, cache_bytes: number) {
@@ -329,9 +329,8 @@ export class DataCache {
         page.writing = false;
         page.owner.pages_in_flight--;
         this.pages_in_flight--;
-        if (errno !== 0) page.owner.wb_err = errseqSet(page.owner.wb_err, errno);
+        if (errno !== 0) this.#writeFailed(page.owner, errno, first);
       }
-      if (errno !== 0) this.onWriteError(run[0]!.owner, errno, first);
       this.progress.wakeAll();
     };
     if (iov.length === 2) this.#dev.write(iov[0]!, iov[1]!, first * PAGE_BYTES, done, dsync);
@@ -393,17 +392,24 @@ export class DataCache {
   }
 
   /**
-   * A direct write to a range begins, of whose pages none is under I/O: they are forgotten, and until the result is called nobody gets one. What
-   * is read from the disk meanwhile may be of before the write, and would outlast it here.
+   * A direct write to a range begins, of whose pages none is under I/O: they are forgotten, and until the result is called with what became of it (0 or an
+   * errno) nobody gets one. What is read from the disk meanwhile may be of before the write, and would outlast it here.
    */
-  writePast(pno: number, count: number): () => void {
-    this.invalidate(pno, count);
+  writePast(pno: number, count: number): (errno: number) => void {
+    const replaced = this.invalidate(pno, count);
     const range = { pno, count };
     this.#written_past.add(range);
-    return () => {
+    return (errno) => {
       this.#written_past.delete(range);
+      // What was dirty is not on the disk, and nothing is in its place.
+      if (errno !== 0 && replaced !== null) this.#writeFailed(replaced, errno, pno);
       this.progress.wakeAll();
     };
+  }
+
+  #writeFailed(owner: DataOwner, errno: number, pno: number): void {
+    owner.wb_err = errseqSet(owner.wb_err, errno);
+    this.onWriteError(owner, errno, pno);
   }
 
   /** Throws Wait while a direct write to a part of the range is under way. */
@@ -416,18 +422,21 @@ export class DataCache {
     return false;
   }
 
-  /** Forgets pages whose place on the disk was freed; dirty data in them is gone. */
-  invalidate(pno: number, count: number): void {
+  /** Forgets pages whose place on the disk was freed; dirty data in them is gone. Answers whose that was, null for nobody's. */
+  invalidate(pno: number, count: number): DataOwner | null {
     const victims: Page[] = [];
+    let of: DataOwner | null = null;
     this.#some(pno, count, (p) => {
       victims.push(p);
       return false;
     });
     for (const p of victims) {
       assert(!p.writing && !p.reading, `page ${p.pno} is forgotten while under I/O`);
+      if (p.dirty) of = p.owner;
       this.#drop(p);
     }
     if (victims.length > 0) this.progress.wakeAll();
+    return of;
   }
 
   /** Drops the clean pages of an owner whose lock is given up. Its dirty pages were flushed before. */

@@ -10,6 +10,7 @@ import { closeHandle } from "./ops_file.ts";
 
 const PAGE = 4096;
 const O_RDWR = 2;
+const O_DIRECT = 0o40000;
 const image = haveTool("mkfs.ocfs2") ? mkfsImage(["-J", "size=4M", "-b", "4K", "-C", "4K"], 32) : new Uint8Array(0);
 
 describe.skipIf(image.length === 0)("a write-back that fails", () => {
@@ -51,9 +52,9 @@ describe.skipIf(image.length === 0)("a write-back that fails", () => {
     return fh;
   }
 
-  function write(fh: number): number {
+  function write(fh: number, flags = O_RDWR): number {
     const q = F.FuseWriteIn.alloc();
-    [q.fh, q.size, q.flags] = [fh, PAGE, O_RDWR];
+    [q.fh, q.size, q.flags] = [fh, PAGE, flags];
     return rig.answerOf(F.FUSE_WRITE, nodeid, 0, bytesOf(q), Buffer.alloc(PAGE, "x")).error;
   }
 
@@ -71,6 +72,18 @@ describe.skipIf(image.length === 0)("a write-back that fails", () => {
     failing = 1;
     expect([fsync(b), fsync(a)]).toEqual([-Errno.EIO, -Errno.EIO]);
     expect([fsync(a), fsync(b)]).toEqual([0, 0]);
+  });
+
+  test("is said where a direct write failed that was to take the place of what was not written yet", () => {
+    const [a] = handles as [number];
+    expect([write(a), fsync(a)]).toEqual([0, 0]);
+    failing = 1;
+    expect(write(a, O_RDWR | O_DIRECT)).toBe(-Errno.EIO);
+    // The direct write's failure is its own: nothing else is lost by it.
+    expect([fsync(a), write(a)]).toEqual([0, 0]);
+    failing = 1;
+    expect(write(a, O_RDWR | O_DIRECT)).toBe(-Errno.EIO);
+    expect([fsync(a), fsync(a)]).toEqual([-Errno.EIO, 0]);
   });
 
   test("is said to who opens the file later if nobody was told", () => {

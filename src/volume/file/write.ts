@@ -496,7 +496,7 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
     let in_place = buffered && req.direct === true && req.append !== true;
     const at = req.offset + written;
     const len = Math.min(req.len - written, step - (at % osb.geo.clustersize));
-    let ended = (): void => {};
+    let ended = (_errno: number): void => {};
     const locks = new LockSet();
     locks.exempt = req.exempt === true;
     osb.exec(
@@ -521,7 +521,7 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
           written += plan!.bytes ?? len;
           in_flight++;
           sendDirect(osb, plan!, (errno) => {
-            ended();
+            ended(errno);
             if (errno !== 0) failure ??= new FsError(errno, "file.write.direct", { ino: inode.ino, offset: at });
             settle();
           });
@@ -538,17 +538,17 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
 
 /**
  * The direct runs of a plan are on their way from here on. Called while the lock is held and the transaction that maps their
- * clusters runs: whoever gives up the one or commits the other right afterwards waits for them. Call the result when they are done.
+ * clusters runs: whoever gives up the one or commits the other right afterwards waits for them. Call the result when they are done, with their errno.
  */
-function startDirect(osb: Osb, inode: Inode, plan: WritePlan): () => void {
+function startDirect(osb: Osb, inode: Inode, plan: WritePlan): (errno: number) => void {
   if (plan.runs.length === 0) return () => {};
   const data_done = plan.allocated ? osb.journal.dataIoStarted() : null;
   if (plan.allocated) inode.alloc_ios++;
   ioStarted(inode);
   // The plan has seen that the cache's copy is not under I/O.
   const passed = plan.runs.map((run) => osb.data.writePast(pnoOf(run.offset), run.len / PAGE_BYTES));
-  return () => {
-    for (const done of passed) done();
+  return (errno) => {
+    for (const done of passed) done(errno);
     if (plan.allocated) inode.alloc_ios--;
     ioEnded(inode);
     if (inode.alloc_ios === 0) inode.io_idle.wakeAll();
