@@ -19,7 +19,7 @@ interface Op {
   returned: number;
   /** As `returned`, of what a disk did not take, too: that is as if it had never returned. */
   came_back: number;
-  /** When a disk did not take it, last. */
+  /** Since when a disk has not taken it. */
   lost: number;
   /** An fsync has returned since: it must outlive the node. */
   synced: boolean;
@@ -94,7 +94,8 @@ export class Register {
     this.may_be_torn = true;
     for (const { write, reads } of this.#values.values()) {
       if (write === null || write.node !== node || write.synced || reads.some((r) => r.node !== node)) continue;
-      write.lost = now;
+      // What was lost before is lost, whatever else of its page fails now.
+      write.lost = Math.min(write.lost, now);
       write.returned = NEVER;
       reads.length = 0;
     }

@@ -544,7 +544,6 @@ export class Programs {
     const lost = this.history.now();
     for (const [value, of] of this.#appending)
       if (of === node) this.#unwritten.set(value, { node, lost, returned: false });
-    for (const [value, r] of this.#unwritten) if (r.node === node) this.#unwritten.set(value, { ...r, lost });
     for (const value of this.#forget(node)) this.#unwritten.set(value, { node, lost, returned: true });
   }
 
