@@ -185,8 +185,8 @@ export function read(s: Session): void {
   const fills_pages = s.policy.clustered && !past_cache;
   // Asked whenever the read is planned: a writer may come while it waits.
   const ex = (): boolean => fills_pages && inode.writer_count > 0;
-  const behind = (): WaitQueue | undefined =>
-    past_cache ? undefined : s.writes.before(inode.ino, offset, offset + size);
+  const end = offset + (s.osb.sabotage.has("reads_behind") ? Math.min(size, 4096) : size);
+  const behind = (): WaitQueue | undefined => (past_cache ? undefined : s.writes.before(inode.ino, offset, end));
   const release = fills_pages ? s.held.add(inode.ino, offset, size) : nothing;
   const direct = past_cache && isDirect(flags);
   const go = (slot: Slot): void => {

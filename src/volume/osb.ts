@@ -71,6 +71,7 @@ export type Sabotage =
   | "fsync_tells"
   | "flock"
   | "direct_early"
+  | "reads_behind"
   | "serve_held"
   | "reply_order";
 

@@ -31,7 +31,7 @@ export interface WholeOptions {
   readonly trace?: boolean;
 }
 
-const MORE: readonly More[] = ["disks", "flock", "aio"];
+const MORE: readonly More[] = ["disks", "flock", "aio", "readahead"];
 
 export interface WholeResult {
   readonly seed: number;

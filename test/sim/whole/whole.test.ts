@@ -50,6 +50,7 @@ const PLANTED: readonly {
   { rule: "fsync_tells", kernel: true, first: 3, more: "disks" },
   { rule: "flock", kernel: true, first: 1, more: "flock" },
   { rule: "direct_early", kernel: true, first: 1, more: "aio" },
+  { rule: "reads_behind", kernel: true, first: 70, more: "readahead" },
 ];
 
 describe.skipIf(no_fsck !== undefined)("a planted bug is found", () => {

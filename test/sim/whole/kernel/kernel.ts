@@ -3,7 +3,7 @@
  * an answer, which is what notifications wait for. Written after fs/fuse/{dir,file,inode}.c and mm/{filemap,truncate}.c of Linux 6.1, with what is newer up to
  * 6.18: the epoch, pruning, and pages that are under writeback until the answer. One task a system call; between two waits it runs to completion.
  *
- * What it leaves out: readahead, several threads in one write (i_rwsem orders those), files that grow through mappings.
+ * What it leaves out: several threads in one write (i_rwsem orders those), files that grow through mappings.
  */
 import * as F from "../../../../src/format/fuse/index.ts";
 import type { Clock } from "../../../../src/lib/clock.ts";
@@ -104,6 +104,8 @@ export class File {
   wb_errors: number;
   /** Its flock was asked for. */
   flock = false;
+  /** READs ahead under way, which keep it open. */
+  reads_ahead = 0;
 
   constructor(inode: KInode, { fh, open_flags }: F.FuseOpenOut, flags: number) {
     this.inode = inode;
@@ -138,6 +140,8 @@ export class Kernel {
   /** What that was when an inode was dropped last. */
   #evicted = 0;
   #epoch = 0;
+  /** Reads more than it is asked for. */
+  readahead = false;
   notifications = 0;
   /** Invalidations that met an inode that was not there yet. */
   unknown = 0;
@@ -465,6 +469,7 @@ export class Kernel {
       yield* this.#writePages(file.inode);
       yield* wait(file.inode.waits.until(() => file.inode.writeback.size === 0));
     }
+    yield* wait(file.inode.waits.until(() => file.reads_ahead === 0));
     const q = F.FuseReleaseIn.alloc();
     q.fh = file.fh;
     q.flags = file.flags;
@@ -505,11 +510,68 @@ export class Kernel {
     page.uptodate = true;
   }
 
+  /**
+   * page_cache_ra_unbounded and fuse_readahead: those of the pages from `from` up to `to` that are not there are made and locked, and each stretch of them is
+   * asked for in one READ, up to the end as the kernel knows it. Nobody waits for the answers but who wants such a page.
+   */
+  *#readAhead(file: File, from: number, to: number): Task<void> {
+    const { inode } = file;
+    const last = Math.min(to, Math.floor((inode.size - 1) / PAGE));
+    for (let index = from; index <= last; ) {
+      const stretch: Page[] = [];
+      for (; index <= last && !inode.pages.has(index); index++) {
+        const page = new Page(index, this.#later);
+        page.lock.takeNew();
+        inode.pages.set(index, page);
+        stretch.push(page);
+      }
+      if (stretch.length > 0) yield* this.#readStretch(file, stretch);
+      else index++;
+    }
+  }
+
+  *#readStretch(file: File, stretch: readonly Page[]): Task<void> {
+    const { inode } = file;
+    file.reads_ahead++;
+    for (const page of stretch) yield* wait(inode.waits.until(() => !inode.writeback.has(page.index)));
+    const q = F.FuseReadIn.alloc();
+    q.fh = file.fh;
+    q.offset = stretch[0]!.index * PAGE;
+    q.size = stretch.length * PAGE;
+    q.flags = file.flags;
+    this.#send(
+      F.FUSE_READ,
+      inode.nodeid,
+      bytesOf(q),
+    )((_, reply) => {
+      const { error, body } = reply!;
+      // Who wants a page of a READ that failed asks for it alone.
+      stretch.forEach((page, i) => {
+        if (error === 0) {
+          page.data.fill(0);
+          page.data.set(body.subarray(i * PAGE, (i + 1) * PAGE));
+          page.uptodate = true;
+        }
+        page.lock.release();
+      });
+      file.reads_ahead--;
+      inode.waits.changed();
+    });
+  }
+
+  /** Some pages behind the one that is read, and some before one that a mapping wants (do_sync_mmap_readahead). */
+  *#ahead(file: File, index: number, mapped: boolean): Task<void> {
+    if (!this.readahead) return;
+    const from = mapped ? Math.max(0, index - this.#below(3)) : index;
+    yield* this.#readAhead(file, from, index + this.#below(4));
+  }
+
   /** The page with what the file has there. It may be gone again at the next wait. */
-  *#uptodate(file: File, index: number): Task<Page> {
+  *#uptodate(file: File, index: number, mapped: boolean): Task<Page> {
     for (;;) {
       const known = file.inode.pages.get(index);
       if (known?.uptodate === true) return known;
+      if (known === undefined) yield* this.#ahead(file, index, mapped);
       const page = yield* this.#grab(file.inode, index);
       try {
         if (!page.uptodate) yield* this.#fill(file, page);
@@ -525,7 +587,13 @@ export class Kernel {
     if (file.direct) return yield* this.#readDirect(file, off, len);
     // fuse_cache_read_iter: no page behind the end as the kernel knows it, which an append of this node would miss.
     while (off + len > file.inode.size && file.inode.stale !== "nothing") yield* this.stat(file.inode, "size");
-    const page = yield* this.#uptodate(file, Math.floor(off / PAGE));
+    const page = yield* this.#uptodate(file, Math.floor(off / PAGE), false);
+    // page_cache_async_ra.
+    if (this.readahead && this.#below(4) === 0) {
+      const bytes = page.data.slice(off % PAGE, (off % PAGE) + len);
+      yield* this.#ahead(file, page.index + 1, false);
+      return bytes;
+    }
     return page.data.slice(off % PAGE, (off % PAGE) + len);
   }
 
@@ -536,7 +604,7 @@ export class Kernel {
   *store(file: File, off: number, bytes: Uint8Array): Task<Thunk<void>> {
     const index = Math.floor(off / PAGE);
     for (;;) {
-      const page = yield* this.#uptodate(file, index);
+      const page = yield* this.#uptodate(file, index, true);
       if (!page.dirty) {
         // page_mkwrite.
         yield* wait(page.lock.take);

@@ -45,7 +45,7 @@ const PER_NODE = 3;
 const THINK_MS = 30;
 
 /** What programs meet and do in some of the seeds, beside the rest. */
-export type More = "disks" | "flock" | "aio";
+export type More = "disks" | "flock" | "aio" | "readahead";
 
 export class Programs {
   readonly #w: World;
@@ -117,6 +117,7 @@ export class Programs {
   }
 
   start(node: SimNode): void {
+    node.kernel!.readahead = this.#more.has("readahead");
     node.kernel!.onLost = (nodeid, off) => {
       const name = this.#names.get(nodeid);
       if (!this.#failing.has(node) && !this.#isDead(node))
