@@ -16,6 +16,8 @@ interface Shared {
   /** What an LVB may hold: the last one written; zero, too, once a node died that might have changed it. */
   lvb: number;
   may_be_zero: boolean;
+  /** Nodes that died with it at EX, and those who must hear of that before they are granted it: how many deaths they had heard of by then. */
+  readonly written: { num: number; by: Map<Member, number> }[];
 }
 
 export class Referee {
@@ -28,7 +30,7 @@ export class Referee {
 
   of(name: string): Shared {
     let s = this.names.get(name);
-    if (s === undefined) this.names.set(name, (s = { holders: new Map(), lvb: 0, may_be_zero: true }));
+    if (s === undefined) this.names.set(name, (s = { holders: new Map(), lvb: 0, may_be_zero: true, written: [] }));
     return s;
   }
 
@@ -41,14 +43,22 @@ export class Referee {
     for (const [other, held] of s.holders)
       if (other !== client && (held === EX || level === EX) && held !== NL)
         this.fault(`${client} gets ${level} while ${other} holds ${held}`);
+    for (const { num, by } of s.written) {
+      const before = by.get(client.member);
+      if (before !== undefined && !client.member.evicted.slice(before).includes(num))
+        this.fault(`${client} gets ${level} and has not heard that node ${num}, which had EX, is dead`);
+    }
     s.holders.set(client, level);
     this.grants++;
   }
 
   died(member: Member): void {
+    const joined = member.world.alive.filter((m) => m.joined_err === 0);
     for (const s of this.names.values())
       for (const client of [...s.holders.keys()])
         if (client.member === member) {
+          if (s.holders.get(client) === EX)
+            s.written.push({ num: member.num, by: new Map(joined.map((m) => [m, m.evicted.length])) });
           s.holders.delete(client);
         }
     this.mayLoseLvbs();
