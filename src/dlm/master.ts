@@ -337,6 +337,8 @@ export function masterRequeryHandler(dlm: Dlm, m: ViewOf<typeof DlmMasterRequery
   if (res.owner === dlm.node_num) {
     // Whose it is to be shows when all have heard it, or one of the two has died: ask again.
     if (res.state & RES_MIGRATING) return -Errno.ENOMEM;
+    // It is just coming here: who asks has sent nothing of it yet. (The kernel says that it has it, which stops one or the other.)
+    if (res.state & RES_RECOVERING) return OWNER_UNKNOWN;
     dispatchAssertMaster(dlm, res, DLM_ASSERT_MASTER_REQUERY);
   }
   return res.owner;

@@ -75,6 +75,26 @@ test("who recovers the old master is told of the new one by a third node, and an
   for (const m of [two, three, four]) expect(owner(m)).toBe(4);
 });
 
+test("the new one dies, and the old one, which has heard that it is not the master any more, recovers it", () => {
+  const { world, one, two, three, four, later, nodesOnIt } = givesAway(1);
+  delay(two, DLM_MSG.DEREF_LOCKRES, () => "later");
+  later[0]!();
+  const asked = delay(four, DLM_MSG.LOCK_REQUEST, () => "later");
+  world.runUntil(
+    "node 1 has heard",
+    () => three.domain!.dlm.lockres.get("lost")!.owner === 2 && one.domain!.dlm.mles.size === 0,
+  );
+  dies(two, one);
+  world.runUntil(
+    "node 1 has what node 3 has",
+    () => asked.length > 0 && one.domain!.dlm.lockres.get("lost")?.owner === 1,
+  );
+  asked[0]!();
+  world.runUntil("node 1 has recovered it, and given it away", () => one.left, 60_000);
+  recovered(world);
+  expect(nodesOnIt()).toEqual([3, 4]);
+});
+
 type History = ReturnType<typeof oneHasHeard>;
 const orders: [string, (h: History) => void][] = [
   [
