@@ -333,7 +333,7 @@ function* sendAllLocks(dlm: Dlm, master: NodeNum, dead: NodeNum): Task<void> {
   }
   for (let i = 0; i < send.length; i += WINDOW) {
     const answers = yield* all(
-      send.slice(i, i + WINDOW).map((res) => asThunk(() => sendOneLockres(dlm, res, master, DLM_MRES_RECOVERY))),
+      send.slice(i, i + WINDOW).map((res) => asThunk(() => sendForRecovery(dlm, res, master, dead))),
     );
     // The recovery master is dead: the next one will ask.
     if (answers.some((ret) => ret < 0)) return;
@@ -344,6 +344,18 @@ function* sendAllLocks(dlm: Dlm, master: NodeNum, dead: NodeNum): Task<void> {
   const { err, status } = yield* wait(dlm.call(DLM_MSG.RECO_DATA_DONE, m.bytes(), master));
   if (err < 0 || status < 0)
     mlog(ML.DLM_RECOVERY, `${dlm.name}: RECO_DATA_DONE to node ${master}: error ${err}, status ${status}`);
+}
+
+/** The recovery master refuses what it is just forgetting, as another has it, and that will tell us so. (A kernel node stops sending, and the recovery never ends.) */
+function* sendForRecovery(dlm: Dlm, res: DlmLockRes, master: NodeNum, dead: NodeNum): Task<number> {
+  const { reco } = dlm;
+  while (res.state & RES_RECOVERING) {
+    const ret = yield* sendOneLockres(dlm, res, master, DLM_MRES_RECOVERY);
+    const over = isNodeDead(dlm, master) || reco.new_master !== master || reco.dead_node !== dead;
+    if (ret !== -Errno.EINVAL || over) return ret;
+    yield* dlm.sleep(100);
+  }
+  return 0;
 }
 
 /**

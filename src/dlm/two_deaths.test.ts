@@ -10,6 +10,7 @@ import { DLM_FINALIZE_STAGE2 } from "../format/wire/dlm_constants.ts";
 import { DLM_MSG } from "../format/wire/dlm_messages.ts";
 import { mlogSet } from "../lib/masklog.ts";
 import { EX, PR } from "../stackglue/lock_domain.ts";
+import { type DlmLockRes, RES_BUSY, RES_DROPPING_REF } from "./lockres.ts";
 
 beforeAll(() => {
   mlogSet("ERROR", "off");
@@ -93,6 +94,28 @@ test("the new one dies, and the old one, which has heard that it is not the mast
   world.runUntil("node 1 has recovered it, and given it away", () => one.left, 60_000);
   recovered(world);
   expect(nodesOnIt()).toEqual([3, 4]);
+});
+
+test("who recovers the old master is just forgetting the resource, whose new master has not told all", () => {
+  const world = new World({ seed: 1 });
+  const [one, two, three, four] = [1, 2, 3, 4].map((n) => world.add(n)) as [Member, Member, Member, Member];
+  world.joinAll();
+  const of_one = take(one, "lost", PR);
+  for (const m of [two, four]) take(m, "lost", PR);
+  const [heard] = [four, one].map((m) => delay(m, DLM_MSG.ASSERT_MASTER, (_p, from) => (from === 2 ? "later" : "now")));
+  three.domain!.unlock(take(three, "lost", PR), () => {});
+  // It is forgotten after eight seconds.
+  world.pass(7900);
+  one.domain!.unlock(of_one, () => one.leave());
+  const at_three = (): DlmLockRes => three.domain!.dlm.lockres.get("lost")!;
+  world.runUntil("node 3 says to node 2 that it forgets it", () => (at_three().state & RES_DROPPING_REF) !== 0, 60_000);
+  expect([at_three().owner, heard!.length]).toEqual([2, 1]);
+  dies(one, three);
+  world.pass(1000);
+  heard![0]!();
+  recovered(world);
+  const res = two.domain!.dlm.lockres.get("lost")!;
+  expect([res.state & RES_BUSY, res.locks().map((l) => l.node)]).toEqual([0, [2, 4]]);
 });
 
 type History = ReturnType<typeof oneHasHeard>;
