@@ -111,11 +111,10 @@ function dropLock(dlm: Dlm, res: DlmLockRes, lock: DlmLock): void {
 /** Recovery needs it: it is never recovered itself. */
 export function cleanRecoveryLock(dlm: Dlm, res: DlmLockRes, dead: NodeNum): void {
   for (const lock of res.locks()) if (lock.node === dead) dropLock(dlm, res, lock);
+  // Also of one that will be ours when all have answered its assertion. (The kernel keeps that, and never leaves.)
+  res.clearRef(dead);
   if (res.owner === dead && res.state & RES_DROPPING_REF) doPurgeLockres(dlm, res);
-  else if (res.owner === dlm.node_num) {
-    res.clearRef(dead);
-    calcUsage(dlm, res);
-  }
+  else if (res.owner === dlm.node_num) calcUsage(dlm, res);
 }
 
 /**

@@ -290,3 +290,18 @@ test("who recovers dies when one has heard that all is recovered, and does not k
   const locks = three.domain!.dlm.lockres.get("lost")!.locks();
   expect(locks.map((l) => `${l.node} at ${l.type}`).sort()).toEqual(["2 at 3", "3 at 3"]);
 });
+
+test("one dies that has answered the new master of the recovery lock, when another has not", () => {
+  const { world, one, two, three, four, five } = fiveNodes();
+  const asserted = delay(three, DLM_MSG.ASSERT_MASTER, () => (asserted.length === 0 ? "later" : "now"));
+  // Both ask for the recovery lock, and node 1 gets it.
+  dies(four, one, two);
+  const ref = (): boolean => one.domain!.dlm.lockres.get("$RECOVERY")!.hasRef(2);
+  world.runUntil("node 2 has answered, and node 3 will", () => ref() && asserted.length > 0, 60_000);
+  dies(two, one);
+  asserted[0]!();
+  recovered(world);
+  for (const m of [one, three, five]) m.leave();
+  world.runUntil("all have left", () => [one, three, five].every((m) => m.left), 60_000);
+  expect(world.referee.faults).toEqual([]);
+});
