@@ -466,8 +466,12 @@ export class World {
 
   /** Unlocks everything, and all leave: one after the other, or at the same time. */
   leaveAll(together: boolean): void {
-    for (const m of this.alive) for (const c of m.clients) c.unlock();
-    this.runUntil("everything is unlocked", () => this.alive.every((m) => m.clients.every((c) => !c.busy)));
+    this.runUntil("everything is unlocked", () => {
+      const clients = this.alive.flatMap((m) => m.clients);
+      // Who is just giving way for another does so first.
+      for (const c of clients) if (!c.busy) c.unlock();
+      return clients.every((c) => !c.busy && c.lock === null);
+    });
     const members = this.alive;
     // Nobody asks for anything: whoever was blocked by a request for a mastery has been told the outcome.
     this.runUntil("no mastery is waited for", () => members.every((m) => m.domain!.dlm.mles.size === 0), 30_000);
