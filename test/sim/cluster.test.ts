@@ -7,6 +7,7 @@ import { EX, NL, PR } from "../../src/dlmglue/lock_res.ts";
 import { LockSet } from "../../src/dlmglue/lock_set.ts";
 import { lockName } from "../../src/dlmglue/lock_types.ts";
 import { I_FLAGS, JOURNAL_FLAGS, modeToFileType, SYSTEM_INODE, type SystemInode } from "../../src/format/disk/index.ts";
+import { MetaLvb } from "../../src/format/wire/lvb.ts";
 import { Errno } from "../../src/lib/errno.ts";
 import { FsError } from "../../src/lib/fs_error.ts";
 import { spawn, wait } from "../../src/lib/task.ts";
@@ -237,6 +238,33 @@ describe("what one node does the other sees at once", () => {
       });
     expect(codeOf(missed)).toBe("ENOENT");
     expect(c.op(a, (op) => ns.getattr(op, f)).mtime).toBe(moved_s + 5);
+    sound();
+  });
+
+  test("the value block of an allocator says what its dinode says, whoever changed that", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const dir = c.op(a, (op) => ns.mkdir(op, root(a), nameOf("d"), 0o755, CRED)).ino;
+    /** Looks into node 1's inode allocator as a kernel node does that finds it empty itself, and leaves a value block behind. */
+    const look = (): { lvb: number[]; disk: number[] } => {
+      const inode = b.osb.sysfile(SYSTEM_INODE.INODE_ALLOC, a.osb.slot_num);
+      return c.op(b, (op) => {
+        const di = dinodeOf(op, inodeLock(op, inode, true));
+        inode.generation = di.i_generation;
+        const { lvb } = inode.meta_lockres!;
+        const v = MetaLvb.at(new DataView(lvb.buffer, lvb.byteOffset, lvb.byteLength), 0);
+        return { lvb: [v.lvb_version, v.lvb_iclusters, v.lvb_isize], disk: [5, di.i_clusters, di.i_size] };
+      });
+    };
+    look();
+    const seen: unknown[] = [];
+    for (let i = 0; i < 3; i++) {
+      for (let f = 0; f < 400; f++) create(a, `f${i}-${f}`, dir);
+      const { lvb, disk } = look();
+      expect(lvb).toEqual(disk);
+      seen.push(disk[1]);
+    }
+    expect(new Set(seen).size).toBeGreaterThan(1);
     sound();
   });
 

@@ -53,6 +53,8 @@ export function lockAllocator(op: Op, type: SystemInode, slot: number, keep = fa
       if (err === WAIT) dropAllocatorLocks(op, st, rank);
       throw err;
     }
+    // What came with the lock may be true no more when it goes.
+    inode.lvb_fresh = false;
     if (!keep)
       op.onSuccess(() => {
         if (op.locks.level(res) !== undefined) op.locks.release(res);
