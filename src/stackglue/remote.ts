@@ -13,6 +13,7 @@ import {
   type LockDomain,
   type LockLevel,
   NL,
+  PR,
 } from "./lock_domain.ts";
 
 /** From the program. `lvb`: 64 bytes, one character each. */
@@ -167,6 +168,15 @@ interface HostedLock {
   ending: boolean;
 }
 
+/** Whether a message of a program is one: another level, say, would go on to the lock's master, which a kernel node may be. */
+function isWhole(m: ToHost): boolean {
+  if (typeof m !== "object" || m === null) return false;
+  if ("lvb" in m && m.lvb !== undefined && !(typeof m.lvb === "string" && /^[\0-\xff]{64}$/.test(m.lvb))) return false;
+  if (m.t === "new") return typeof m.name === "string";
+  if (m.t !== "convert") return true;
+  return (m.level === NL || m.level === PR || m.level === EX) && typeof m.o === "object" && m.o !== null;
+}
+
 /** One program's locks in a domain that was joined for it. */
 export class DomainHost {
   readonly #domain: LockDomain;
@@ -186,6 +196,7 @@ export class DomainHost {
 
   /** What a program may say wrong ends the pipe: false. */
   heard(m: ToHost): boolean {
+    if (!isWhole(m)) return false;
     if (m.t === "leave") {
       if (this.#locks.size > 0) return false;
       this.#domain.leave((status) => this.#say({ t: "left", status }));
@@ -202,6 +213,7 @@ export class DomainHost {
     if (hosted.requested !== null) return false;
     if (m.lvb !== undefined) setLvb(hosted.lock.lvb, m.lvb);
     if (m.t === "unlock") this.#unlock(m.id, hosted, m.lvb !== undefined);
+    else if (m.t !== "convert") return false;
     else {
       hosted.requested = m.level;
       hosted.wants_lvb = m.o.lvb === true;

@@ -5,7 +5,7 @@ import { Errno } from "../../src/lib/errno.ts";
 import { LocalDomain } from "../../src/stackglue/local.ts";
 import { type DomainLock, EX, type LockDomain, type LockLevel, NL, PR } from "../../src/stackglue/lock_domain.ts";
 import { RandomBastDomain } from "../../src/stackglue/random_bast.ts";
-import { DomainHost, RemoteDomain } from "../../src/stackglue/remote.ts";
+import { DomainHost, RemoteDomain, type ToHost } from "../../src/stackglue/remote.ts";
 import { UserLock } from "../../src/stackglue/userdlm.ts";
 import { type LockManager, memoryLocks, o2dlmLocks } from "../support/cluster_locks.ts";
 import { SimClock } from "../support/sim_cluster.ts";
@@ -409,5 +409,16 @@ describe("a program at the other end of a pipe", () => {
     expect(host.heard({ t: "new", id: 1, name: "x" })).toBe(true);
     expect(host.heard({ t: "new", id: 1, name: "y" })).toBe(false);
     expect(host.heard({ t: "leave" })).toBe(false);
+    const wrong = [
+      null,
+      { t: "new", id: 2, name: 7 },
+      { t: "convert", id: 1, level: 4, o: {} },
+      { t: "convert", id: 1, level: EX },
+      { t: "convert", id: 1, level: EX, o: {}, lvb: "short" },
+      { t: "unlock", id: 1, lvb: "€".repeat(64) },
+      { t: "what", id: 1 },
+    ];
+    for (const m of wrong) expect(host.heard(m as unknown as ToHost), JSON.stringify(m)).toBe(false);
+    expect(host.heard({ t: "convert", id: 1, level: EX, o: {} })).toBe(true);
   });
 });
