@@ -246,6 +246,22 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
     expect(fsck(image).findings.filter((f) => !KEPT_SPACE.test(f))).toEqual([]);
   });
 
+  test("copy_file_range behind the end of a file leaves no hole where files have none", () => {
+    const image = mkfsImage(["-b", "4K", "-C", "4K", "--fs-features=nosparse,nounwritten"], 32);
+    const v = openImage(image);
+    const { osb } = v;
+    const [from, to] = [newFile(osb, "from"), newFile(osb, "to")];
+    const addr = osb.arena.alloc(1 << 16, 4096);
+    osb.arena.u8.fill(7, addr, addr + 16_384);
+    osb.runTaskSync(wait((cb) => writeFile(osb, from, { offset: 0, len: 16_384, addr }, cb)));
+    expect(osb.runTaskSync(wait((cb) => copyFileRange(osb, from, 0, to, 32_768, 16_384, cb)))).toBe(16_384);
+    osb.runTaskSync(wait((cb) => readFile(osb, to, { offset: 0, len: 1 << 16, addr }, cb)));
+    expect(osb.arena.u8.subarray(addr, addr + 32_768).every((b) => b === 0)).toBe(true);
+    expect(osb.arena.u8.subarray(addr + 32_768, addr + 49_152).every((b) => b === 7)).toBe(true);
+    v.close();
+    expect(fsck(image).findings).toEqual([]);
+  });
+
   test("a file that leaves its inode grows with zeros, whatever its new cluster held", () => {
     const image = mkfsImage(["-b", "4K", "-C", "64K", "-J", "size=4M", "-N", "1"], 64);
     // What is free is full of old data.

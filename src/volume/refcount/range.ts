@@ -75,7 +75,11 @@ function begin(op: Op, r: SharedRange, locks: LockSet): boolean {
     throw new FsError(Errno.EFBIG, "range", { dst: r.dst.ino, offset: r.dst_offset, len: r.len });
   const whole = r.len % op.osb.geo.clustersize === 0 && r.src_offset + r.len <= s_di.i_size;
   const to_eof = r.src_offset + r.len === s_di.i_size && r.dst_offset + r.len >= d_di.i_size;
-  return !isInline(s_di) && (whole || to_eof);
+  // What lies between the end of the destination and the range would be a hole.
+  const no_hole =
+    op.osb.incompat(FEATURE_INCOMPAT.SPARSE_ALLOC) ||
+    r.dst_offset <= op.osb.clustersForBytes(d_di.i_size) * op.osb.geo.clustersize;
+  return !isInline(s_di) && (whole || to_eof) && no_hole;
 }
 
 /**
