@@ -20,6 +20,7 @@ import {
 } from "../native/index.ts";
 import { type LineSocket, overLines } from "../native/node_socket.ts";
 import type { ExistingVolume } from "../tools/mkfs/existing.ts";
+import { problemOf } from "../tools/problem.ts";
 import { abortAtEnd } from "./abort_at_end.ts";
 import type { ClusterNode, DomainServer } from "./cluster_node.ts";
 import { Control } from "./control.ts";
@@ -28,7 +29,7 @@ import { logMasks, logToStderr } from "./log.ts";
 import { MS, type ParsedOptions } from "./mount_opts.ts";
 import { mountAt } from "./mount_table.ts";
 import { RingWorker } from "./ring_worker.ts";
-import { logPath, removeRecord, socketPath, startTime, writeRecord } from "./run_dir.ts";
+import { logPath, removeRecord, runDir, socketPath, startTime, writeRecord } from "./run_dir.ts";
 import type { FromVolume, LocksOf, ToVolume, VolumeInfo, VolumeStatus, VolumeWorkerData } from "./worker_messages.ts";
 
 export interface DaemonOptions {
@@ -148,6 +149,7 @@ export class Daemon {
       case "opened":
         this.#info = m.info;
         try {
+          if (this.#leaving) throw mountFailed(`${this.#o.device} is not mounted: the mount was called off`);
           this.#mount(m.info);
         } catch (err) {
           this.#failed(err as Error);
@@ -159,7 +161,14 @@ export class Daemon {
         this.#failed(mountFailed(remedy(this.#o.device, this.#o.options.volume.ro, m.errno, m.message)));
         break;
       case "initialized":
-        this.#announce();
+        try {
+          this.#announce();
+        } catch (err) {
+          // Nobody would find a mount without a record: not its umount either.
+          this.#failed(mountFailed(`${this.#o.device} is not mounted: ${problemOf(err, runDir())}`));
+          this.leave();
+          break;
+        }
         this.#ready();
         break;
       case "unmounted":
@@ -275,6 +284,7 @@ export class Daemon {
     }
     this.#leaving = true;
     if (!this.#mounted) {
+      // If the volume is not open yet, it is not mounted when it is.
       this.#worker.tell({ type: "close" });
       return;
     }

@@ -83,7 +83,11 @@ async function serve(
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => daemon.leave());
   // A terminal that goes away is no reason to take a volume away.
   process.on("SIGHUP", () => {});
-  await daemon.ready;
+  await daemon.ready.catch(async (err: unknown) => {
+    // What was opened is closed before the process ends.
+    await daemon.closed;
+    throw err;
+  });
   ready(daemon.notes);
   const error = await daemon.closed;
   if (error !== null) throw new CliError(MOUNT_FAILURE, error);

@@ -52,8 +52,14 @@ export const isAlive = (r: MountRecord): boolean => startTime(r.pid) === r.start
 
 export function writeRecord(r: MountRecord): void {
   const path = recordPath(r.dir);
-  writeFileSync(`${path}.${process.pid}`, JSON.stringify(r));
-  renameSync(`${path}.${process.pid}`, path);
+  const part = `${path}.${process.pid}`;
+  try {
+    writeFileSync(part, JSON.stringify(r));
+    renameSync(part, path);
+  } catch (err) {
+    rmSync(part, { force: true });
+    throw err;
+  }
 }
 
 export function removeRecord(dir: string): void {

@@ -30,6 +30,7 @@ import { fsck, fsckUnavailable } from "../support/judges.ts";
 import { dropOtherMounts, isMounted, mountPoint, mountUnavailable, ocfs2 } from "../support/mount.ts";
 import { repoRoot } from "../support/rig.ts";
 import { missing, type Ran, run, runAsync, sh, toolEnv } from "../support/sh.ts";
+import { StallDisk } from "../support/stall.ts";
 
 const unavailable =
   mountUnavailable() ?? fsckUnavailable() ?? (missing("mkfs.ocfs2").length > 0 ? "no mkfs.ocfs2" : undefined);
@@ -232,6 +233,62 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     expect((await cli("mount", "-o", "ro", image, mnt)).status).toBe(0);
     expect(readFileSync(join(mnt, "held"), "utf8")).toBe("the last words\n");
     expect((await cli("umount", mnt)).status).toBe(0);
+  });
+
+  test("SIGTERM while the volume is still being opened: it is not mounted, and nobody has to say it twice", async () => {
+    const pid = await mounted();
+    await run(["sh", "-c", `for i in $(seq 200); do mkdir ${mnt}/d$i; done; sync ${mnt}/d200`]);
+    process.kill(pid, "SIGKILL");
+    await until("the end of the daemon", () => !alive(pid));
+    expect((await cli("umount", mnt)).status).toBe(0);
+
+    const disk = await StallDisk.open(image);
+    const mount = spawn(process.execPath, [ocfs2, "mount", "-f", disk.path, mnt], {
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    const exit = once(mount, "exit");
+    let said = "";
+    mount.stderr.on("data", (text) => (said += text));
+    await until("the replay", () => said.includes("replaying the journal"));
+    await disk.stall();
+    mount.kill("SIGTERM");
+    await disk.go();
+    const [status] = (await exit) as [number];
+    // 0: the volume was open before it heard of the signal, and was unmounted again.
+    if (status !== 0)
+      expect([status, said]).toEqual([
+        32,
+        expect.stringContaining(`${disk.path} is not mounted: the mount was called off\n`),
+      ]);
+    expect(isMounted(mnt)).toBe(false);
+    disk.close();
+    expect(fsck(image).findings).toEqual([]);
+  });
+
+  test("with a /run that is full it is not mounted, and says so: nobody would find it again", async () => {
+    const pid = await mounted();
+    expect((await cli("umount", mnt)).status).toBe(0);
+    expect(alive(pid)).toBe(false);
+    const script = `mount -t tmpfs -o size=8k tmpfs /run/ocfs2; head -c 8192 /dev/zero > /run/ocfs2/full; "$@"; echo $?; grep -c ' ${mnt} ' /proc/self/mounts`;
+    const ran = await runAsync(
+      [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        `${dropOtherMounts()}; ${script}`,
+        "sh",
+        process.execPath,
+        ocfs2,
+        "mount",
+        image,
+        mnt,
+      ],
+      { timeout_ms: 60_000 },
+    );
+    expect(ran.stdout).toBe("32\n0\n");
+    expect(ran.stderr).toMatch(/^ocfs2 mount: \S+ is not mounted: \/run\/ocfs2 is on a file system that is full\n$/);
+    expect(fsck(image).findings).toEqual([]);
   });
 
   test("in the foreground, with nobody left who reads its messages: it ends as well as with somebody", async () => {
