@@ -199,6 +199,8 @@ function* doMigrateRequest(dlm: Dlm, res: DlmLockRes, master: NodeNum, nodes: No
       continue;
     }
     const { err, status } = yield* wait(dlm.call(DLM_MSG.MIGRATE_REQUEST, m.bytes(), node));
+    // Void (`voidMigrations`): what it needs it tells the next master.
+    if (dlm.incoming.get(res) !== master) return 0;
     if (err < 0) {
       if (!isHostDown(err)) dlm.die(`${res.name}: MIGRATE_REQUEST failed with ${err}`);
       nodes.clear(node);

@@ -255,6 +255,28 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])("a node dies that gives a resource away, and
   expect(nodesOnIt()).toEqual([2, 3, 4]);
 });
 
+test("it dies, and who was given the resource is told by another, which asks for it, that it needs a reference", () => {
+  const { world, one, two, three, five, of_two, later, recovered, nodesOnIt } = givesAway(1);
+  let granted = false;
+  const l = five.domain!.newLock("lost", { ast: () => (granted = true), bast: () => {} });
+  five.domain!.convert(l, PR);
+  const told = delay(five, DLM_MSG.MIGRATE_REQUEST, () => "later");
+  later[0]!();
+  world.runUntil("node 5 asks, and is told", () => told.length > 0 && five.domain!.dlm.mles.has("lost"));
+  world.cluster.killUnnoticed(one.sim);
+  world.cluster.notice(three.sim, one.sim);
+  world.runUntil("node 2 knows, from node 3", () => !two.domain!.dlm.domain_map.has(1), 60_000);
+  told[0]!();
+  for (const m of world.alive) world.cluster.notice(m.sim, one.sim);
+  recovered();
+  world.runUntil("granted to node 5", () => granted, 60_000);
+  expect(nodesOnIt()).toEqual([2, 3, 4, 5]);
+  expect(two.domain!.dlm.lockres.get("lost")!.owner).not.toBe(2);
+  two.domain!.unlock(of_two!, () => two.leave());
+  world.runUntil("node 2 has left", () => two.left, 60_000);
+  expect(world.referee.faults).toEqual([]);
+});
+
 test.each([2, 3, 8])("it dies while another dead node is recovered: seed %i", (seed) => {
   const { world, one, three, five, later, recovered, nodesOnIt } = givesAway(seed);
   const finalized = delay(three, DLM_MSG.FINALIZE_RECO, (payload) =>
