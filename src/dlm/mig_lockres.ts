@@ -226,7 +226,7 @@ function processLocks(dlm: Dlm, res: DlmLockRes, m: Mres): void {
   for (let i = 0; i < m.num_locks; i++) {
     const ml = m.ml.at(i);
     if (isDummy(ml)) {
-      res.setRef(ml.node);
+      if (dlm.domain_map.has(ml.node)) res.setRef(ml.node);
       return;
     }
     const { cookie_hi, cookie_lo, list } = ml;

@@ -5,11 +5,12 @@
 import { beforeAll, expect, test } from "vitest";
 import { type Member, World } from "../../test/support/dlm_clients.ts";
 import { delay, givesAway, take } from "../../test/support/dlm_history.ts";
-import { DlmFinalizeReco } from "../format/wire/dlm.ts";
+import { DlmDerefLockres, DlmFinalizeReco } from "../format/wire/dlm.ts";
 import { DLM_FINALIZE_STAGE2 } from "../format/wire/dlm_constants.ts";
 import { DLM_MSG } from "../format/wire/dlm_messages.ts";
 import { mlogSet } from "../lib/masklog.ts";
 import { EX, PR } from "../stackglue/lock_domain.ts";
+import { putName } from "./dlm.ts";
 import { type DlmLockRes, RES_BUSY, RES_DROPPING_REF } from "./lockres.ts";
 
 beforeAll(() => {
@@ -304,4 +305,27 @@ test("one dies that has answered the new master of the recovery lock, when anoth
   for (const m of [one, three, five]) m.leave();
   world.runUntil("all have left", () => [one, three, five].every((m) => m.left), 60_000);
   expect(world.referee.faults).toEqual([]);
+});
+
+test("one dies whose reference the recovery master has not worked in yet", () => {
+  const { world, one, two, four, five } = fiveNodes();
+  masters(five, "lost");
+  masters(two, "lost");
+  // Something else is first in node 1's queue: node 3 drops a reference to what node 1 tells node 4 that it masters.
+  const asserted = delay(four, DLM_MSG.ASSERT_MASTER, () => (asserted.length === 0 ? "later" : "now"));
+  take(one, "other", PR);
+  const deref = DlmDerefLockres.alloc();
+  deref.node_idx = 3;
+  deref.namelen = "other".length;
+  putName(deref.name, "other");
+  const { dlm } = one.domain!;
+  const entry = one.sim.handlers.get(`${DLM_MSG.DEREF_LOCKRES.type}:${dlm.key >>> 0}`)!;
+  entry.handler(deref.bytes(), 3);
+  dies(five, one);
+  world.runUntil("node 2 has sent all", () => dlm.reco.node_data.get(2) === "done", 60_000);
+  expect(dlm.lockres.get("lost")!.hasRef(2)).toBe(false);
+  dies(two, one);
+  asserted[0]!();
+  recovered(world);
+  expect(dlm.lockres.get("lost")?.refNodes() ?? []).toEqual([]);
 });
