@@ -5,7 +5,7 @@
 import { beforeAll, expect, test } from "vitest";
 import { DOMAIN, type Member, World } from "../../test/support/dlm_clients.ts";
 import { delay, givesAway, take } from "../../test/support/dlm_history.ts";
-import { DlmFinalizeReco, DlmMasterRequest, DlmProxyAst } from "../format/wire/dlm.ts";
+import { DlmFinalizeReco, DlmMasterRequest, DlmMigratableLockres, DlmProxyAst } from "../format/wire/dlm.ts";
 import {
   DLM_AST,
   DLM_LOCKID_NAME_MAX,
@@ -14,6 +14,7 @@ import {
   DLM_STATUS,
   LKM_CANCEL,
   LKM_GET_LVB,
+  LKM_IVMODE,
   LKM_PUT_LVB,
 } from "../format/wire/dlm_constants.ts";
 import { DLM_MSG, type DlmMessage } from "../format/wire/dlm_messages.ts";
@@ -332,6 +333,37 @@ test("an unlock that is under way when the master leaves, and not answered, is s
   world.runUntil("node 1 has left, and node 3 has unlocked", () => one.left && unlocked, 60_000);
   const res = two.domain!.dlm.lockres.get("shared")!;
   expect([res.owner, res.locks().map((l) => l.node)]).toEqual([2, [2]]);
+  expect(world.referee.faults).toEqual([]);
+});
+
+test.each(["dies", "lives"])("an unlock is heard, the connection lost with its answer, and the master %s", (end) => {
+  const world = new World({ seed: 9 });
+  const [one, two, three] = [world.add(1), world.add(2), world.add(3)];
+  world.joinAll();
+  one.domain!.unlock(take(one, "shared", PR), () => {});
+  const of_three = take(three, "shared", PR);
+  let granted = false;
+  const of_two = two.domain!.newLock("shared", { ast: () => (granted = true), bast: () => {} });
+  two.domain!.convert(of_two, EX);
+  delay(one, DLM_MSG.UNLOCK_LOCK, () => (granted ? "now" : "unanswered"));
+  // The next master is not told of a lock that the last one had freed.
+  const told: number[] = [];
+  world.cluster.onMessage = (m) => {
+    if (m.type === DLM_MSG.MIG_LOCKRES.type && m.from === 3)
+      told.push(DlmMigratableLockres.from(m.payload).ml.at(0).type);
+  };
+  let unlocked = false;
+  three.domain!.unlock(of_three, () => (unlocked = true));
+  world.runUntil("node 2 has it", () => granted, 60_000);
+  if (end === "dies") world.cluster.killUnnoticed(one.sim);
+  world.cluster.cut(three.sim, one.sim, -ENOTCONN);
+  world.pass(1000);
+  if (end === "dies") for (const m of [two, three]) world.cluster.notice(m.sim, one.sim);
+  world.runUntil("unlocked", () => unlocked && !world.unsettled, 60_000);
+  const master = end === "dies" ? two.domain!.dlm.lockres.get("shared")!.owner : 1;
+  const res = world.members.get(master)!.domain!.dlm.lockres.get("shared")!;
+  expect(res.locks().map((l) => [l.node, l.type])).toEqual([[2, 5]]);
+  expect(told.filter((type) => type !== LKM_IVMODE)).toEqual([]);
   expect(world.referee.faults).toEqual([]);
 });
 

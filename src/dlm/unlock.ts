@@ -41,7 +41,7 @@ import {
 } from "./lockres.ts";
 import { lvbCopy, lvbDrop, lvbOf } from "./lvb.ts";
 import { waitOnLockres } from "./master.ts";
-import { isNodeDead } from "./recovery_wait.ts";
+import { isNodeDead, waitForNodeDeath } from "./recovery_wait.ts";
 import { calcUsage, dirtyLockres } from "./thread.ts";
 
 const REMOVE_LOCK = 1;
@@ -63,15 +63,18 @@ export function dlmunlock(dlm: Dlm, lock: DlmLock, flags: number, done: (status:
 }
 
 function* unlockTask(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number): Task<number> {
-  for (;;) {
+  for (let lost = false; ; ) {
     // The kernel does not wait here for a resource that recovers or migrates, but asks again and again.
     yield* waitOnLockres(dlm, res, RES_BUSY);
     // What was to be called off has been granted meanwhile, and another request may be under way.
     if (flags & LKM_CANCEL && !(lock.flags & LOCK_CANCELLING))
       return finish(dlm, res, lock, flags, DLM_STATUS.CANCELGRANT);
-    const status =
-      res.owner === dlm.node_num ? unlockMaster(dlm, res, lock, flags) : yield* unlockRemote(dlm, res, lock, flags);
+    const status: number =
+      res.owner === dlm.node_num
+        ? unlockMaster(dlm, res, lock, flags)
+        : yield* unlockRemote(dlm, res, lock, flags, lost);
     if (!isRetry(status) && status !== DLM_STATUS.NOLOCKMGR) return finish(dlm, res, lock, flags, status);
+    lost ||= status === DLM_STATUS.NOLOCKMGR;
     yield* dlm.sleep(RETRY_MS);
   }
 }
@@ -130,8 +133,11 @@ function unlockMaster(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number): 
   return status;
 }
 
-/** dlmunlock_common elsewhere. */
-function* unlockRemote(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number): Task<number> {
+/**
+ * dlmunlock_common elsewhere. If the answer is lost with the connection, the master may have heard it, and another have the lock: it stays pending until it is answered,
+ * or the death of the master has carried it out. (The kernel's does not, and the next master is told that we have the lock.) `lost`: an answer was lost before.
+ */
+function* unlockRemote(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number, lost: boolean): Task<number> {
   const { status: planned, actions } = plan(lock, flags);
   const { list } = lock;
   // The death of the master has done it for us, as if the master had still answered.
@@ -149,8 +155,14 @@ function* unlockRemote(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number):
   const pending = flags & LKM_CANCEL ? LOCK_CANCEL_PENDING : LOCK_UNLOCK_PENDING;
   lock.flags |= pending;
   const owner = res.owner;
-  const { err, status: answer } = yield* wait(dlm.call(DLM_MSG.UNLOCK_LOCK, new Uint8Array(m.dv.buffer), owner));
-  let status = answer;
+  let { err, status } = yield* wait(dlm.call(DLM_MSG.UNLOCK_LOCK, new Uint8Array(m.dv.buffer), owner));
+  while (err < 0 && isHostDown(err) && !(flags & LKM_CANCEL)) {
+    yield* waitForNodeDeath(dlm, owner, RETRY_MS);
+    if (!(lock.flags & pending) || res.owner !== owner || isNodeDead(dlm, owner)) break;
+    lost = true;
+    ({ err, status } = yield* wait(dlm.call(DLM_MSG.UNLOCK_LOCK, new Uint8Array(m.dv.buffer), owner)));
+  }
+  if (lost && status === DLM_STATUS.IVLOCKID && !(flags & LKM_CANCEL)) status = DLM_STATUS.NORMAL;
   // Asked again, of the next master if this one has left; if it has died, see below. (The kernel takes one that has left for dead, and its successor keeps the lock.)
   if (err < 0) status = isHostDown(err) ? DLM_STATUS.NOLOCKMGR : errToStatus(err);
   // The recovery lock is not recovered: it is gone with the dead.

@@ -192,7 +192,7 @@ export class SimCluster {
       const err = this.below(2) === 0 ? -ENOTCONN : -EHOSTDOWN;
       const cut = this.below(200);
       const noticed = cut + this.below(this.#dead_ms);
-      this.clock.after(err === -EHOSTDOWN ? noticed : cut, () => this.#cut(other, node, err));
+      this.clock.after(err === -EHOSTDOWN ? noticed : cut, () => this.cut(other, node, err));
       this.clock.after(noticed, () => this.notice(other, node));
     }
   }
@@ -203,7 +203,8 @@ export class SimCluster {
     node.waiting.clear();
   }
 
-  #cut(other: SimNode, node: SimNode, err: number): void {
+  /** The connection from `other` to `node` is lost, with the answers that are on their way. */
+  cut(other: SimNode, node: SimNode, err: number): void {
     for (const w of [...other.waiting]) {
       if (w.to !== node || !other.alive) continue;
       other.waiting.delete(w);
@@ -214,7 +215,7 @@ export class SimCluster {
   /** The heartbeat of `other` tells that `node` is dead. */
   notice(other: SimNode, node: SimNode): void {
     if (!other.alive || !other.live.delete(node.node_num)) return;
-    this.#cut(other, node, -EHOSTDOWN);
+    this.cut(other, node, -EHOSTDOWN);
     for (const l of [...other.listeners].sort((a, b) => b.priority - a.priority)) l.down(node.node_num);
   }
 
