@@ -16,6 +16,7 @@ use std::mem;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use crate::arena::arena;
 use crate::heartbeat::Callback;
@@ -23,6 +24,8 @@ use crate::net_conn::{Conn, Lane};
 use crate::{rc, rc_size, wrong};
 
 const BACKLOG: i32 = 64;
+/// While so much waits for the main thread, nobody is accepted.
+const EVENTS_MAX: usize = 256;
 /// A lane whose thread is stuck in something else does not hold up others' messages for longer.
 const LOOK_MS: i32 = 100;
 /// What epoll says of the eventfd.
@@ -67,6 +70,8 @@ struct State {
     events: VecDeque<NetEvent>,
     told: bool,
     stopping: bool,
+    /// Nothing is accepted for a moment.
+    resting: bool,
     buf: Vec<u8>,
 }
 
@@ -253,8 +258,35 @@ impl State {
         }
     }
 
+    /// Whether connections are waited for. Who is not accepted waits in the kernel, as far as its backlog goes.
+    fn rest(&mut self, hub: &Hub, on: bool) {
+        self.resting = on;
+        for (id, l) in &self.listeners {
+            let events = if on { 0 } else { libc::EPOLLIN as u32 };
+            let mut ev = libc::epoll_event { events, u64: *id as u64 };
+            unsafe { libc::epoll_ctl(hub.epoll.as_raw_fd(), libc::EPOLL_CTL_MOD, l.as_raw_fd(), &mut ev) };
+        }
+    }
+
+    /// What is done again and again, whatever comes.
+    fn look(&mut self, hub: &Hub) {
+        if self.resting && self.events.len() < EVENTS_MAX {
+            self.rest(hub, false);
+        }
+        // A lane's thread that is busy with something else.
+        if self.reader.is_some() {
+            for id in self.conns.keys().copied().collect::<Vec<_>>() {
+                self.read(hub, id, None);
+                self.settle(hub, id);
+            }
+        }
+    }
+
     fn accept(&mut self, hub: &Hub, listener: u32) {
         while let Some(l) = self.listeners.get(&listener) {
+            if self.events.len() >= EVENTS_MAX {
+                return self.rest(hub, true);
+            }
             let mut from: libc::sockaddr_in = unsafe { mem::zeroed() };
             let mut len = mem::size_of::<libc::sockaddr_in>() as u32;
             let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
@@ -263,8 +295,12 @@ impl State {
             if fd == -libc::ECONNABORTED {
                 continue;
             }
-            if fd < 0 {
+            if fd == -libc::EAGAIN {
                 return;
+            }
+            // No descriptors, no memory: it would be tried again at once, and for ever.
+            if fd < 0 {
+                return self.rest(hub, true);
             }
             let value = self.add(hub, unsafe { OwnedFd::from_raw_fd(fd) }, false) as i32;
             let address = Ipv4Addr::from(from.sin_addr.s_addr.to_ne_bytes()).to_string();
@@ -305,6 +341,7 @@ impl Hub {
 
     fn run(&self) {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
+        let mut looked = Instant::now();
         loop {
             let n = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), 64, LOOK_MS) };
             let done = self.with(|s| {
@@ -314,12 +351,9 @@ impl Hub {
                 for e in events.iter().take(n.max(0) as usize) {
                     self.one(s, e.u64, e.events);
                 }
-                // A lane's thread that is busy with something else.
-                if n == 0 && s.reader.is_some() {
-                    for id in s.conns.keys().copied().collect::<Vec<_>>() {
-                        s.read(self, id, None);
-                        s.settle(self, id);
-                    }
+                if n == 0 || looked.elapsed() >= Duration::from_millis(LOOK_MS as u64) {
+                    looked = Instant::now();
+                    s.look(self);
                 }
                 false
             });
