@@ -2,11 +2,11 @@
  * `ocfs2 debugfs`: debugfs.ocfs2(8)'s options. It only reads. Where the classic tool ends with 0 whatever happened, this
  * ends with 1 when the device could not be opened or the command of -R failed.
  */
-import { readFileSync, writeSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { Command, InvalidArgumentError } from "commander";
 import { lockName } from "../dlmglue/lock_res.ts";
-import { DebugfsError, newSession, openVolume, runLine, type Session } from "../tools/debugfs/index.ts";
+import { DebugfsError, newSession, openVolume, runLine, type Session, writeAll } from "../tools/debugfs/index.ts";
 import { CliError, report } from "./errors.ts";
 import { liveNode } from "./live_node.ts";
 
@@ -50,16 +50,7 @@ function output(): { out: (line: string) => void; flush: () => void } {
   const flush = (): void => {
     const bytes = Buffer.from(text);
     text = "";
-    for (let at = 0; at < bytes.length; ) {
-      try {
-        at += writeSync(STDOUT, bytes, at);
-      } catch (err) {
-        const { code } = err as NodeJS.ErrnoException;
-        // The reader of a pipe has seen enough, or is slow.
-        if (code === "EPIPE") process.exit(0);
-        if (code !== "EAGAIN") throw err;
-      }
-    }
+    writeAll(STDOUT, bytes, "standard output");
   };
   return {
     out(line) {
@@ -185,5 +176,8 @@ export const command = new Command("debugfs")
   .option("--json", "print structures as JSON, where a command has that")
   .addHelpText("after", '\nThe command "help" lists the commands: ocfs2 debugfs -R help')
   .action(async (args: string[], o: DebugfsOptions) => {
-    process.exitCode = await debugfs(args, o).catch((err: unknown) => report("debugfs", err));
+    process.exitCode = await debugfs(args, o).catch((err: unknown) =>
+      // Who reads a pipe has seen enough.
+      (err as NodeJS.ErrnoException).code === "EPIPE" ? 0 : report("debugfs", err),
+    );
   });

@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError } from "commander";
 import pkg from "../../package.json" with { type: "json" };
+import { problemOf } from "../tools/problem.ts";
 
 /** Name, description, and where it is: a bundle in dist/ and its export. Those without a description are not for users. */
 const COMMANDS: readonly [name: string, description: string, bundle: string, exported: string][] = [
@@ -57,7 +58,11 @@ for (const [name, description, bundle, exported] of COMMANDS) {
 }
 
 // Of `ocfs2 … | head`: the end of who reads is ours, as SIGPIPE's is. What serves a mount does not end for want of a reader of its messages.
-process.stdout.on("error", () => process.exit(141));
+process.stdout.on("error", (err: NodeJS.ErrnoException) => {
+  if (err.code === "EPIPE") process.exit(141);
+  process.stderr.write(`ocfs2: ${problemOf(err, "standard output")}\n`);
+  process.exit(1);
+});
 process.stderr.on("error", () => {});
 
 sayWhose(program, "ocfs2");

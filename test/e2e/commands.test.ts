@@ -103,6 +103,36 @@ describe("what the system refuses is said in words, with the path", () => {
   ])("%j", (words, line) => {
     expect(ours(...words)).toEqual({ status: 1, stdout: "", stderr: `${line}\n` });
   });
+
+  /** debugfs's `cat` of the journal, with what is behind it in a pipe of the shell. */
+  const cat = (behind: string): Ran =>
+    trySh([
+      "bash",
+      "-c",
+      `"$0" "$@" ${behind}; echo \${PIPESTATUS[0]} >&2`,
+      process.execPath,
+      ocfs2,
+      "debugfs",
+      "-R",
+      "cat //journal:0000",
+      volume,
+    ]);
+
+  test("what is printed waits for a reader that is slow, ends with one that has enough, and says when a disk is full", () => {
+    // Reads when the pipe is full.
+    const slow = `import array, fcntl, sys, termios, time
+n = array.array("i", [0])
+while n[0] < 65536: fcntl.ioctl(0, termios.FIONREAD, n); time.sleep(0.01)
+print(len(sys.stdin.buffer.read()))`;
+    expect(cat(`| python3 -c '${slow}'`)).toEqual({ status: 0, stdout: `${4 << 20}\n`, stderr: "0\n" });
+    expect(cat("| head -c 1 | wc -c")).toEqual({ status: 0, stdout: "1\n", stderr: "0\n" });
+    const full = "standard output is on a file system that is full";
+    expect(cat("> /dev/full").stderr).toBe(`cat: ${full}\n1\n`);
+    expect(trySh(["sh", "-c", '"$0" "$@" > /dev/full', process.execPath, ocfs2, "info", volume])).toMatchObject({
+      status: 1,
+      stderr: `ocfs2: ${full}\n`,
+    });
+  });
 });
 
 describe.skipIf(unless("mkfs.ocfs2", "mounted.ocfs2"))("what a volume is", () => {

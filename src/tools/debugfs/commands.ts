@@ -314,7 +314,7 @@ export const COMMANDS: readonly Command[] = [
   c("cat", "<filespec>", "Show a file on stdout", (s, [file]) => {
     const di = inodeOf(s, file);
     if (!isReg(di.i_mode)) throw new DebugfsError("Not a regular file");
-    writeOut(volume(s), di, s.out_fd);
+    writeOut(volume(s), di, s.out_fd, "standard output");
   }),
   c("cd", "<filespec>", "Change directory", (s, [dir]) => {
     if (dir === undefined) throw new Usage();
@@ -507,7 +507,7 @@ export const COMMANDS: readonly Command[] = [
   }),
 ];
 
-/** Runs one line. Throws DebugfsError with the command's name before what went wrong; false to end the session. */
+/** Runs one line. Throws DebugfsError with the command's name before what went wrong, and EPIPE; false to end the session. */
 export async function runLine(s: Session, line: string, json = false): Promise<boolean> {
   const [name, ...args] = line.trim().split(/\s+/);
   if (name === undefined || name === "" || name.startsWith("#")) return true;
@@ -521,6 +521,8 @@ export async function runLine(s: Session, line: string, json = false): Promise<b
     else s.out(JSON.stringify(command.json(s, args)));
   } catch (err) {
     if (err instanceof Usage) throw new DebugfsError(`usage: ${name} ${command.args}`);
+    // Whoever reads has seen enough.
+    if ((err as NodeJS.ErrnoException).code === "EPIPE") throw err;
     if (err instanceof RangeError) throw new DebugfsError(`${name}: a structure leads out of its block`);
     throw new DebugfsError(`${name}: ${problemOf(err)}`);
   }

@@ -14,12 +14,30 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { type Dinode, isDir, isLnk, isReg } from "../../format/disk/index.ts";
+import { problemOf } from "../problem.ts";
 import { type DebugVolume, textOf } from "./image.ts";
 import type { Out } from "./print.ts";
 
-/** Writes a file's contents to a descriptor. */
-export function writeOut(v: DebugVolume, di: Dinode, fd: number): void {
-  for (const piece of v.data(di)) for (let at = 0; at < piece.length; ) at += writeSync(fd, piece, at);
+const PAUSE_MS = 1;
+const pause = new Int32Array(new SharedArrayBuffer(4));
+
+/** Writes all of it. A pipe that is node's standard output does not wait for its reader. Throws EPIPE as it is, all else in words that begin with `name`. */
+export function writeAll(fd: number, bytes: Uint8Array, name: string): void {
+  for (let at = 0; at < bytes.length; ) {
+    try {
+      at += writeSync(fd, bytes, at);
+    } catch (err) {
+      const { code } = err as NodeJS.ErrnoException;
+      if (code === "EPIPE") throw err;
+      if (code !== "EAGAIN") throw new Error(problemOf(err, name));
+      Atomics.wait(pause, 0, 0, PAUSE_MS);
+    }
+  }
+}
+
+/** Writes a file's contents to a descriptor; `name` is of what that leads to. */
+export function writeOut(v: DebugVolume, di: Dinode, fd: number, name: string): void {
+  for (const piece of v.data(di)) writeAll(fd, piece, name);
 }
 
 /** `preserve`: mode, owner and times too. */
@@ -30,7 +48,7 @@ export function dumpFile(v: DebugVolume, di: Dinode, to: string, preserve: boole
   }
   const fd = openSync(to, "w", 0o666);
   try {
-    writeOut(v, di, fd);
+    writeOut(v, di, fd, to);
     if (!preserve) return;
     fchmodSync(fd, di.i_mode & 0o7777);
     fchownSync(fd, di.i_uid, di.i_gid);

@@ -8,6 +8,7 @@ import type { LiveNode } from "./live.ts";
 import type { Out } from "./print.ts";
 
 export { COMMANDS, openVolume, runLine, type Session, slots } from "./commands.ts";
+export { writeAll } from "./copy_out.ts";
 export { DebugfsError } from "./image.ts";
 export type { LiveNode } from "./live.ts";
 
