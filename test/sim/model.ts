@@ -162,6 +162,7 @@ export class Model<N extends Node> {
           this.#know(node, [dir]);
           find(dir.ino, name);
         }
+      // Not before: a disk may have failed.
       known.add(item);
     }
   }
