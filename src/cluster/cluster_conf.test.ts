@@ -90,6 +90,7 @@ describe("time-outs", () => {
 
   test("what cannot be is refused", () => {
     expect(() => timeoutsFrom("O2CB_HEARTBEAT_THRESHOLD=2\n", {})).toThrow("at least 3");
+    expect(() => timeoutsFrom(undefined, { O2CB_HEARTBEAT_THRESHOLD: "2147484" })).toThrow("at most 2147483,");
     expect(() => timeoutsFrom(undefined, { O2CB_IDLE_TIMEOUT_MS: "30s" })).toThrow(
       'environment: O2CB_IDLE_TIMEOUT_MS="30s"',
     );

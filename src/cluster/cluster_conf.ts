@@ -10,6 +10,7 @@ import {
   type HeartbeatMode,
   type NodeConfig,
   NodeManager,
+  O2HB_MAX_DEAD_THRESHOLD,
   O2HB_MIN_DEAD_THRESHOLD,
   O2NM_MAX_NAME_LEN,
   O2NM_MAX_REGIONS,
@@ -211,11 +212,15 @@ export function formatClusterConf(clusters: readonly ClusterConf[]): string {
 
 // ---- time-outs ----
 
-const SETTINGS: Readonly<Record<string, { key: keyof Timeouts; min: number }>> = {
-  O2CB_HEARTBEAT_THRESHOLD: { key: "dead_threshold", min: O2HB_MIN_DEAD_THRESHOLD + 1 },
-  O2CB_IDLE_TIMEOUT_MS: { key: "idle_timeout_ms", min: 1 },
-  O2CB_KEEPALIVE_DELAY_MS: { key: "keepalive_delay_ms", min: 1 },
-  O2CB_RECONNECT_DELAY_MS: { key: "reconnect_delay_ms", min: 1 },
+const SETTINGS: Readonly<Record<string, { key: keyof Timeouts; min: number; max: number }>> = {
+  O2CB_HEARTBEAT_THRESHOLD: {
+    key: "dead_threshold",
+    min: O2HB_MIN_DEAD_THRESHOLD + 1,
+    max: O2HB_MAX_DEAD_THRESHOLD,
+  },
+  O2CB_IDLE_TIMEOUT_MS: { key: "idle_timeout_ms", min: 1, max: 0xfffffffe },
+  O2CB_KEEPALIVE_DELAY_MS: { key: "keepalive_delay_ms", min: 1, max: 0xfffffffe },
+  O2CB_RECONNECT_DELAY_MS: { key: "reconnect_delay_ms", min: 1, max: 0xfffffffe },
 };
 
 /** KEY=value lines of a file that a shell reads. */
@@ -237,15 +242,15 @@ export function timeoutsFrom(
   const from_file = parseO2cbDefaults(defaults ?? "");
   const out: Timeouts = { ...DEFAULT_TIMEOUTS };
   let from_env = false;
-  for (const [name, { key, min }] of Object.entries(SETTINGS)) {
+  for (const [name, { key, min, max }] of Object.entries(SETTINGS)) {
     const [value, where] = env[name] ? [env[name], "environment"] : [from_file[name] ?? "", file];
     if (value === "") continue;
     const n = /^\d+$/.test(value) ? Number(value) : Number.NaN;
-    if (!(n >= min && n < 0xffffffff))
+    if (!(n >= min && n <= max))
       throw new ConfigError(
         where,
         `${name}="${value}"`,
-        `give a whole number of at least ${min}, the same on all nodes`,
+        `give a whole number of ${n > max ? `at most ${max}` : `at least ${min}`}, the same on all nodes`,
       );
     out[key] = n;
     from_env ||= where !== file;

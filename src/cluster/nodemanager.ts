@@ -19,6 +19,8 @@ export const O2HB_LIVE_THRESHOLD = 2;
 export const O2HB_DEFAULT_DEAD_THRESHOLD = 31;
 /** A threshold has to be larger than this (o2hb_dead_threshold_set). */
 export const O2HB_MIN_DEAD_THRESHOLD = 2;
+/** The dead time is told in 32 bits of milliseconds, on the disk and on the wire (the kernel's overflows). */
+export const O2HB_MAX_DEAD_THRESHOLD = Math.floor(0xffffffff / O2HB_REGION_TIMEOUT_MS);
 
 export const FENCE_METHODS = ["reset", "panic", "exit"] as const;
 /**
@@ -196,8 +198,8 @@ export class NodeManager {
         Errno.EINVAL,
         `idle time-out ${next.idle_timeout_ms} ms must be larger than keepalive delay ${next.keepalive_delay_ms} ms`,
       );
-    if (next.dead_threshold <= O2HB_MIN_DEAD_THRESHOLD || this.active_regions() > 0)
-      next.dead_threshold = now.dead_threshold;
+    const cannot_be = next.dead_threshold <= O2HB_MIN_DEAD_THRESHOLD || next.dead_threshold > O2HB_MAX_DEAD_THRESHOLD;
+    if (cannot_be || this.active_regions() > 0) next.dead_threshold = now.dead_threshold;
     Object.assign(this.#timeouts, next);
   }
 }

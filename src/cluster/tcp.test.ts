@@ -274,6 +274,20 @@ describe("connections", () => {
     expect(a.net.connectedNodes().size).toBe(0);
   });
 
+  test.each([
+    ["dead_threshold", 2_147_483],
+    ["dead_threshold", 0xfffffffe],
+    ["idle_timeout_ms", 0xfffffffe],
+    ["reconnect_delay_ms", 0xfffffffe],
+  ])("%s may be %i", (what, value) => {
+    const w = new World();
+    const [a, b] = [w.add(1), w.add(2)];
+    for (const { nodes } of [a, b]) nodes.setTimeouts({ [what]: value });
+    w.meet();
+    w.clock.run(60_000);
+    expect([[...a.net.connectedNodes()], a.fenced, b.fenced]).toEqual([[2], [], []]);
+  });
+
   test("a different reconnect delay is no hindrance", () => {
     const w = new World();
     const a = w.add(1);
