@@ -255,6 +255,29 @@ describe("coming and going", () => {
     expect([n.events, known]).toEqual([["up 1", "up 3"], ["live: true"]]);
   });
 
+  test("whoever waits for that waits on in another region when the first one is taken away", () => {
+    const n = new Node1("global");
+    const disks = [new Disk(), new Disk()];
+    const [a, b] = ["A", "B"].map((name) => n.region(name).region);
+    for (const disk of disks) disk.write(2, 500, 22n);
+    const beat = (region: HbRegion, disk: Disk): void => n.beat(region, disk, { own: "ok" });
+    for (let i = 0; i < 7; i++) {
+      beat(a!, disks[0]!);
+      beat(b!, disks[1]!);
+    }
+    expect([a!.isSteady, b!.isSteady]).toEqual([true, true]);
+    n.hb.nodes.addNode({ name: "n0", num: 0, ipv4_address: "10.0.0.100", ipv4_port: 7777 });
+    for (const disk of disks) disk.write(0, 500, 5n);
+    beat(a!, disks[0]!);
+    beat(b!, disks[1]!);
+    const known: string[] = [];
+    a!.whenKnown([0], () => known.push("dead"));
+    expect(known).toEqual([]);
+    a!.stop(true, () => {});
+    for (let i = 0; i <= DEAD_THRESHOLD; i++) beat(b!, disks[1]!);
+    expect(known).toEqual(["dead"]);
+  });
+
   test("one that was only late is known as soon as it is seen", () => {
     const n = new Node1();
     const disk = new Disk();

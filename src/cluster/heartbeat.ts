@@ -614,6 +614,9 @@ export class HbRegion {
       this.#hb.lost(this, num);
     });
     this.#hb.remove(this);
+    // With global heartbeat one region is as good as another; with local a mount goes with its own.
+    const other = this.#hb.regions().find((r) => r.isSteady && this.#hb.nodes.heartbeat_mode === "global");
+    for (const u of this.#unknown.splice(0)) other?.whenKnown(u.nodes, u.cb);
     const stopped = this.#stopped;
     this.#stopped = null;
     stopped?.();
