@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { SimClock } from "../lib/sim_clock.ts";
 import { limited } from "./log.ts";
 
-test("errors without end are not written without end, and it is said how many were not; masks that are switched on are written whole", () => {
+test("errors without end are not written without end, and it is said how many were not; masks that are switched on are written whole, and why a node ends", () => {
   const clock = new SimClock();
   const lines: string[] = [];
   const log = limited(
@@ -18,8 +18,9 @@ test("errors without end are not written without end, and it is said how many we
     }
   };
   flood();
+  log("ocfs2: ERROR: *** ocfs2 is very sorry to be fencing this node: why ***");
   const count = (what: string): number => lines.filter((l) => l.includes(what)).length;
-  expect([count("unknown node"), count("MSG")]).toEqual([200, 1000]);
+  expect([count("unknown node"), count("MSG"), count("very sorry")]).toEqual([200, 1000, 1]);
   clock.run(10_000);
   lines.length = 0;
   flood();

@@ -8,12 +8,12 @@ const STDERR = 2;
 const LINES_MAX = 200;
 const LINES_MS = 10_000;
 
-/** Hands on what is not too much. Masks that somebody has switched on are never. */
+/** Hands on what is not too much. Masks that somebody has switched on are never, nor is the end of the node, which begins with ***. */
 export function limited(write: (line: string) => void, now_ms: () => number): (line: string) => void {
   let since_ms = Number.NEGATIVE_INFINITY;
   let lines = 0;
   return (line) => {
-    if (!/^ocfs2: (ERROR|NOTICE):/.test(line)) return write(line);
+    if (!/^ocfs2: (ERROR|NOTICE): (?!\*\*\*)/.test(line)) return write(line);
     if (now_ms() - since_ms > LINES_MS) {
       if (lines > LINES_MAX) write(`ocfs2: NOTICE: ${lines - LINES_MAX} more lines came at once and were not written`);
       since_ms = now_ms();
