@@ -40,6 +40,12 @@ function* openLog(osb: Osb, slot: number, addr: number): Task<Log> {
   return log;
 }
 
+/** Whether a slot's log, as the disk has it now, holds nothing to replay. */
+export function* isLogEmpty(osb: Osb, slot: number): Task<boolean> {
+  const log = yield* openLog(osb, slot, logForReplay(osb.arena, osb.dev));
+  return log.superblock.s_start === 0;
+}
+
 /** Replays a slot's journal; what is cached of it is the caller's business. */
 export function* replaySlot(osb: Osb, slot: number): Task<void> {
   const log = yield* openLog(osb, slot, logForReplay(osb.arena, osb.dev));

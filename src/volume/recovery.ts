@@ -19,7 +19,7 @@ import { WaitQueue } from "../lib/wait.ts";
 import { allocRecoverSlot } from "./alloc/suballoc.ts";
 import { recoverOrphans } from "./dir/wipe.ts";
 import { dinodeOf, type Inode, readDinode } from "./inode.ts";
-import { replaySlot } from "./mount_journal.ts";
+import { isLogEmpty, replaySlot } from "./mount_journal.ts";
 import type { Osb } from "./osb.ts";
 import { freeSlots, nodeSlot, refreshSlotMap, slotNode, writeSlot } from "./slot_map.ts";
 import { waitForWriteInPlace, writeBlockInPlace } from "./write_in_place.ts";
@@ -363,7 +363,7 @@ export class Recovery {
 
   /**
    * `just_died`: the lock manager may not yet have taken the dead node's locks away, so that a refusal says nothing. Only a generation
-   * that has moved says that another node was faster.
+   * that has moved says that another node was faster, or a log with nothing in it: had it moved before we mounted we would not know.
    */
   *#recoverNode(node: number, just_died: boolean): Task<void> {
     const osb = this.#osb;
@@ -381,7 +381,7 @@ export class Recovery {
         return;
       }
       const moved = (yield* readGeneration(osb, slot)) !== this.#generations[slot];
-      if (moved || !just_died || tries >= MAX_TRIES) break;
+      if (moved || !just_died || tries >= MAX_TRIES || (yield* isLogEmpty(osb, slot))) break;
       yield* wait<void>((cb) => osb.clock.after(RETRY_MS, () => cb(null)));
     }
     this.#others.set(node, (this.#others.get(node) ?? 0) + 1);

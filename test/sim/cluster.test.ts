@@ -1226,6 +1226,38 @@ describe("mounts and deaths", () => {
     expect(died).toBeGreaterThan(0);
   });
 
+  test("a node dies while another mounts, and a third is faster: the one that mounts holds nobody up while it waits for that", () => {
+    for (const seed of [7, 8, 17, 27]) {
+      cluster({ seed, lock_ms: 1 + (seed % 5) * 20 });
+      const [z, b, n] = [c.mount(1), c.mount(2), c.mount(3)];
+      write(n, create(n, "f"), "x".repeat(9000));
+      c.task(n, syncVolume(n.osb));
+      // An operation of node 2 has the bitmap when that hears of the death, late, and waits for the recovery with it.
+      const bitmap = holdBitmap(b);
+      const heard = b.osb.glue.domain.onNodeDown;
+      b.osb.glue.domain.onNodeDown = (num) => void c.clock.after(200 + c.below(400), () => heard(num));
+      let mounted = false;
+      const a = c.startMount(4, {}, (err) => {
+        if (err) c.failures.push(String(err));
+        mounted = true;
+      });
+      c.run(() => a.domain !== null);
+      let left = c.below(40);
+      c.run(() => left-- <= 0);
+      c.kill(n);
+      const died_ms = c.clock.monotonic_ms();
+      c.run(() => b.osb.glue.recovery_map.size > 0);
+      c.run(() => b.osb.glue.recovery_map.size === 0);
+      bitmap.releaseAll();
+      c.run(() => mounted && [a, b, z].every((x) => !x.osb.recovery!.busy && x.osb.glue.recovery_map.size === 0));
+      expect(c.clock.monotonic_ms() - died_ms, `seed ${seed}`).toBeLessThan(30_000);
+      expect(names(a, root(a))).toEqual(["f"]);
+      c.sleep(10_000);
+      sound();
+      c.dispose();
+    }
+  });
+
   test("a mount that replays one dead node's journal and cannot read the next one's leaves no lock behind", () => {
     cluster();
     const [a, b] = [c.mount(1), c.mount(2)];
