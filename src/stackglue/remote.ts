@@ -256,8 +256,11 @@ export class DomainHost {
 
   #maybeLeave(): void {
     const closed = this.#closed;
-    if (closed !== null && this.#locks.size === 0) this.#domain.leave(closed);
+    if (closed === null || this.#locks.size > 0 || this.#is_leaving) return;
+    this.#is_leaving = true;
+    this.#domain.leave(closed);
   }
+  #is_leaving = false;
 
   /** The program has gone: its locks go, their values as the program last handed them on; `done` when the domain is left. */
   close(done: () => void): void {

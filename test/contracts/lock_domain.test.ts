@@ -402,6 +402,24 @@ describe("a program at the other end of a pipe", () => {
     expect(heard.slice(4)).toEqual([0, 0]);
   });
 
+  test("that goes with a lock it never held leaves the domain once", () => {
+    const locks = o2dlmLocks(options(6));
+    const joined: LockDomain[] = [];
+    locks.join(
+      1,
+      () => {},
+      (domain) => joined.push(domain),
+    );
+    while (joined.length === 0) locks.clock.step();
+    const domain = joined[0]!;
+    let leaves = 0;
+    domain.leave = () => void leaves++;
+    const host = new DomainHost(domain, () => {});
+    host.heard({ t: "new", id: 0, name: "M1" });
+    host.close(() => {});
+    expect(leaves).toBe(1);
+  });
+
   test("that says what makes no sense is not listened to", () => {
     const { host } = two();
     expect(host.heard({ t: "convert", id: 9, level: EX, o: {} })).toBe(false);
