@@ -345,9 +345,9 @@ export function* closeVolume(osb: Osb): Task<void> {
     return;
   }
   const { clustered } = osb.glue.domain;
+  if (osb.journal.aborted === null) osb.recovery!.lastTry();
   if (clustered) yield* stopOrphanScan(osb);
   if (osb.journal.aborted === null) {
-    osb.recovery!.lastTry();
     while (osb.background_ops > 0) yield* wait<void>((cb) => osb.background_idle.add(() => osb.ready(() => cb(null))));
     yield* wait(osb.data.flushAll());
     try {
