@@ -1,6 +1,7 @@
 // Batches over the shared arena on several threads: checking and computing the block checks of many blocks, counting
-// the bits of many bitmaps. Only addresses travel. Without it fsck, mkfs and replay use one core. A hand-over costs as
-// much as some fifty blocks, so a small batch is done here and now, and a request of the file system is never handed over.
+// the bits of many bitmaps. Only addresses travel. A hand-over costs as much as some fifty blocks, so a small batch is done
+// here and now, and a request of the file system is never handed over. No tool that we have gains by it: what they wait for
+// is the disk (docs/ARCHITECTURE.md, "Threads and processes", has the figures). It is for one that checks all blocks of a volume.
 
 import { availableParallelism } from "node:os";
 import { Piscina } from "piscina";
