@@ -9,10 +9,10 @@ import type { Inode } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import * as xattrs from "../volume/xattr/index.ts";
 import { type CallInfo, systemError } from "./errors.ts";
+import { lengthOf } from "./numbers.ts";
 import type { OpenVolume } from "./open_volume.ts";
 import { find, type PathLike, pathBytes, pathText } from "./path.ts";
 import { BigIntStats, bigintStatsFs, Stats, type StatsFs, statsFs } from "./stats.ts";
-import { type TimeLike, timestampOf } from "./times.ts";
 
 /** The attributes of what a path leads to. */
 export function attrOfPath(v: OpenVolume, path: PathLike, follow: boolean, syscall: string): Promise<Attr> {
@@ -26,28 +26,26 @@ export async function stat(v: OpenVolume, path: PathLike, follow: boolean, bigin
   return bigint ? new BigIntStats(attr, dev) : new Stats(attr, dev);
 }
 
-/** What a caller wants to be different; uid and gid of -1 stay. */
-export interface Changes {
-  readonly mode?: number;
-  readonly uid?: number;
-  readonly gid?: number;
-  readonly atime?: TimeLike;
-  readonly mtime?: TimeLike;
+/** What a caller wants to be different. */
+export type Changes = Pick<AttrChanges, "mode" | "atime" | "mtime"> | Owner;
+
+/** Undefined: as it is. */
+interface Owner {
+  readonly uid: number | undefined;
+  readonly gid: number | undefined;
 }
 
 /** The library acts as root: of every group. */
 const ofAllGroups = (): boolean => true;
 
-function changesFor(c: Changes): AttrChanges {
-  const out: { -readonly [K in keyof AttrChanges]: AttrChanges[K] } = {};
-  if (c.mode !== undefined) out.mode = c.mode & 0o7777;
-  if (c.uid !== undefined && c.uid !== -1) out.uid = c.uid >>> 0;
-  if (c.gid !== undefined && c.gid !== -1) out.gid = c.gid >>> 0;
-  if (c.uid !== undefined) out.kill_suid = ofAllGroups;
-  if (c.atime !== undefined) out.atime = timestampOf(c.atime, "atime");
-  if (c.mtime !== undefined) out.mtime = timestampOf(c.mtime, "mtime");
-  return out;
-}
+const changesFor = (c: Changes): AttrChanges =>
+  !("uid" in c)
+    ? c
+    : {
+        ...(c.uid !== undefined && { uid: c.uid }),
+        ...(c.gid !== undefined && { gid: c.gid }),
+        kill_suid: ofAllGroups,
+      };
 
 /** Changes attributes of an inode in hand. */
 export async function changeAttr(v: OpenVolume, call: CallInfo, inode: Inode, c: Changes): Promise<void> {
@@ -91,7 +89,7 @@ export async function changePath(
 /** Sets the size of a regular file. EISDIR, EINVAL for what is none. */
 export async function truncate(v: OpenVolume, path: PathLike, len: number): Promise<void> {
   const call = { syscall: "open", path: pathText(path) };
-  const size = Math.max(0, Math.trunc(len));
+  const size = lengthOf(len);
   await withInode(v, call, path, true, (inode, attr) => {
     if (isDir(attr.mode)) throw systemError(Errno.EISDIR, call);
     if (!isReg(attr.mode)) throw systemError(Errno.EINVAL, call);

@@ -9,7 +9,8 @@ import type { Inode } from "../volume/inode.ts";
 import { changeAttr } from "./attributes.ts";
 import { type CallInfo, codedError, hasCode, systemError, throwIfAborted } from "./errors.ts";
 import { bytesOf, OpenFile } from "./file_data.ts";
-import { modeOf, type OpenFlags, openFlags } from "./open_flags.ts";
+import { idOf, lengthOf, modeOf } from "./numbers.ts";
+import { type OpenFlags, openFlags } from "./open_flags.ts";
 import type { OpenVolume } from "./open_volume.ts";
 import { type PathLike, type Place, pathBytes, pathText } from "./path.ts";
 import { BigIntStats, Stats } from "./stats.ts";
@@ -21,7 +22,7 @@ import {
   type WriteStreamOptions,
   writeStream,
 } from "./streams.ts";
-import type { TimeLike } from "./times.ts";
+import { type TimeLike, timesOf } from "./times.ts";
 
 /** Data that writeFile takes: text, bytes, or what gives them piece by piece. */
 export type FileData =
@@ -328,23 +329,27 @@ export class FileHandle implements AsyncDisposable {
 
   async truncate(len = 0): Promise<void> {
     this.#check("ftruncate");
+    const size = lengthOf(len);
     if (!this.#flags.writes) throw systemError(Errno.EINVAL, { syscall: "ftruncate" });
-    await this.#file.truncate(Math.max(0, Math.trunc(len)), "ftruncate");
+    await this.#file.truncate(size, "ftruncate");
   }
 
   async chmod(mode: string | number): Promise<void> {
     this.#check("fchmod");
-    await changeAttr(this.#v, { syscall: "fchmod" }, this.#file.inode, { mode: modeOf(mode, 0) });
+    await changeAttr(this.#v, { syscall: "fchmod" }, this.#file.inode, { mode: modeOf(mode) });
   }
 
   async chown(uid: number, gid: number): Promise<void> {
     this.#check("fchown");
-    await changeAttr(this.#v, { syscall: "fchown" }, this.#file.inode, { uid, gid });
+    await changeAttr(this.#v, { syscall: "fchown" }, this.#file.inode, {
+      uid: idOf(uid, "uid"),
+      gid: idOf(gid, "gid"),
+    });
   }
 
   async utimes(atime: TimeLike, mtime: TimeLike): Promise<void> {
     this.#check("futime");
-    await changeAttr(this.#v, { syscall: "futime" }, this.#file.inode, { atime, mtime });
+    await changeAttr(this.#v, { syscall: "futime" }, this.#file.inode, timesOf(atime, mtime));
   }
 
   /** Data and metadata are durable (fsync). */

@@ -4,7 +4,7 @@ import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
 import * as ns from "../vfs/namespace.ts";
 import { type CallInfo, hasCode, systemError } from "./errors.ts";
-import { modeOf } from "./open_flags.ts";
+import { modeOf } from "./numbers.ts";
 import type { OpenVolume } from "./open_volume.ts";
 import { checkNew, find, joinNames, type PathLike, type Place, pathBytes, pathText, walk } from "./path.ts";
 

@@ -1,6 +1,7 @@
 /** What the flags of an open say: node's words ("r+", "wx") or the numbers of open(2). */
 import { constants } from "node:fs";
 import { codedError } from "./errors.ts";
+import { integerOf } from "./numbers.ts";
 
 const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_TRUNC, O_APPEND, O_SYNC } = constants;
 const O_ACCMODE = 3;
@@ -46,8 +47,9 @@ export interface OpenFlags {
   readonly noatime: boolean;
 }
 
-export function openFlags(flags: string | number = "r"): OpenFlags {
-  const bits = typeof flags === "number" ? flags : WORDS[flags];
+export function openFlags(flags?: string | number | null): OpenFlags {
+  const given = flags ?? "r";
+  const bits = typeof given === "number" ? integerOf(given, "flags", -(2 ** 31), 2 ** 31 - 1) : WORDS[given];
   if (bits === undefined)
     throw codedError("ERR_INVALID_ARG_VALUE", `The argument 'flags' is invalid. Received '${flags}'`, TypeError);
   const access = bits & O_ACCMODE;
@@ -64,17 +66,4 @@ export function openFlags(flags: string | number = "r"): OpenFlags {
     nofollow: (bits & constants.O_NOFOLLOW) !== 0,
     noatime: (bits & constants.O_NOATIME) !== 0,
   };
-}
-
-/** A mode as node takes it: a number, or octal text. */
-export function modeOf(mode: string | number | null | undefined, otherwise: number): number {
-  if (mode === undefined || mode === null) return otherwise;
-  const value = typeof mode === "number" ? mode : /^[0-7]+$/.test(mode) ? Number.parseInt(mode, 8) : Number.NaN;
-  if (!Number.isInteger(value) || value < 0 || value > 0xffffffff)
-    throw codedError(
-      "ERR_INVALID_ARG_VALUE",
-      `The argument 'mode' must be an octal number. Received ${mode}`,
-      TypeError,
-    );
-  return value & 0o7777;
 }

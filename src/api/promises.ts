@@ -15,11 +15,11 @@ import {
   type WriteFileOptions,
 } from "./file_handle.ts";
 import * as names from "./names.ts";
-import { modeOf } from "./open_flags.ts";
+import { idOf, modeOf } from "./numbers.ts";
 import type { OpenVolume } from "./open_volume.ts";
 import type { PathLike } from "./path.ts";
 import type { BigIntStats, Dirent, Stats, StatsFs } from "./stats.ts";
-import type { TimeLike } from "./times.ts";
+import { type TimeLike, timesOf } from "./times.ts";
 import { type CopyOptions, cp, type RmOptions, rm } from "./tree.ts";
 
 type Encoding = BufferEncoding | "buffer";
@@ -235,23 +235,23 @@ export class FsPromises {
   }
 
   async chmod(path: PathLike, mode: string | number): Promise<void> {
-    return attributes.changePath(this.#v, path, true, "chmod", { mode: modeOf(mode, 0) });
+    return attributes.changePath(this.#v, path, true, "chmod", { mode: modeOf(mode) });
   }
 
   async chown(path: PathLike, uid: number, gid: number): Promise<void> {
-    return attributes.changePath(this.#v, path, true, "chown", { uid, gid });
+    return attributes.changePath(this.#v, path, true, "chown", { uid: idOf(uid, "uid"), gid: idOf(gid, "gid") });
   }
 
   async lchown(path: PathLike, uid: number, gid: number): Promise<void> {
-    return attributes.changePath(this.#v, path, false, "lchown", { uid, gid });
+    return attributes.changePath(this.#v, path, false, "lchown", { uid: idOf(uid, "uid"), gid: idOf(gid, "gid") });
   }
 
   async utimes(path: PathLike, atime: TimeLike, mtime: TimeLike): Promise<void> {
-    return attributes.changePath(this.#v, path, true, "utime", { atime, mtime });
+    return attributes.changePath(this.#v, path, true, "utime", timesOf(atime, mtime));
   }
 
   async lutimes(path: PathLike, atime: TimeLike, mtime: TimeLike): Promise<void> {
-    return attributes.changePath(this.#v, path, false, "lutime", { atime, mtime });
+    return attributes.changePath(this.#v, path, false, "lutime", timesOf(atime, mtime));
   }
 
   // Extended attributes -----------------------------------------------------------------------------------------------

@@ -21,3 +21,9 @@ export function timestampOf(time: TimeLike, name: string): Timestamp | "now" {
   const sec = Math.floor(s);
   return { sec, nsec: Math.trunc((s - sec) * 1e9) };
 }
+
+/** Both, as a change of attributes. */
+export const timesOf = (atime: TimeLike, mtime: TimeLike): { atime: Timestamp | "now"; mtime: Timestamp | "now" } => ({
+  atime: timestampOf(atime, "atime"),
+  mtime: timestampOf(mtime, "mtime"),
+});

@@ -11,6 +11,7 @@ import { codedError, hasCode, systemError } from "./errors.ts";
 import * as names from "./names.ts";
 import type { OpenVolume } from "./open_volume.ts";
 import { find, type PathLike, type Place, pathBytes, pathText, walk } from "./path.ts";
+import { timesOf } from "./times.ts";
 
 export interface RmOptions {
   /** What is not there is no error. */
@@ -201,7 +202,7 @@ async function copyRegular(v: OpenVolume, src: string, dest: string, o: CopyOpti
   if (o.preserveTimestamps !== true) return;
   const atime = from.atime + from.atime_nsec / 1e9;
   const mtime = from.mtime + from.mtime_nsec / 1e9;
-  await changePath(v, dest, true, "utime", { atime, mtime });
+  await changePath(v, dest, true, "utime", timesOf(atime, mtime));
 }
 
 async function copyLink(v: OpenVolume, src: string, dest: string, o: CopyOptions, to: Attr | undefined): Promise<void> {

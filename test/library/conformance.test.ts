@@ -6,7 +6,7 @@ import * as node_fs from "node:fs";
 import * as node_promises from "node:fs/promises";
 import { Readable } from "node:stream";
 import { describe, expect, test } from "vitest";
-import type { FsPromises, Stats } from "../../src/api/index.ts";
+import type { FileHandle, FsPromises, Stats } from "../../src/api/index.ts";
 import { tempDir } from "../support/cleanup.ts";
 import { lacksTools, newImage, onVolume } from "./support.ts";
 
@@ -28,6 +28,44 @@ const shape = (s: Stats) => ({
 });
 
 const list = async (fs: Fs, path: string) => (await fs.readdir(path)).sort();
+
+/** Calls with an argument that is none, or one out of range. */
+const ODD = {
+  chown: (fs: Fs, path: string, value: never) => fs.chown(path, value, 7),
+  lchown: (fs: Fs, path: string, value: never) => fs.lchown(path, 7, value),
+  fchown: (fs: Fs, path: string, value: never) => opened(fs, path, (h) => h.chown(value, 7)),
+  chmod: (fs: Fs, path: string, value: never) => fs.chmod(path, value),
+  fchmod: (fs: Fs, path: string, value: never) => opened(fs, path, (h) => h.chmod(value)),
+  mkdir: (fs: Fs, path: string, value: never) => fs.mkdir(`${path}d`, { mode: value }),
+  truncate: (fs: Fs, path: string, value: never) => fs.truncate(path, value),
+  ftruncate: (fs: Fs, path: string, value: never) => opened(fs, path, (h) => h.truncate(value)),
+  utimes: (fs: Fs, path: string, value: never) => fs.utimes(path, 5, value),
+  open: async (fs: Fs, path: string, value: never) => (await fs.open(path, value)).close(),
+};
+
+async function opened(fs: Fs, path: string, use: (h: FileHandle) => Promise<void>): Promise<void> {
+  const h = await fs.open(path, "r+");
+  try {
+    await use(h);
+  } finally {
+    await h.close();
+  }
+}
+
+/** What an odd call says (node's text describes the value at length), and what has become of its file. */
+async function oddly(fs: Fs, at: (path: string) => string, call: (path: string) => Promise<void>): Promise<unknown> {
+  const path = at("odd");
+  await fs.writeFile(path, "contents");
+  await fs.chown(path, 1, 2);
+  await fs.chmod(path, 0o640);
+  const said = await call(path).then(
+    () => "done",
+    (err: NodeJS.ErrnoException) => [err.name, err.code],
+  );
+  const after = shape(await fs.stat(path));
+  for (const made of [path, `${path}d`]) await fs.rm(made, { force: true, recursive: true });
+  return [said, after];
+}
 
 const STEPS: Step[] = [
   ["mkdir", (fs, at) => fs.mkdir(at("d"))],
@@ -179,6 +217,26 @@ const STEPS: Step[] = [
   ["chmod suid", async (fs, at) => [await fs.chmod(at("f"), 0o6755), shape(await fs.stat(at("f")))]],
   ["chown takes suid", async (fs, at) => [await fs.chown(at("f"), 3, 4), shape(await fs.stat(at("f")))]],
   ["chown group only", async (fs, at) => [await fs.chown(at("f"), -1, 9), shape(await fs.stat(at("f")))]],
+  ...(
+    [
+      ["chown", undefined, null, true, "1", "root", 0.5, Number.NaN, -2, 2 ** 32 - 1, 2 ** 32, 2 ** 60, 5n, {}, []],
+      ["lchown", "root", 2 ** 32],
+      ["fchown", "root", 2 ** 32],
+      // 2 ** 31 ends a node of version 20.
+      ["chmod", undefined, null, true, "", "x", "0o755", "12345670", 0.5, Number.NaN, -1, 2 ** 32, 5n, {}, []],
+      ["fchmod", undefined, "x", -1],
+      ["mkdir", "x", -1, 5n, null],
+      ["truncate", undefined, null, true, "", "1", 0.5, Number.NaN, -1, 2 ** 53, 5n, {}, []],
+      ["ftruncate", null, "1", 0.5, -1],
+      ["utimes", undefined, null, true, {}],
+      ["open", null, 0.5, Number.NaN, 2 ** 31, 2 ** 53, "", "rw"],
+    ] as [keyof typeof ODD, ...unknown[]][]
+  ).flatMap(([call, ...odd]) =>
+    odd.map((value): Step => {
+      const text = typeof value === "bigint" ? `${value}n` : typeof value === "string" ? `"${value}"` : String(value);
+      return [`${call} with ${text}`, (fs, at) => oddly(fs, at, (path) => ODD[call](fs, path, value as never))];
+    }),
+  ),
   ["lchown", async (fs, at) => [await fs.lchown(at("ln"), 5, 6), shape(await fs.lstat(at("ln")))]],
   ["chmod nothing", (fs, at) => fs.chmod(at("nothing"), 0o600)],
   ["chown nothing", (fs, at) => fs.chown(at("nothing"), 1, 1)],
