@@ -39,6 +39,7 @@ import {
 import { lvbIsEmpty, lvbOf } from "./lvb.ts";
 import { dropInflightRef, isMaster, masterRequery } from "./master.ts";
 import { finishMigration } from "./migrate.ts";
+import { awaitsRecovery } from "./recovery_wait.ts";
 import { calcUsage } from "./thread.ts";
 
 type Mres = ViewOf<typeof DlmMigratableLockres>;
@@ -238,7 +239,7 @@ function processLocks(dlm: Dlm, res: DlmLockRes, m: Mres): void {
     }
     // It has died since the locks were sent, or its death is not known yet where they came from: what it had here was freed already.
     if (!dlm.domain_map.has(ml.node)) {
-      if (dlm.recovery_map.has(ml.node)) res.state |= RES_RECOVERY_WAITING;
+      if (awaitsRecovery(dlm, ml.node)) res.state |= RES_RECOVERY_WAITING;
       continue;
     }
     // The recovery master asked twice. Nothing has changed since: it recovers there, too.

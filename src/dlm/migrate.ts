@@ -37,7 +37,7 @@ import { lvbDrop } from "./lvb.ts";
 import { sendOneLockres } from "./mig_lockres.ts";
 import { detachMle, endBlock, insertMle, Mle, putMle, unlinkMle, wakeMle } from "./mle.ts";
 import { NodeMap } from "./node_map.ts";
-import { isNodeDead, waitForNodeDeath } from "./recovery_wait.ts";
+import { awaitsRecovery, isNodeDead, waitForNodeDeath } from "./recovery_wait.ts";
 import { calcUsage, dirtyLockres } from "./thread.ts";
 import { Waiters } from "./waiters.ts";
 
@@ -80,7 +80,7 @@ function* migrateLockres(dlm: Dlm, res: DlmLockRes, target: NodeNum): Task<void>
     res.state &= ~RES_MIGRATING;
     // Who was told of the migration takes no AST before it knows of the death of the target, as all do when that is recovered.
     // But for the recovery lock, which that needs.
-    if (dlm.recovery_map.has(target) && !isRecoveryLock(res.name)) res.state |= RES_RECOVERY_WAITING;
+    if (awaitsRecovery(dlm, target) && !isRecoveryLock(res.name)) res.state |= RES_RECOVERY_WAITING;
     dlm.wakeRes(res);
     dirtyLockres(dlm, res);
   };

@@ -8,6 +8,7 @@ import { delay, givesAway, take } from "../../test/support/dlm_history.ts";
 import { DlmFinalizeReco, DlmMasterRequest, DlmMigratableLockres, DlmProxyAst } from "../format/wire/dlm.ts";
 import {
   DLM_AST,
+  DLM_FINALIZE_STAGE2,
   DLM_LOCKID_NAME_MAX,
   DLM_MASTER_RESP_ERROR,
   DLM_MASTER_RESP_NO,
@@ -208,6 +209,27 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])("a node dies to which a resource is given, a
   recovered();
   expect(world.referee.faults).toEqual([]);
   expect(nodesOnIt()).toEqual([3, 4]);
+});
+
+test("a node dies to which a resource is given, and who gives it notices when that is all but recovered", () => {
+  const world = new World({ seed: 1 });
+  const [one, two, three] = [world.add(1), world.add(2), world.add(3)];
+  world.joinAll();
+  const of_one = take(one, "lost", PR);
+  for (const m of [two, three]) take(m, "lost", PR);
+  const given = delay(two, DLM_MSG.MIG_LOCKRES, () => "later");
+  one.domain!.unlock(of_one, () => one.leave());
+  world.runUntil("it is being given", () => given.length > 0);
+  world.cluster.killUnnoticed(two.sim);
+  const isLast = (payload: Uint8Array): boolean => (DlmFinalizeReco.from(payload).flags & DLM_FINALIZE_STAGE2) !== 0;
+  const last = delay(one, DLM_MSG.FINALIZE_RECO, (payload) => (isLast(payload) ? "later" : "now"));
+  world.cluster.notice(three.sim, two.sim);
+  world.runUntil("node 1 has heard that node 2 is recovered", () => last.length > 0, 60_000);
+  world.cluster.notice(one.sim, two.sim);
+  last[0]!();
+  world.runUntil("node 1 has left", () => one.left, 60_000);
+  expect(three.domain!.dlm.lockres.get("lost")!.owner).toBe(3);
+  expect(world.referee.faults).toEqual([]);
 });
 
 test.each(["who gives", "who is given"])("the recovery lock is being given away, and a node dies: %s", (who) => {

@@ -1,7 +1,7 @@
 /** What requests wait for when nodes die. */
 import type { NodeNum } from "../cluster/node.ts";
 import type { Task } from "../lib/task.ts";
-import { type Dlm, RECO_ACTIVE } from "./dlm.ts";
+import { type Dlm, RECO_ACTIVE, RECO_FINALIZE } from "./dlm.ts";
 
 /** dlm_wait_for_recovery: until every resource that a dead node mastered has been marked. */
 export function* waitForRecovery(dlm: Dlm): Task<void> {
@@ -10,6 +10,10 @@ export function* waitForRecovery(dlm: Dlm): Task<void> {
 
 /** dlm_is_node_dead: dead, or never joined. */
 export const isNodeDead = (dlm: Dlm, node: NodeNum): boolean => !dlm.domain_map.has(node);
+
+/** Dead, and what waits for its recovery (RES_RECOVERY_WAITING) was not opened yet. */
+export const awaitsRecovery = (dlm: Dlm, node: NodeNum): boolean =>
+  dlm.recovery_map.has(node) && !(dlm.reco.dead_node === node && dlm.reco.state & RECO_FINALIZE);
 
 /** dlm_wait_for_node_death: the network failed before the heartbeat did. */
 export function* waitForNodeDeath(dlm: Dlm, node: NodeNum, timeout_ms: number): Task<void> {
