@@ -136,8 +136,9 @@ export function assertMasterHandler(dlm: Dlm, m: ViewOf<typeof DlmAssertMaster>,
       dlm.wakeRes(res);
       return DLM_ASSERT_RESPONSE_MASTERY_REF;
     }
-    // A dead one masters the recovery lock until that is asked for again.
-    const gone = isRecoveryLock(name) && isNodeDead(dlm, res.owner);
+    // A dead one masters the recovery lock until that is asked for again; its death may not be known here yet. A node that has a lock there is waited for (`preMasterReco`).
+    const gone =
+      isRecoveryLock(name) && res.owner !== dlm.node_num && (isNodeDead(dlm, res.owner) || res.granted === null);
     const known = res.owner !== OWNER_UNKNOWN && res.owner !== from && !gone;
     // Without an entry the kernel takes itself for the torn one and stops.
     if (mle === undefined) {

@@ -7,11 +7,12 @@ import { type Member, World } from "../../test/support/dlm_clients.ts";
 import { delay, givesAway, take } from "../../test/support/dlm_history.ts";
 import { DlmDerefLockres, DlmFinalizeReco } from "../format/wire/dlm.ts";
 import { DLM_FINALIZE_STAGE2 } from "../format/wire/dlm_constants.ts";
-import { DLM_MSG } from "../format/wire/dlm_messages.ts";
+import { DLM_MSG, type DlmMessage } from "../format/wire/dlm_messages.ts";
 import { mlogSet } from "../lib/masklog.ts";
 import { EX, PR } from "../stackglue/lock_domain.ts";
 import { putName } from "./dlm.ts";
 import { type DlmLockRes, RES_BUSY, RES_DROPPING_REF } from "./lockres.ts";
+import type { Mle } from "./mle.ts";
 
 beforeAll(() => {
   mlogSet("ERROR", "off");
@@ -328,4 +329,27 @@ test("one dies whose reference the recovery master has not worked in yet", () =>
   asserted[0]!();
   recovered(world);
   expect(dlm.lockres.get("lost")?.refNodes() ?? []).toEqual([]);
+});
+
+test("a dead node's word that it masters the recovery lock is heard by one that does not know of the death, when another masters it anew", () => {
+  const { world, two, three, four, five } = fiveNodes();
+  const held = (m: Member, msg: DlmMessage): (() => void)[] =>
+    delay(m, msg, (_p, from) => (from === 2 ? "later" : "now"));
+  const of_three = held(three, DLM_MSG.ASSERT_MASTER);
+  const of_five = held(five, DLM_MSG.ASSERT_MASTER);
+  const asks_last = held(world.members.get(6)!, DLM_MSG.MASTER_REQUEST);
+  // All three ask for the recovery lock, and node 2 gets it.
+  dies(four, two, three, five);
+  const mle = (): Mle => three.domain!.dlm.mles.get("$RECOVERY")!;
+  const asked_all = (): boolean => asks_last.length > 0 && mle().response_map.equals(mle().vote_map);
+  world.runUntil("node 3 waits for node 2", asked_all, 60_000);
+  asks_last[0]!();
+  world.runUntil("nodes 3 and 5 are to hear", () => of_three.length + of_five.length === 2, 60_000);
+  dies(two, three);
+  const asked = delay(five, DLM_MSG.MASTER_REQUEST, () => (asked.length === 0 ? "later" : "now"));
+  world.runUntil("node 3 asks node 5", () => asked.length > 0, 60_000);
+  of_five[0]!();
+  asked[0]!();
+  world.pass(1000);
+  recovered(world);
 });
