@@ -355,6 +355,9 @@ export function* closeVolume(osb: Osb): Task<void> {
     } catch (err) {
       // The bitmap may change with a journal that we cannot replay: what is ours stays in our slot.
       if (!osb.glue.recovery_given_up) throw err;
+      // What else waited for it ends as well, and lets go of its locks.
+      yield* osb.recovery!.settle();
+      yield* wipesIdle(osb);
     }
     // From here on the others see to who dies.
     osb.recovery!.stop();

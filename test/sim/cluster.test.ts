@@ -1136,12 +1136,15 @@ describe("mounts and deaths", () => {
 
   test("a node that cannot recover another, whose journal is broken, can unmount, and who mounts when it was mended recovers that", () => {
     cluster();
-    const [a, b] = [c.mount(1), c.mount(2)];
-    write(a, create(a, "f"), "x".repeat(9000));
-    write(b, create(b, "g"), "x".repeat(9000));
-    for (const n of [a, b]) c.task(n, syncVolume(n.osb));
+    const [a, b, d] = [c.mount(1), c.mount(2), c.mount(3)];
+    for (const n of [a, b, d]) {
+      write(n, create(n, `of${n.num}`), "x".repeat(9000));
+      c.task(n, syncVolume(n.osb));
+    }
     const magic = journalMagic(b, a.osb.slot_num);
     magic.fill(0);
+    // What node 3 had set aside is not returned before node 1 is recovered.
+    c.kill(d);
     c.kill(a);
     c.sleep(10_000);
     expect([...b.osb.glue.recovery_map]).toEqual([1]);
@@ -1152,7 +1155,7 @@ describe("mounts and deaths", () => {
     // Who asks for a lock waits until it unmounts.
     let answer = "none";
     b.osb.exec(
-      (op) => ns.lookup(op, root(b), nameOf("f")),
+      (op) => ns.lookup(op, root(b), nameOf("of1")),
       (err) => {
         answer = err instanceof FsError ? err.code : String(err);
       },
@@ -1163,8 +1166,9 @@ describe("mounts and deaths", () => {
     startClose(b).gone();
     expect(answer).toBe("EIO");
     magic.set([0xc0, 0x3b, 0x39, 0x98]);
-    const d = c.mount(4);
-    expect(names(d, root(d)).sort()).toEqual(["f", "g"]);
+    const e = c.mount(4);
+    expect(names(e, root(e)).sort()).toEqual(["of1", "of2", "of3"]);
+    c.sleep(5000);
     sound();
   });
 
