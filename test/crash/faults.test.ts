@@ -5,13 +5,16 @@
 import { describe, expect, test } from "vitest";
 import type { IoDone } from "../../src/block/device.ts";
 import { MemoryDevice } from "../../src/block/memory_device.ts";
+import { SYSTEM_INODE } from "../../src/format/disk/index.ts";
 import type { Arena } from "../../src/lib/arena.ts";
 import { Errno } from "../../src/lib/errno.ts";
 import { FsError } from "../../src/lib/fs_error.ts";
 import { mlogSet } from "../../src/lib/masklog.ts";
 import { wait } from "../../src/lib/task.ts";
+import { copyFileRange } from "../../src/vfs/copy_range.ts";
 import { fsync, readFile, setattr, writeFile } from "../../src/vfs/file.ts";
 import { create, lookup, mkdir, rename, unlink } from "../../src/vfs/namespace.ts";
+import { dinodeOf, type Inode, inodeLock } from "../../src/volume/inode.ts";
 import { syncVolume } from "../../src/volume/super.ts";
 import { fsck, haveTool, mkfsImage, openImage, type TestVolume } from "../support/volume.ts";
 
@@ -199,5 +202,57 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("a disk that", () => {
     osb.runSync((op) => create(op, osb.geo.root_blkno, name("more"), 0o100644, CRED));
     dev.fails = (_n, is_write) => is_write;
     expect([sync(), sync()]).toEqual(["EIO", "EIO"]);
+  });
+
+  test("fails a direct write to new clusters: nothing shows what the disk held before", () => {
+    const image = mkfsImage(["-b", "4K", "-C", "4K", "-N", "1", "-J", "size=4M"], 64);
+    let dev!: FailingDevice;
+    const v = openImage(image, {}, (arena: Arena, data) => (dev = new FailingDevice(arena, data)));
+    const { osb } = v;
+    const addr = osb.arena.alloc(65536, 4096);
+    const make = (text: string) =>
+      osb.inodes.get(osb.runSync((op) => create(op, osb.geo.root_blkno, name(text), 0o100644, CRED)).ino);
+    const task = <T>(start: (cb: (err: unknown, value?: T) => void) => void): T =>
+      osb.runTaskSync(wait<T>(start as never));
+    const direct = (inode: Inode, offset: number): unknown =>
+      task<number>((cb) => writeFile(osb, inode, { offset, len: 65536, addr, direct: true }, cb));
+    const [file, clone] = [make("file"), make("clone")];
+    osb.arena.u8.fill(1, addr, addr + 65536);
+    direct(file, 0);
+    task<number>((cb) => copyFileRange(osb, file, 0, clone, 0, 65536, cb));
+    const DELETED = 0x55;
+    osb.runSync((op) => {
+      const { i_total, i_lab } = dinodeOf(op, inodeLock(op, osb.sysfile(SYSTEM_INODE.LOCAL_ALLOC, 0)));
+      const { la_bm_off } = i_lab;
+      for (let bit = 0; bit < i_total; bit++)
+        if ((osb.cache.u8[i_lab.la_bitmap_off(0) + (bit >> 3)]! & (1 << (bit & 7))) === 0)
+          image.fill(DELETED, (la_bm_off + bit) * 4096, (la_bm_off + bit + 1) * 4096);
+    });
+    osb.arena.u8.fill(2, addr, addr + 65536);
+    let once = true;
+    dev.fails = (_n, is_write) => is_write && once && !(once = false);
+    expect(() => direct(file, 65536)).toThrow(FsError);
+    once = true;
+    expect(() => direct(clone, 0)).toThrow(FsError);
+    dev.fails = () => false;
+    for (const inode of [file, clone]) {
+      const n = task<number>((cb) =>
+        readFile(osb, inode, { offset: 65536 * (inode === file ? 1 : 0), len: 65536, addr }, cb),
+      );
+      expect(n).toBe(65536);
+      expect(osb.arena.u8.subarray(addr, addr + n).every((byte) => byte === 0)).toBe(true);
+    }
+    v.close();
+    const again = openImage(image);
+    const at = again.osb.arena.alloc(131_072, 4096);
+    const n = again.osb.runTaskSync(
+      wait<number>((cb) =>
+        readFile(again.osb, again.osb.inodes.get(file.ino), { offset: 0, len: 131_072, addr: at }, cb),
+      ),
+    );
+    expect(again.osb.arena.u8.subarray(at, at + n).includes(DELETED)).toBe(false);
+    expect(again.osb.arena.u8.subarray(at, at + 65536).every((byte) => byte === 1)).toBe(true);
+    again.close();
+    expect(fsck(image).findings).toEqual([]);
   });
 });

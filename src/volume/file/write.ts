@@ -21,7 +21,7 @@ import {
 import { Errno } from "../../lib/errno.ts";
 import type { IsTold } from "../../lib/errseq.ts";
 import { assert, FsError } from "../../lib/fs_error.ts";
-import type { Callback } from "../../lib/task.ts";
+import { type Callback, spawn, type Task, wait } from "../../lib/task.ts";
 import { waitOn } from "../../lib/wait.ts";
 import { claimClusters } from "../alloc/suballoc.ts";
 import { type InGroup, withoutSuid } from "../dir/attr.ts";
@@ -71,6 +71,8 @@ export interface WriteRequest {
 interface WritePlan {
   readonly fills: Fill[];
   readonly runs: IoRun[];
+  /** Where on the disk the direct runs go to what the file did not show before. */
+  readonly stale: { readonly disk: number; readonly len: number }[];
   /** The direct runs go to clusters that the running transaction maps, or behind the end that the file had before it. */
   allocated: boolean;
   /** Bytes of the request that this deals with, when it is not all that was asked. */
@@ -99,6 +101,8 @@ interface Piece {
   disk: number;
   /** The clusters held nothing before: what the write leaves out of their pages is zero. */
   fresh: boolean;
+  /** Copy on write put others in place of those that the file shared: what is to be written was not copied. */
+  moved: boolean;
 }
 
 /** Makes every cluster of [pos, end) mapped and written, and says where each piece lies. */
@@ -118,6 +122,7 @@ export function mapForWrite(
   for (let cpos = Math.floor(pos / cs); cpos <= last; ) {
     let ext = getClusters(op, inode, cpos);
     let fresh = false;
+    const { p_cluster: before_cow } = ext;
     if (ext.p_cluster === 0) {
       if (goal === 0 && cpos > 0) {
         const before = getClusters(op, inode, cpos - 1);
@@ -157,6 +162,7 @@ export function mapForWrite(
       stop: Math.min(end, (cpos + clusters) * cs),
       disk: clusterOffset(osb, ext.p_cluster) + (from - cpos * cs),
       fresh,
+      moved: before_cow !== ext.p_cluster,
     });
     cpos += clusters;
   }
@@ -177,11 +183,11 @@ function planPiece(
   const cs = geo.clustersize;
   if (p.fresh) {
     const lead = p.pos % cs;
-    if (lead > 0) planZero(op, inode, plan, p.disk - lead, p.disk - (p.disk % PAGE_BYTES));
+    if (lead > 0) planZero(op, inode, plan.fills, p.disk - lead, p.disk - (p.disk % PAGE_BYTES));
     const tail_end = Math.min(Math.ceil(p.stop / cs) * cs, Math.ceil(show_end / PAGE_BYTES) * PAGE_BYTES);
     const disk_end = p.disk + (p.stop - p.pos);
     if (tail_end > p.stop)
-      planZero(op, inode, plan, Math.ceil(disk_end / PAGE_BYTES) * PAGE_BYTES, disk_end + (tail_end - p.stop));
+      planZero(op, inode, plan.fills, Math.ceil(disk_end / PAGE_BYTES) * PAGE_BYTES, disk_end + (tail_end - p.stop));
   }
   for (let pos = p.pos, disk = p.disk; pos < p.stop; ) {
     const at = disk % PAGE_BYTES;
@@ -201,10 +207,10 @@ function planPiece(
 }
 
 /** Zeroes whole pages [disk, end) of the disk, both page-aligned. */
-function planZero(op: Op, inode: Inode, plan: WritePlan, disk: number, end: number): void {
+function planZero(op: Op, inode: Inode, fills: Fill[], disk: number, end: number): void {
   for (; disk < end; disk += PAGE_BYTES) {
     const page = op.osb.data.reserve(inode, pnoOf(disk));
-    plan.fills.push({ page, at: 0, n: PAGE_BYTES, from: -1 });
+    fills.push({ page, at: 0, n: PAGE_BYTES, from: -1 });
   }
 }
 
@@ -312,11 +318,11 @@ function planWrite(op: Op, inode: Inode, req: WriteRequest, done_bytes: number, 
   if (end > maxFileBytes(osb)) throw new FsError(Errno.EFBIG, "file.write", { ino: inode.ino, offset: pos });
   if (pos > size && !osb.incompat(FEATURE_INCOMPAT.SPARSE_ALLOC) && !staysInline(osb, di, end)) {
     extendNoHoles(op, inode, bh, pos);
-    return { fills: [], runs: [], allocated: false, gap: true };
+    return { fills: [], runs: [], stale: [], allocated: false, gap: true };
   }
-  if (shortenGap(op, inode, bh, pos)) return { fills: [], runs: [], allocated: false, gap: true };
+  if (shortenGap(op, inode, bh, pos)) return { fills: [], runs: [], stale: [], allocated: false, gap: true };
   op.modify(bh);
-  const plan: WritePlan = { fills: [], runs: [], allocated: false };
+  const plan: WritePlan = { fills: [], runs: [], stale: [], allocated: false };
   const addr = req.addr + done_bytes;
   let changed = end > size;
   if (startsInline(osb, di, end, req.direct === true)) setDataInline(osb, di);
@@ -351,10 +357,12 @@ function planWrite(op: Op, inode: Inode, req: WriteRequest, done_bytes: number, 
         const cs = osb.geo.clustersize;
         const tail = Math.min(Math.ceil(p.stop / cs) * cs, Math.ceil(show_end / PAGE_BYTES) * PAGE_BYTES) - p.stop;
         const disk_end = p.disk + (p.stop - p.pos);
-        if (tail > 0) planZero(op, inode, plan, disk_end, disk_end + tail);
+        if (tail > 0) planZero(op, inode, plan.fills, disk_end, disk_end + tail);
       }
       // Clusters that copy on write gave the file count as new too, and so does what was behind the end of the file.
       if (mapped.changed || end > size) plan.allocated = true;
+      const first_new = p.fresh || p.moved ? p.pos : Math.max(p.pos, Math.ceil(size / PAGE_BYTES) * PAGE_BYTES);
+      if (first_new < p.stop) plan.stale.push({ disk: p.disk + (first_new - p.pos), len: p.stop - first_new });
       osb.data.waitIdle(pnoOf(p.disk), (p.stop - p.pos) / PAGE_BYTES);
       pushRun(plan.runs, from, p.stop - p.pos, p.disk);
     }
@@ -466,7 +474,7 @@ function planTodo(op: Op, inode: Inode, req: WriteRequest, done_bytes: number, a
     op.modify(bh);
     finishWrite(op, inode, bh, 0, req, true);
   }
-  return { fills: [], runs: [], allocated: false, bytes: from - at };
+  return { fills: [], runs: [], stale: [], allocated: false, bytes: from - at };
 }
 
 /** Bytes that one operation writes: bounded, so that it fits the smallest journal however scattered free space is. */
@@ -496,7 +504,7 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
     let in_place = buffered && req.direct === true && req.append !== true;
     const at = req.offset + written;
     const len = Math.min(req.len - written, step - (at % osb.geo.clustersize));
-    let ended = (_errno: number): void => {};
+    let ended: Ended = (_errno, done) => done();
     const locks = new LockSet();
     locks.exempt = req.exempt === true;
     osb.exec(
@@ -504,7 +512,9 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
         const runs = in_place ? planInPlace(op, inode, req, req.addr + written, at, len) : undefined;
         in_place = runs !== undefined;
         const plan =
-          runs !== undefined ? { fills: [], runs, allocated: false } : planTodo(op, inode, req, written, at, len);
+          runs !== undefined
+            ? { fills: [], runs, stale: [], allocated: false }
+            : planTodo(op, inode, req, written, at, len);
         op.onSuccess(() => {
           fillPages(osb, plan.fills);
           ended = startDirect(osb, inode, plan);
@@ -521,9 +531,8 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
           written += plan!.bytes ?? len;
           in_flight++;
           sendDirect(osb, plan!, (errno) => {
-            ended(errno);
             if (errno !== 0) failure ??= new FsError(errno, "file.write.direct", { ino: inode.ino, offset: at });
-            settle();
+            ended(errno, settle);
           });
         }
         if (err || written >= req.len) settle();
@@ -536,24 +545,49 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
   else next();
 }
 
+/** To be called when the direct runs of a plan are done, with the errno of what failed or 0. */
+type Ended = (errno: number, done: () => void) => void;
+
+/** What a write that failed has not put there is zero, not what the disk held before (ocfs2_dio_end_io leaves it unwritten). */
+function* zeroStale(osb: Osb, inode: Inode, stale: WritePlan["stale"]): Task<void> {
+  for (const { disk, len } of stale)
+    for (let at = disk; at < disk + len; at += ZERO_STALE_BYTES) {
+      const end = Math.min(disk + len, at + ZERO_STALE_BYTES);
+      yield* wait(
+        osb.step((op) => {
+          const fills: Fill[] = [];
+          planZero(op, inode, fills, at, end);
+          op.onSuccess(() => fillPages(osb, fills));
+        }),
+      );
+    }
+  yield* wait(osb.data.flushOwner(inode));
+}
+const ZERO_STALE_BYTES = 1 << 18;
+
 /**
  * The direct runs of a plan are on their way from here on. Called while the lock is held and the transaction that maps their
- * clusters runs: whoever gives up the one or commits the other right afterwards waits for them. Call the result when they are done, with their errno.
+ * clusters runs: whoever gives up the one or commits the other right afterwards waits for them.
  */
-function startDirect(osb: Osb, inode: Inode, plan: WritePlan): (errno: number) => void {
-  if (plan.runs.length === 0) return () => {};
+function startDirect(osb: Osb, inode: Inode, plan: WritePlan): Ended {
+  if (plan.runs.length === 0) return (_errno, done) => done();
   const data_done = plan.allocated ? osb.journal.dataIoStarted() : null;
   if (plan.allocated) inode.alloc_ios++;
   ioStarted(inode);
   // The plan has seen that the cache's copy is not under I/O.
   const passed = plan.runs.map((run) => osb.data.writePast(pnoOf(run.offset), run.len / PAGE_BYTES));
-  return (errno) => {
-    for (const done of passed) done(errno);
-    if (plan.allocated) inode.alloc_ios--;
-    ioEnded(inode);
-    if (inode.alloc_ios === 0) inode.io_idle.wakeAll();
-    inode.unflushed_data = true;
-    data_done?.();
+  return (errno, done) => {
+    for (const end of passed) end(errno);
+    const over = (): void => {
+      if (plan.allocated) inode.alloc_ios--;
+      ioEnded(inode);
+      if (inode.alloc_ios === 0) inode.io_idle.wakeAll();
+      inode.unflushed_data = true;
+      data_done?.();
+      done();
+    };
+    if (errno !== 0 && plan.stale.length > 0) spawn(zeroStale(osb, inode, plan.stale), over);
+    else over();
   };
 }
 
