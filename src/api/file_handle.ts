@@ -9,7 +9,7 @@ import type { Inode } from "../volume/inode.ts";
 import { changeAttr } from "./attributes.ts";
 import { type CallInfo, codedError, hasCode, systemError, throwIfAborted } from "./errors.ts";
 import { bytesOf, OpenFile } from "./file_data.ts";
-import { idOf, lengthOf, modeOf } from "./numbers.ts";
+import { idOf, lengthOf, modeOf, placeOf } from "./numbers.ts";
 import { type OpenFlags, openFlags } from "./open_flags.ts";
 import type { OpenVolume } from "./open_volume.ts";
 import { type PathLike, type Place, pathBytes, pathText } from "./path.ts";
@@ -186,8 +186,9 @@ export class FileHandle implements AsyncDisposable {
   }
 
   async #readAt(into: Uint8Array, position: number | bigint | null | undefined): Promise<number> {
-    const own = position === null || position === undefined || Number(position) < 0;
-    const at = own ? this.#position : Number(position);
+    const place = placeOf(position);
+    const own = place === undefined;
+    const at = place ?? this.#position;
     const n = await this.#file.read(into, at);
     if (own) this.#position = at + n;
     if (!this.#flags.noatime) await this.#file.accessed();
@@ -246,8 +247,9 @@ export class FileHandle implements AsyncDisposable {
 
   async #writeAt(from: Uint8Array, position: number | null | undefined): Promise<number> {
     const { append, sync, datasync } = this.#flags;
-    const own = typeof position !== "number" || position < 0;
-    const at = own ? this.#position : position;
+    const place = placeOf(position);
+    const own = place === undefined;
+    const at = place ?? this.#position;
     // Taken before the wait, so that writes that were started together do not land on one place.
     if (own) this.#position = at + from.length;
     const n = await this.#file.write(from, at, append);

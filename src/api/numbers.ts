@@ -43,3 +43,9 @@ export function modeOf(mode: unknown, otherwise?: number): number {
     );
   return integerOf(typeof given === "string" ? Number.parseInt(given, 8) : given, "mode", 0, 2 ** 32 - 1) & 0o7777;
 }
+
+/** A place in a file; undefined for what is none, which is the handle's own then (GET_OFFSET of node's binding). */
+export function placeOf(position: unknown): number | undefined {
+  if (typeof position === "bigint") return position < 0n ? undefined : Number(position);
+  return Number.isSafeInteger(position) && (position as number) >= 0 ? (position as number) : undefined;
+}

@@ -40,10 +40,14 @@ const ODD = {
   truncate: (fs: Fs, path: string, value: never) => fs.truncate(path, value),
   ftruncate: (fs: Fs, path: string, value: never) => opened(fs, path, (h) => h.truncate(value)),
   utimes: (fs: Fs, path: string, value: never) => fs.utimes(path, 5, value),
+  write: (fs: Fs, path: string, value: never) => opened(fs, path, (h) => h.write(Buffer.from("new"), 0, 3, value)),
+  writev: (fs: Fs, path: string, value: never) => opened(fs, path, (h) => h.writev([Buffer.from("new")], value)),
+  read: (fs: Fs, path: string, value: never) =>
+    opened(fs, path, async (h) => h.writeFile((await h.read(Buffer.alloc(3), 0, 3, value)).buffer)),
   open: async (fs: Fs, path: string, value: never) => (await fs.open(path, value)).close(),
 };
 
-async function opened(fs: Fs, path: string, use: (h: FileHandle) => Promise<void>): Promise<void> {
+async function opened(fs: Fs, path: string, use: (h: FileHandle) => Promise<unknown>): Promise<void> {
   const h = await fs.open(path, "r+");
   try {
     await use(h);
@@ -62,7 +66,7 @@ async function oddly(fs: Fs, at: (path: string) => string, call: (path: string) 
     () => "done",
     (err: NodeJS.ErrnoException) => [err.name, err.code],
   );
-  const after = shape(await fs.stat(path));
+  const after = [shape(await fs.stat(path)), await fs.readFile(path, "utf8")];
   for (const made of [path, `${path}d`]) await fs.rm(made, { force: true, recursive: true });
   return [said, after];
 }
@@ -229,6 +233,9 @@ const STEPS: Step[] = [
       ["truncate", undefined, null, true, "", "1", 0.5, Number.NaN, -1, 2 ** 53, 5n, {}, []],
       ["ftruncate", null, "1", 0.5, -1],
       ["utimes", undefined, null, true, {}],
+      ["write", undefined, null, true, "1", -1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53, {}],
+      ["writev", null, Number.NaN, Number.POSITIVE_INFINITY, 0.5],
+      ["read", undefined, null, true, -1, Number.NaN, 0.5, {}],
       ["open", null, 0.5, Number.NaN, 2 ** 31, 2 ** 53, "", "rw"],
     ] as [keyof typeof ODD, ...unknown[]][]
   ).flatMap(([call, ...odd]) =>
