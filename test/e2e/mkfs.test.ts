@@ -152,6 +152,24 @@ describe.skipIf(noLoop)("a block device", () => {
     expect(ran.stderr).toMatch(/is behind \/dev\/loop\d+/);
   });
 
+  test("that is read-only is said to be, and so is a file system without room for the image", () => {
+    sh(["blockdev", "--setro", loop]);
+    expect(ocfs2(["-q", "-x", loop])).toMatchObject({
+      status: 1,
+      stderr: `ocfs2 mkfs: ${loop} is read-only; make it writable with "blockdev --setrw ${loop}"\n`,
+    });
+    sh(["blockdev", "--setrw", loop]);
+    const full = tempDir("ocfs2-mkfs-full");
+    const script = 'mount -t tmpfs -o size=32k tmpfs "$0" && truncate -s 300M "$0/image" && "$@"';
+    const [node, bin, small] = [process.execPath, join(repoRoot, "bin", "ocfs2"), join(full, "image")];
+    expect(trySh(["unshare", "-m", "sh", "-c", script, full, node, bin, "mkfs", "-q", "-N", "8", small])).toMatchObject(
+      {
+        status: 1,
+        stderr: `ocfs2 mkfs: ${small} cannot be written, and holds no volume now: it is on a file system that is full\n`,
+      },
+    );
+  });
+
   test("with swap space is left alone", () => {
     sh(["mkswap", loop], { stdio: "ignore" });
     expect(ocfs2([loop])).toMatchObject({ status: 1, stderr: expect.stringMatching(/carries swap space/) });

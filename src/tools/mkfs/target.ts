@@ -4,6 +4,7 @@ import { Errno, errnoName } from "../../lib/errno.ts";
 import {
   blkDiscard,
   blkLogicalSize,
+  blkReadonly,
   blkZeroout,
   closeFd,
   FALLOC_FL_KEEP_SIZE,
@@ -14,6 +15,7 @@ import {
   ofdTryLock,
   openFile,
 } from "../../native/index.ts";
+import { problemOf } from "../problem.ts";
 import type { ReadAt } from "../read_super.ts";
 import { GIB, MIB, MkfsError, type TargetShape } from "./params.ts";
 import type { MkfsSink } from "./write.ts";
@@ -88,10 +90,17 @@ const isEmpty = (t: Target): boolean => !t.is_block_device && fs.fstatSync(t.fd)
  * something else may be: an empty file and a hole need none.
  */
 export function targetSink(t: Target, discard_bytes: number): MkfsSink {
+  // Root may open it for writing all the same; it is the writes that fail then.
+  if (blkReadonly(t.fd) === 1)
+    throw new MkfsError(`${t.name} is read-only; make it writable with "blockdev --setrw ${t.name}"`);
   const zeroed = isEmpty(t) || (discard_bytes > 0 && discard(t, discard_bytes));
   const write = (bytes: Uint8Array, off: number): void => {
     for (let done = 0; done < bytes.length; ) {
-      done += fs.writeSync(t.fd, bytes, done, bytes.length - done, off + done);
+      try {
+        done += fs.writeSync(t.fd, bytes, done, bytes.length - done, off + done);
+      } catch (err) {
+        throw writeFailed(t, err);
+      }
     }
   };
   return {
@@ -104,9 +113,18 @@ export function targetSink(t: Target, discard_bytes: number): MkfsSink {
         clearFile(t, write, off, len);
       }
     },
-    sync: () => fs.fsyncSync(t.fd),
+    sync() {
+      try {
+        fs.fsyncSync(t.fd);
+      } catch (err) {
+        throw writeFailed(t, err);
+      }
+    },
   };
 }
+
+const writeFailed = (t: Target, err: unknown): MkfsError =>
+  new MkfsError(`${t.name} cannot be written, and holds no volume now: ${problemOf(err, "it")}`);
 
 type Write = MkfsSink["write"];
 
