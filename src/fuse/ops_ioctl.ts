@@ -15,13 +15,21 @@ import { dinodeOf, type Inode, inodeChanged, inodeLock } from "../volume/inode.t
 import type { Op } from "../volume/op.ts";
 import type { Session } from "./session.ts";
 
-/** Type and number of a command; its size differs between 32 and 64 bits, and the VFS shortens some. */
-const nr = (type: string, n: number): number => (type.charCodeAt(0) << 8) | n;
-const GETFLAGS = nr("f", 1);
-const SETFLAGS = nr("f", 2);
-const FSGETXATTR = nr("X", 31);
-const FSSETXATTR = nr("X", 32);
-const FITRIM = nr("X", 121);
+const WRITE = 1;
+const READ = 2;
+/**
+ * The whole number of a command (_IOC). Whoever may change flags the kernel looks at for these alone, whatever a program of 32 bits calls them
+ * (ioctl_setflags, compat_ioctl): the same type and number with another size or direction comes here unseen, from anybody who can read the file.
+ */
+const ioc = (direction: number, type: string, n: number, bytes: number): number =>
+  ((direction << 30) | (bytes << 16) | (type.charCodeAt(0) << 8) | n) >>> 0;
+const GETFLAGS = ioc(READ, "f", 1, 8);
+const SETFLAGS = ioc(WRITE, "f", 2, 8);
+const FSGETXATTR = ioc(READ, "X", 31, 28);
+const FSSETXATTR = ioc(WRITE, "X", 32, 28);
+const FITRIM = ioc(READ | WRITE, "X", 121, 24);
+/** From this minor version on (Linux 5.14) FUSE's flags go through fileattr_set, which asks who may change them. */
+const FILEATTR_MINOR = 34;
 
 /** struct fsxattr: fsx_xflags first, 28 bytes; what behind it has no counterpart in OCFS2. */
 const FSXATTR_BYTES = 28;
@@ -147,15 +155,19 @@ export function ioctl(s: Session): void {
   const { unique } = s;
   const q = FuseIoctlIn.at(s.dv as DataView, s.body);
   const { cmd, in_size, out_size } = q;
-  const run = commands.get(cmd & 0xffff);
+  const run = commands.get(cmd);
   const at = s.body + FuseIoctlIn.size;
   const input = s.u8.slice(at, Math.min(at + in_size, s.end));
-  if ((cmd & 0xffff) === FITRIM) {
+  if (cmd === FITRIM) {
     trim(s, new DataView(input.buffer, input.byteOffset, input.byteLength));
     return;
   }
   if (run === undefined) {
     s.fail(unique, Errno.ENOTTY);
+    return;
+  }
+  if ((cmd === SETFLAGS || cmd === FSSETXATTR) && s.minor < FILEATTR_MINOR && s.uid !== 0) {
+    s.fail(unique, Errno.EPERM);
     return;
   }
   const request: Ioctl = {

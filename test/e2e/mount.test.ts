@@ -593,6 +593,42 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     expect(fsck(image).findings).toEqual([]);
   });
 
+  test("chattr's flags are changed by whom the kernel lets, whatever number the ioctl is given", async () => {
+    const program = `
+import errno, fcntl, os, struct, sys
+os.chdir(sys.argv[1])
+for name in "theirs", "own":
+    with open(name, "w") as f: os.fchmod(f.fileno(), 0o644)
+os.chown("own", 65534, 65534)
+SETFLAGS, FSSETXATTR, IMMUTABLE, NODUMP = 0x40086602, 0x401c5820, 0x10, 0x40
+fcntl.ioctl(os.open("theirs", os.O_RDONLY), SETFLAGS, struct.pack("<Q", IMMUTABLE))
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+def tried(name, nr, flags=0):
+    try:
+        fcntl.ioctl(os.open(name, os.O_RDONLY), nr, bytearray(struct.pack("<Q", flags) + bytes(64)), True)
+        return "ok"
+    except OSError as e:
+        return errno.errorcode[e.errno]
+print(tried("theirs", SETFLAGS), tried("theirs", FSSETXATTR), tried("own", SETFLAGS, NODUMP))
+# Of 32 bits, and both with other directions and sizes.
+print(*[tried(name, nr, IMMUTABLE) for nr in (0x40046602, 0xc0086602, 0x80086602, 0xc0406602, 0xc01c5820, 0x40205820) for name in ("theirs", "own")])
+`;
+    const flags = async (option: string): Promise<string> => {
+      await mounted("-o", option);
+      const said = await run(["python3", "-c", program, mnt]);
+      const shown = sh(["lsattr", join(mnt, "theirs"), join(mnt, "own")]).replaceAll(`${mnt}/`, "");
+      sh(["chattr", "-i", join(mnt, "theirs")]);
+      expect((await cli("umount", mnt)).status).toBe(0);
+      return `${said}${shown}`;
+    };
+    const refused = Array(12).fill("ENOTTY").join(" ");
+    expect(await flags("rw")).toMatch(new RegExp(`^EPERM EPERM ok\\n${refused}\\n----i-+ theirs\\n------d-+ own\\n$`));
+    // A kernel that does not ask for itself.
+    expect(await flags("fuse_minor=33")).toMatch(
+      new RegExp(`^EPERM EPERM EPERM\\n${refused}\\n----i-+ theirs\\n-+ own\\n$`),
+    );
+  });
+
   test.each([
     [["-o", "frobnicate"], 1, "unknown mount option frobnicate"],
     [["-o", "errors=maybe"], 1, "errors=maybe is none of remount-ro, panic, continue"],
