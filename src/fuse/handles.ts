@@ -1,6 +1,6 @@
 /** Open files by the number that the kernel hands back with each request. */
 import { errseqSample, type IsTold } from "../lib/errseq.ts";
-import type { Flock } from "../volume/file/flock.ts";
+import type { Flock, FlockKind } from "../volume/file/flock.ts";
 import type { Inode } from "../volume/inode.ts";
 
 export const O_ACCMODE = 3;
@@ -16,7 +16,7 @@ export class FileHandle implements IsTold {
   /** O_* of the open. */
   readonly flags: number;
   /** flock(2) of a clustered mount, once it was asked for. */
-  flock: { readonly lock: Flock; busy: boolean; readonly waiting: (() => void)[] } | null = null;
+  flock: { readonly lock: Flock; busy: FlockKind | null; readonly waiting: (() => void)[] } | null = null;
   /** The first read of a handle may move atime. */
   was_read = false;
   /** Opened for writing while chattr +a held: writes without O_APPEND are refused. */

@@ -25,18 +25,19 @@ function setFlock(s: Session, waits: boolean): void {
   else inTurn(s, handle, unique, kind, !waits);
 }
 
-/** One change of an open file's lock at a time; an unlock does not wait for a lock that does. */
+/** One change of an open file's lock at a time. */
 function inTurn(s: Session, handle: FileHandle, unique: number, kind: FlockKind, trylock: boolean): void {
-  const flock = (handle.flock ??= { lock: new Flock(s.osb, handle.inode), busy: false, waiting: [] });
-  if (flock.busy) {
-    flock.waiting.push(() => inTurn(s, handle, unique, kind, trylock));
-    if (kind === "unlock") flock.lock.interrupt();
+  const flock = (handle.flock ??= { lock: new Flock(s.osb, handle.inode), busy: null, waiting: [] });
+  if (flock.busy !== null) {
+    // Who is asking has given up what the file had, so an unlock has nothing left to do. (An EINTR without a signal would be errno 512 to who asks.)
+    if (kind === "unlock" && flock.busy !== "unlock") s.replyEmpty(unique);
+    else flock.waiting.push(() => inTurn(s, handle, unique, kind, trylock));
     return;
   }
-  flock.busy = true;
+  flock.busy = kind;
   s.interrupts.set(unique, () => flock.lock.interrupt());
   spawn(flock.lock.set(kind, trylock), (err) => {
-    flock.busy = false;
+    flock.busy = null;
     s.interrupts.delete(unique);
     if (err) s.error(unique, err);
     else s.replyEmpty(unique);
