@@ -618,6 +618,9 @@ export class Programs {
 
   *#flock(node: SimNode, file: File, exclusive: boolean | null, waits: boolean): Task<void> {
     const returned = this.flocks.call(node, file, exclusive);
+    const thread = waits && exclusive !== null && this.#below(5) === 0 ? this.#unlocksMeanwhile(node, file) : null;
+    // Which of the two comes first nobody knows.
+    if (thread !== null) this.flocks.closed(file);
     const what = exclusive === null ? "unlock" : `${exclusive ? "exclusive" : "shared"}${waits ? "" : " at once"}`;
     this.#w.note(`program ${node.num} file ${file.fh} flock ${what}`);
     let signalled = false;
@@ -639,9 +642,25 @@ export class Programs {
     }
     if (this.#isDead(node)) return;
     this.#w.note(`program ${node.num} file ${file.fh} flock ${what}: ${outcome}`);
+    if (thread !== null) {
+      yield* wait(thread);
+      this.flocks.closed(file);
+      return;
+    }
     if (this.#w.unsettled) this.flocks.doubt();
     const wrong = returned(outcome);
     if (wrong !== null) throw new Error(`flock ${what} on node ${node.num}: ${wrong}`);
+  }
+
+  /** Another thread gives the same open file's lock up while one waits for it. */
+  #unlocksMeanwhile(node: SimNode, file: File): Thunk<void> {
+    const self = this;
+    function* unlock(): Task<void> {
+      yield* self.#sleep(self.#below(200));
+      self.#w.note(`program ${node.num} file ${file.fh} flock unlock by another thread`);
+      yield* node.kernel!.flock(file, null, true);
+    }
+    return this.#completion(node, unlock());
   }
 
   *#fsync(node: SimNode, name: string, file: File): Task<void> {
