@@ -152,7 +152,7 @@ function freeDeadLocks(dlm: Dlm, res: DlmLockRes, dead: NodeNum): void {
 
 /**
  * dlm_move_lockres_to_recovery_list. Requests whose answer will not come are put where they belong: a conversion and a new lock are
- * asked for again, an unlock and a cancel count as done.
+ * asked for again, an unlock and a cancel count as done; unless another is the master still, perhaps, which has not heard of them: see `commitPending`.
  */
 export function moveToRecoveryList(dlm: Dlm, res: DlmLockRes): void {
   res.state |= RES_RECOVERING;
@@ -166,7 +166,16 @@ export function moveToRecoveryList(dlm: Dlm, res: DlmLockRes): void {
       assert(lock.list === LIST_BLOCKED, `${res.name}: a new lock is pending, and not blocked`);
       revertPendingLock(res, lock);
       lock.flags &= ~(LOCK_LOCK_PENDING | LOCK_CANCEL_PENDING);
-    } else if (lock.flags & LOCK_UNLOCK_PENDING) {
+    }
+  }
+  const old = dlm.reco.given.get(res) ?? NO_NODE;
+  if (res.owner !== OWNER_UNKNOWN && !dlm.domain_map.has(old)) commitPending(res);
+}
+
+/** What the dead master may have granted others in the place of these has been taken from nobody: they are carried out before the next one hears of the locks. */
+export function commitPending(res: DlmLockRes): void {
+  for (const lock of res.locks()) {
+    if (lock.flags & LOCK_UNLOCK_PENDING) {
       commitPendingUnlock(res, lock);
       lock.flags &= ~LOCK_UNLOCK_PENDING;
     } else if (lock.flags & LOCK_CANCEL_PENDING) {

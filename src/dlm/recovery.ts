@@ -22,7 +22,14 @@ import { DLM_MSG } from "../format/wire/dlm_messages.ts";
 import { Errno } from "../lib/errno.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import { all, asThunk, type Task, type Thunk, wait } from "../lib/task.ts";
-import { cleanRecoveryLock, heardNewMaster, nodeDown, resetRecovery, takeOffRecoveryList } from "./cleanup.ts";
+import {
+  cleanRecoveryLock,
+  commitPending,
+  heardNewMaster,
+  nodeDown,
+  resetRecovery,
+  takeOffRecoveryList,
+} from "./cleanup.ts";
 import { type Dlm, isHostDown, NO_NODE, RECO_ACTIVE, RECO_FINALIZE } from "./dlm.ts";
 import { dlmlock, isRecoveryLock, newLock, RECOVERY_LOCK_NAME } from "./lock.ts";
 import {
@@ -329,7 +336,10 @@ function* sendAllLocks(dlm: Dlm, master: NodeNum, dead: NodeNum): Task<void> {
   const send: DlmLockRes[] = [];
   for (const res of reco.resources) {
     if (isRecoveryLock(res.name)) cleanRecoveryLock(dlm, res, dead);
-    else if (isOf(dlm, res, dead) || reco.origin.get(res) === dead) send.push(res);
+    else if (isOf(dlm, res, dead) || reco.origin.get(res) === dead) {
+      commitPending(res);
+      send.push(res);
+    }
   }
   for (let i = 0; i < send.length; i += WINDOW) {
     const answers = yield* all(
@@ -407,6 +417,7 @@ function finishLocalRecovery(dlm: Dlm, dead: NodeNum, new_master: NodeNum): void
     }
     const recovered = isOf(dlm, res, dead) || res.owner === dlm.node_num || was.get(res) === dead;
     if (res.state & RES_RECOVERING && recovered) {
+      commitPending(res);
       if (new_master !== dlm.node_num) origin.set(res, dead);
       else {
         endBlock(dlm, res.name);

@@ -78,6 +78,41 @@ test("who recovers the old master is told of the new one by a third node, and an
   for (const m of [two, three, four]) expect(owner(m)).toBe(4);
 });
 
+test("the new one dies that was just told of an unlock, and the old one has it still", () => {
+  const { world, one, two, three, of_three, nodesOnIt } = oneHasHeard();
+  const told = delay(two, DLM_MSG.UNLOCK_LOCK, () => "later");
+  let done = false;
+  three.domain!.unlock(of_three!, () => (done = true));
+  world.runUntil("node 2 is told", () => told.length > 0);
+  dies(two, three);
+  world.runUntil("it is done", () => done, 60_000);
+  world.runUntil("node 1 has given it away", () => one.left, 60_000);
+  recovered(world);
+  expect(nodesOnIt()).toEqual([4]);
+});
+
+test("the old one dies that has not heard of an unlock, and the new one has it", () => {
+  let [told, done] = [false, false];
+  const { world, one, two, three, four, later, nodesOnIt } = givesAway(1, (old, unlocks, of_four) => {
+    delay(old, DLM_MSG.UNLOCK_LOCK, (_p, from) => {
+      told ||= from === 4;
+      return from === 4 ? "later" : "now";
+    });
+    unlocks.domain!.unlock(of_four, () => (done = true));
+    old.world.runUntil("node 1 is told", () => told);
+  });
+  const heard = delay(four, DLM_MSG.ASSERT_MASTER, () => (heard.length === 0 ? "later" : "now"));
+  later[0]!();
+  const has = (): boolean => three.domain!.dlm.lockres.get("lost")!.owner === 2 && heard.length > 0;
+  world.runUntil("node 2 has it, and node 4 is to hear", has);
+  dies(one, two, three, four);
+  world.pass(100);
+  heard[0]!();
+  world.runUntil("it is done", () => done, 60_000);
+  recovered(world);
+  expect(nodesOnIt()).toEqual([2, 3]);
+});
+
 test("the new one dies, and the old one, which has heard that it is not the master any more, recovers it", () => {
   const { world, one, two, three, four, later, nodesOnIt } = givesAway(1);
   delay(two, DLM_MSG.DEREF_LOCKRES, () => "later");

@@ -167,6 +167,8 @@ function* unlockRemote(dlm: Dlm, res: DlmLockRes, lock: DlmLock, flags: number, 
   if (err < 0) status = isHostDown(err) ? DLM_STATUS.NOLOCKMGR : errToStatus(err);
   // The recovery lock is not recovered: it is gone with the dead.
   if (err < 0 && isRecoveryLock(res.name) && res.owner === owner && isNodeDead(dlm, owner)) status = DLM_STATUS.NORMAL;
+  // Whether the dead one's successor has heard of it shows by then.
+  if (lock.flags & pending) yield* waitOnLockres(dlm, res, RES_RECOVERING);
   const recovered = !(lock.flags & pending);
   lock.flags &= ~pending;
   if (recovered) {

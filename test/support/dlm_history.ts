@@ -44,14 +44,15 @@ export function delay(
 
 /**
  * Node 1 masters "lost", on which nodes 2, 3 and 4 hold PR, and leaves. Node 2, to which it gives the resource, has told node 3; node 4 takes what it is
- * told when it is called for. There is a node 5, which knows nothing of it.
+ * told when it is called for. There is a node 5, which knows nothing of it. What happens `before` node 1 leaves is up to the test.
  */
-export function givesAway(seed: number) {
+export function givesAway(seed: number, before: (one: Member, four: Member, of_four: DomainLock) => void = () => {}) {
   const world = new World({ seed });
   const [one, two, three, four, five] = [world.add(1), world.add(2), world.add(3), world.add(4), world.add(5)];
   world.joinAll();
   const of_one = take(one, "lost", PR);
   const [of_two, of_three, of_four] = [two, three, four].map((m) => take(m, "lost", PR));
+  before(one, four, of_four!);
   const later = delay(four, DLM_MSG.MIGRATE_REQUEST, (payload, from) =>
     from === 2 && DlmMigrateRequest.from(payload).namelen === "lost".length ? "later" : "now",
   );
