@@ -59,6 +59,18 @@ export const invalidArg = (name: string, expected: string, value: unknown): Erro
     TypeError,
   );
 
+/** One that is misspelt must not be passed over. */
+export function checkOptionNames(o: unknown, known: readonly string[]): void {
+  if (typeof o !== "object" || o === null) throw invalidArg("options", "an object", o);
+  for (const name of Object.keys(o))
+    if (!known.includes(name))
+      throw codedError(
+        "ERR_INVALID_ARG_VALUE",
+        `There is no option "${name}"; there are ${known.join(", ")}`,
+        TypeError,
+      );
+}
+
 export const hasCode = (err: unknown, code: string): boolean =>
   typeof err === "object" && err !== null && (err as { code?: unknown }).code === code;
 

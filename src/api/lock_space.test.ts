@@ -74,6 +74,19 @@ test("both go from shared to exclusive, and both get it, one after the other", a
   expect(order.sort()).toEqual([0, 1]);
 });
 
+test("a mode, an option or a value that there is none of is refused; it was a shared lock, or none at all", async () => {
+  const { spaces, run } = three();
+  const [space] = spaces as [LockSpace];
+  const invalid = { code: "ERR_INVALID_ARG_VALUE" };
+  for (const mode of ["Exclusive", "EX", "write", "constructor", undefined])
+    await expect(run(space.lock("it", mode as "exclusive"))).rejects.toMatchObject(invalid);
+  await expect(run(space.lock("it", "exclusive", { tryLock: true } as object))).rejects.toMatchObject(invalid);
+  await expect(run(space.lock(null as unknown as string, "shared"))).rejects.toMatchObject({ code: "EINVAL" });
+  await expect(LockSpace.join("things", { Node: "a" } as object)).rejects.toMatchObject(invalid);
+  using held = await run(space.lock("it", "exclusive"));
+  expect(() => held.setValue("text" as unknown as Uint8Array)).toThrow("Uint8Array");
+});
+
 test("all leave", async () => {
   const { spaces, run, world } = three();
   for (const s of spaces) (await run(s.lock("x", "exclusive"))).unlock();

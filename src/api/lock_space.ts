@@ -9,6 +9,7 @@ import { connectLines, type LineSocket, nodeSocketPath } from "../native/node_so
 import { EX, type LockDomain, PR } from "../stackglue/lock_domain.ts";
 import { type FromHost, RemoteDomain } from "../stackglue/remote.ts";
 import { type HeldLevel, UserLock } from "../stackglue/userdlm.ts";
+import { checkOptionNames, codedError, invalidArg } from "./errors.ts";
 
 export type LockMode = "shared" | "exclusive";
 
@@ -44,6 +45,7 @@ export class HeldLock {
   setValue(bytes: Uint8Array): void {
     this.#check();
     if (this.mode !== "exclusive") throw new FsError(Errno.EACCES, "lock_space.setValue", { name: this.name });
+    if (!(bytes instanceof Uint8Array)) throw invalidArg("bytes", "a Uint8Array", bytes);
     if (bytes.length > 64)
       throw new FsError(Errno.EINVAL, "lock_space.setValue", { name: this.name, len: bytes.length });
     this.#lock.writeLvb(bytes);
@@ -76,7 +78,17 @@ export class HeldLock {
   }
 }
 
-const level = (mode: LockMode): HeldLevel => (mode === "exclusive" ? EX : PR);
+const LEVELS: Readonly<Record<LockMode, HeldLevel>> = { shared: PR, exclusive: EX };
+
+/** A mode that there is none of must not be taken for the weaker one. */
+function level(mode: LockMode): HeldLevel {
+  if (Object.hasOwn(LEVELS, mode)) return LEVELS[mode];
+  throw codedError(
+    "ERR_INVALID_ARG_VALUE",
+    `The argument 'mode' must be "shared" or "exclusive". Received ${JSON.stringify(mode)}`,
+    TypeError,
+  );
+}
 
 export interface JoinOptions {
   /** Which node of this machine; the host's name when not given. */
@@ -102,8 +114,10 @@ export class LockSpace {
    * Joins the domain `name` through the process of this machine's node, which must run (a mount, or `ocfs2 node start`) and heartbeat. Rejects with ENOTCONN
    * when it does not run, EBUSY when the domain is a mounted volume's.
    */
-  static join(name: string, options: JoinOptions = {}): Promise<LockSpace> {
-    if (!/^[^/\0]{1,63}$/.test(name)) return Promise.reject(new FsError(Errno.EINVAL, "lock_space.join", { name }));
+  static async join(name: string, options: JoinOptions = {}): Promise<LockSpace> {
+    checkOptionNames(options, ["node"]);
+    if (typeof name !== "string" || !/^[^/\0]{1,63}$/.test(name))
+      throw new FsError(Errno.EINVAL, "lock_space.join", { name });
     const node = options.node ?? hostname();
     return new Promise((ok, fail) => {
       let domain: RemoteDomain | null = null;
@@ -144,14 +158,16 @@ export class LockSpace {
   }
 
   /** Waits for the lock; names have 1 to 31 bytes. */
-  lock(name: string, mode: LockMode, options: LockOptions = {}): Promise<HeldLock> {
-    if (name.length < 1 || name.length > 31 || /[^\0-\xff]/.test(name))
-      return Promise.reject(new FsError(Errno.EINVAL, "lock_space.lock", { name }));
+  async lock(name: string, mode: LockMode, options: LockOptions = {}): Promise<HeldLock> {
+    const wanted = level(mode);
+    checkOptionNames(options, ["trylock"]);
+    if (typeof name !== "string" || name.length < 1 || name.length > 31 || /[^\0-\xff]/.test(name))
+      throw new FsError(Errno.EINVAL, "lock_space.lock", { name });
     let lock = this.#locks.get(name);
     if (lock === undefined) this.#locks.set(name, (lock = new UserLock(this.#domain, name)));
     const taken = lock;
     return new Promise((ok, fail) => {
-      taken.lock(level(mode), options.trylock ?? false, (err) => {
+      taken.lock(wanted, options.trylock ?? false, (err) => {
         if (err === 0) ok(new HeldLock(taken, mode));
         else fail(new FsError(-err, "lock_space.lock", { name, mode }));
       });

@@ -16,7 +16,7 @@ import type { Osb } from "../volume/osb.ts";
 import { closeVolume, openVolume, syncVolume } from "../volume/super.ts";
 import { createArena } from "../wasm/arena.ts";
 import { createKernels } from "../wasm/kernels.ts";
-import { asSystemError, type CallInfo, codedError, invalidArg } from "./errors.ts";
+import { asSystemError, type CallInfo, checkOptionNames, codedError, invalidArg } from "./errors.ts";
 import { type Place, walk } from "./path.ts";
 
 /** How to open a volume. */
@@ -79,15 +79,9 @@ const OPTIONS: { readonly [name in keyof Required<OpenOptions>]: "boolean" | "nu
 
 /** One that is misspelt, `readOnly` say, must not open a volume for writing. */
 function checkOptions(o: OpenOptions): void {
-  if (typeof o !== "object" || o === null) throw invalidArg("options", "an object", o);
+  checkOptionNames(o, Object.keys(OPTIONS));
   for (const [name, value] of Object.entries(o)) {
-    const type = (OPTIONS as Record<string, "boolean" | "number" | undefined>)[name];
-    if (type === undefined)
-      throw codedError(
-        "ERR_INVALID_ARG_VALUE",
-        `There is no option "${name}"; there are ${Object.keys(OPTIONS).join(", ")}`,
-        TypeError,
-      );
+    const type = OPTIONS[name as keyof OpenOptions];
     if (value === undefined) continue;
     if (typeof value !== type) throw invalidArg(`options.${name}`, `of type ${type}`, value);
     if (type === "number" && !((value as number) >= 0 && Number.isFinite(value)))
