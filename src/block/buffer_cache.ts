@@ -212,12 +212,8 @@ export class BufferCache {
 
   #forgetOne(bh: Bh | undefined): void {
     if (bh === undefined) return;
-    if (bh.busy) {
-      // Still in a transaction or being read: whoever asks under a new owner reads or re-creates it.
-      bh.kind = null;
-      return;
-    }
-    this.#drop(bh);
+    // What is still in a transaction goes to the disk as what it was, with its checksum: another node may look at it to see that it is no more.
+    if (!bh.busy) this.#drop(bh);
   }
 
   /** All blocks that are held for `ci` and are in no transaction are forgotten (ocfs2_metadata_cache_purge). */

@@ -311,6 +311,23 @@ describe("deleting", () => {
     sound();
   });
 
+  test("with metaecc: who looks at a file that another node has deleted finds it gone, not broken", () => {
+    ({ image } = simImage(1));
+    c = new SimCluster({ seed: 1, image });
+    const [a, b] = [c.mount(1), c.mount(2)];
+    for (const name of ["f", "g"]) {
+      const f = create(a, name);
+      write(a, f, "x".repeat(9000));
+      lookup(b, name);
+      c.op(a, (op) => ns.unlink(op, root(a), nameOf(name)));
+      if (name === "f") c.sleep(1000);
+      expect(codeOf(() => c.op(b, (op) => ns.getattr(op, f)))).toBe("ESTALE");
+      expect(codeOf(() => c.op(a, (op) => ns.getattr(op, f)))).toBe("ESTALE");
+    }
+    while (c.mounted.length > 0) c.umount(c.mounted[0]!);
+    if (no_fsck === undefined) expect(judge(image, simImage(1).known)).toEqual([]);
+  });
+
   test("a file that was just made and is open: nobody else deletes it", () => {
     cluster();
     const [a, b] = [c.mount(1), c.mount(2)];
