@@ -6,6 +6,7 @@ import { fsck, haveTool, mkfsImage, openImage, type TestVolume } from "../../../
 import { EXT_FLAGS, I_ATTR } from "../../format/disk/index.ts";
 import type { Arena } from "../../lib/arena.ts";
 import { type Random, seededRandom } from "../../lib/clock.ts";
+import { Errno } from "../../lib/errno.ts";
 import { all, asThunk, type Task, wait } from "../../lib/task.ts";
 import { RandomBastDomain } from "../../stackglue/random_bast.ts";
 import { copyFileRange } from "../../vfs/copy_range.ts";
@@ -244,6 +245,29 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
     expect(osb.runSync((op) => getClusters(op, b, 2047).flags)).toBe(0);
     v.close();
     expect(fsck(image).findings.filter((f) => !KEPT_SPACE.test(f))).toEqual([]);
+  });
+
+  test("a file that cannot grow as far as it should keeps its size, where files have no holes", () => {
+    const image = mkfsImage(["-b", "4K", "-C", "4K", "--fs-features=nosparse,nounwritten"], 32);
+    const v = openImage(image);
+    const { osb } = v;
+    const inode = newFile(osb, "small");
+    const addr = osb.arena.alloc(4096, 4096);
+    osb.runTaskSync(wait((cb) => writeFile(osb, inode, { offset: 0, len: 4096, addr }, cb)));
+    const grow = (size: number) => osb.runTaskSync(wait((cb) => setattr(osb, inode, { size }, cb)));
+    expect(() => grow(64 << 20)).toThrow(expect.objectContaining({ errno: Errno.ENOSPC }));
+    const write = { offset: 64 << 20, len: 1, addr };
+    expect(() => osb.runTaskSync(wait((cb) => writeFile(osb, inode, write, cb)))).toThrow(
+      expect.objectContaining({ errno: Errno.ENOSPC }),
+    );
+    expect(osb.runSync((op) => dinodeOf(op, inodeLock(op, inode)).i_size)).toBe(4096);
+    // What was taken for it is the file's until it is cut, as the kernel has it.
+    grow(4096);
+    grow(1 << 20);
+    osb.runTaskSync(wait((cb) => readFile(osb, inode, { offset: (1 << 20) - 4096, len: 4096, addr }, cb)));
+    expect(osb.arena.u8.subarray(addr, addr + 4096).every((b) => b === 0)).toBe(true);
+    v.close();
+    expect(fsck(image).findings).toEqual([]);
   });
 
   test("copy_file_range behind the end of a file leaves no hole where files have none", () => {

@@ -291,10 +291,18 @@ export function fillPages(osb: Osb, fills: readonly Fill[]): void {
 export function extendNoHoles(op: Op, inode: Inode, bh: Bh, to: number): void {
   op.modify(bh);
   const di = dinodeOf(op, bh);
+  const { osb } = op;
+  const step = stepBytes(osb);
   if (isInline(di)) convertInlineToExtents(op, inode, bh);
+  // First all clusters: when there are not enough, the size is still what it was.
+  const mapped = di.i_clusters * osb.geo.clustersize;
+  if (mapped < to) {
+    mapForWrite(op, inode, bh, mapped, Math.min(to, mapped + step));
+    inodeChanged(op, inode);
+    return;
+  }
   const size = di.i_size;
-  const end = Math.min(to, size + stepBytes(op.osb));
-  mapForWrite(op, inode, bh, size, end);
+  const end = Math.min(to, size + step);
   const fills: Fill[] = [];
   di.i_size = zeroExtend(op, inode, bh, fills, size, end);
   touch(op, di);
