@@ -270,6 +270,28 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
     expect(fsck(image).findings).toEqual([]);
   });
 
+  test("a write far behind the end of a file for which there is no room leaves its size", () => {
+    const image = mkfsImage(["-b", "4K", "-C", "4K"], 32);
+    const v = openImage(image);
+    const { osb } = v;
+    const inode = newFile(osb, "small");
+    const addr = osb.arena.alloc(1 << 20, 4096);
+    const write = (offset: number) =>
+      osb.runTaskSync(wait((cb) => writeFile(osb, inode, { offset, len: 4096, addr }, cb)));
+    write(0);
+    const NO_ROOM = expect.objectContaining({ errno: Errno.ENOSPC });
+    const full = newFile(osb, "full");
+    let offset = 0;
+    const fill = (len: number): void => {
+      for (;;) offset += osb.runTaskSync(wait<number>((cb) => writeFile(osb, full, { offset, len, addr }, cb)));
+    };
+    for (const len of [1 << 20, 4096]) expect(() => fill(len)).toThrow(NO_ROOM);
+    expect(() => write(10 * 2 ** 30)).toThrow(NO_ROOM);
+    expect(osb.runSync((op) => dinodeOf(op, inodeLock(op, inode)).i_size)).toBe(4096);
+    v.close();
+    expect(fsck(image).findings.filter((f) => !KEPT_SPACE.test(f))).toEqual([]);
+  });
+
   test("copy_file_range behind the end of a file leaves no hole where files have none", () => {
     const image = mkfsImage(["-b", "4K", "-C", "4K", "--fs-features=nosparse,nounwritten"], 32);
     const v = openImage(image);

@@ -255,14 +255,28 @@ export function zeroExtend(op: Op, inode: Inode, bh: Bh, fills: Fill[], old_size
   return at;
 }
 
+/** True when more of [from, to) is mapped and written than one operation zeroes. */
+function hasMuchToZero(op: Op, inode: Inode, from: number, to: number): boolean {
+  const cs = op.osb.geo.clustersize;
+  let bytes = 0;
+  for (let at = from; at < to && bytes < MAX_ZERO_BYTES; ) {
+    const cpos = Math.floor(at / cs);
+    const ext = getClusters(op, inode, cpos);
+    const stop = Math.min(to, (cpos + ext.clusters) * cs);
+    if (ext.p_cluster !== 0 && (ext.flags & EXT_FLAGS.UNWRITTEN) === 0) bytes += stop - at;
+    at = stop;
+  }
+  return bytes >= MAX_ZERO_BYTES;
+}
+
 /**
  * A long gap behind the end of the file shrinks by what one operation can zero: the file grows to there, as ocfs2_zero_extend lets
- * it. False when what is left fits the operation that wants it.
+ * it. False when what is left fits the operation that wants it: if that fails, the size is what it was.
  */
 export function shortenGap(op: Op, inode: Inode, bh: Bh, to: number): boolean {
   const di = dinodeOf(op, bh);
   const size = di.i_size;
-  if (to - size <= MAX_ZERO_BYTES || isInline(di)) return false;
+  if (to - size <= MAX_ZERO_BYTES || isInline(di) || !hasMuchToZero(op, inode, size, to)) return false;
   op.modify(bh);
   const fills: Fill[] = [];
   di.i_size = zeroExtend(op, inode, bh, fills, size, to);
