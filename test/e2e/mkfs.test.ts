@@ -154,11 +154,13 @@ describe.skipIf(noLoop)("a block device", () => {
 
   test("that is read-only is said to be, and so is a file system without room for the image", () => {
     sh(["blockdev", "--setro", loop]);
-    expect(ocfs2(["-q", "-x", loop])).toMatchObject({
+    const ran = ocfs2(["-q", "-x", loop]);
+    // It would stay with the device, whatever file that is over next.
+    sh(["blockdev", "--setrw", loop]);
+    expect(ran).toMatchObject({
       status: 1,
       stderr: `ocfs2 mkfs: ${loop} is read-only; make it writable with "blockdev --setrw ${loop}"\n`,
     });
-    sh(["blockdev", "--setrw", loop]);
     const full = tempDir("ocfs2-mkfs-full");
     const script = 'mount -t tmpfs -o size=32k tmpfs "$0" && truncate -s 300M "$0/image" && "$@"';
     const [node, bin, small] = [process.execPath, join(repoRoot, "bin", "ocfs2"), join(full, "image")];
