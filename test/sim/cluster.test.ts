@@ -6,7 +6,14 @@ import { afterEach, describe, expect, test } from "vitest";
 import { EX, NL, PR } from "../../src/dlmglue/lock_res.ts";
 import { LockSet } from "../../src/dlmglue/lock_set.ts";
 import { lockName } from "../../src/dlmglue/lock_types.ts";
-import { I_FLAGS, JOURNAL_FLAGS, modeToFileType, SYSTEM_INODE, type SystemInode } from "../../src/format/disk/index.ts";
+import {
+  Dinode,
+  I_FLAGS,
+  JOURNAL_FLAGS,
+  modeToFileType,
+  SYSTEM_INODE,
+  type SystemInode,
+} from "../../src/format/disk/index.ts";
 import { MetaLvb } from "../../src/format/wire/lvb.ts";
 import { Errno } from "../../src/lib/errno.ts";
 import { FsError } from "../../src/lib/fs_error.ts";
@@ -326,6 +333,20 @@ describe("deleting", () => {
     }
     while (c.mounted.length > 0) c.umount(c.mounted[0]!);
     if (no_fsck === undefined) expect(judge(image, simImage(1).known)).toEqual([]);
+  });
+
+  test("a block that was a file's that nobody else knew of is read anew: another node may have made a file there", () => {
+    cluster();
+    const a = c.mount(1);
+    const f = create(a, "f");
+    c.op(a, (op) => ns.unlink(op, root(a), nameOf("f")));
+    c.sleep(1000);
+    c.task(a, wait(a.osb.journal.flush));
+    // As a node does that has run out of inodes, and steals from our allocator.
+    const di = Dinode.at(new DataView(image.buffer), f * a.osb.geo.blocksize);
+    di.i_generation += 7;
+    const inode = a.osb.inodes.get(f);
+    expect(c.op(a, (op) => dinodeOf(op, readDinode(op, inode)).i_generation)).toBe(di.i_generation);
   });
 
   test("a file that was just made and is open: nobody else deletes it", () => {

@@ -135,6 +135,8 @@ function removeInode(op: Op, inode: Inode): void {
   freeInodeBit(op, { slot: di.i_suballoc_slot, bit: di.i_suballoc_bit, loc: di.i_suballoc_loc, blkno: inode.ino });
   op.onSuccess(() => {
     osb.cache.forget(inode.ino, 1);
+    // Of one that nobody else knew of no lock goes, and with it what we know of its block.
+    inode.epoch++;
     inode.dropCaches();
     inode.orphaned = false;
     osb.unshared.remove(inode);
