@@ -510,7 +510,10 @@ function stepBytes(osb: Osb): number {
  * to 1 MiB is whole: one operation, under one lock.
  */
 export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callback<number>): void {
-  const step = stepBytes(osb);
+  const cs = osb.geo.clustersize;
+  let step = stepBytes(osb);
+  /** There was room for a part only; what is appended ends with it, as somebody else's record may come before the next. */
+  let is_short = false;
   let written = 0;
   let failure: unknown = null;
   let in_flight = 1;
@@ -525,7 +528,7 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
     // Where that fails once it is not tried again: the locks at EX, once granted, are held.
     let in_place = buffered && req.direct === true && req.append !== true;
     const at = req.offset + written;
-    const len = Math.min(req.len - written, step - (at % osb.geo.clustersize));
+    const len = Math.min(req.len - written, step - (at % cs));
     let ended: Ended = (_errno, done) => done();
     const locks = new LockSet();
     locks.exempt = req.exempt === true;
@@ -545,6 +548,14 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
       },
       (err, plan) => {
         locks.releaseAll();
+        const clusters = Math.ceil(((at % cs) + len) / cs);
+        if (err instanceof FsError && err.errno === Errno.ENOSPC && clusters > 1) {
+          // There may be room for a part of it.
+          step = (clusters >> 1) * cs;
+          is_short = req.append === true;
+          osb.ready(next);
+          return;
+        }
         if (err) failure = err;
         else if (plan!.gap === true) {
           osb.ready(next);
@@ -557,7 +568,7 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
             ended(errno, settle);
           });
         }
-        if (err || written >= req.len) settle();
+        if (err || written >= req.len || is_short) settle();
         else next();
       },
       locks,
