@@ -20,7 +20,7 @@ import { waitForEnds } from "./mount_end.ts";
 import { MS, OptionError, type ParsedOptions, parseMountOptions } from "./mount_opts.ts";
 import { mountAt } from "./mount_table.ts";
 import { mountThroughNode, NodeProcess } from "./node_process.ts";
-import { cliPath, dropEmptyLog, logPath, mountRecords, recordOf } from "./run_dir.ts";
+import { cliPath, closeToOthers, dropEmptyLog, logPath, mountRecords, recordOf } from "./run_dir.ts";
 
 interface MountArgs {
   readonly o?: string[];
@@ -244,6 +244,7 @@ export const mountCommand = new Command("mount")
     collect,
   )
   .action(async (device: string, dir: string, args: MountArgs) => {
+    closeToOthers();
     process.exitCode = await mount(device, dir, args).catch((err: unknown) => {
       const code = report("mount", err);
       // 1 is for wrong usage (mount(8)); whatever else went wrong, the volume is not mounted.
@@ -258,6 +259,7 @@ export const mountDaemonCommand = new Command("mount-daemon")
   .argument("<dir>")
   .option("-o <options>", "", collect)
   .action(async (device: string, dir: string, args: MountArgs) => {
+    closeToOthers();
     let told = false;
     const tell = (m: Told): void => {
       if (told) return;

@@ -7,7 +7,7 @@ import { type NodeStatus, statusText } from "./cluster_report.ts";
 import { Control, sayWhoRuns } from "./control.ts";
 import { report } from "./errors.ts";
 import { ensureNode, NodeProcess, silentNode, stay, stopNode, type Told, type Trees } from "./node_process.ts";
-import { type MountRecord, mountRecords } from "./run_dir.ts";
+import { closeToOthers, type MountRecord, mountRecords } from "./run_dir.ts";
 
 async function statusOf(r: MountRecord): Promise<Record<string, unknown>> {
   const control = await Control.open(r.dir);
@@ -127,6 +127,7 @@ export const nodeDaemonCommand = new Command("node-daemon")
   .option("--configfs <folder>")
   .option("--dlmfs <folder>")
   .action(async (o: { config: string; node: string; cluster?: string; stay?: boolean } & Trees) => {
+    closeToOthers();
     const tell = (m: Told): void => void process.send?.(m, () => process.disconnect?.());
     process.on("disconnect", () => {});
     // A terminal that goes away is no reason to take volumes away.

@@ -22,7 +22,7 @@ import { CliError, MOUNT_FAILURE, mountFailed } from "./errors.ts";
 import { parseMountOptions } from "./mount_opts.ts";
 import { mountAt } from "./mount_table.ts";
 import { configTreeOf } from "./node_configfs.ts";
-import { cliPath, nodeLogPath } from "./run_dir.ts";
+import { cliPath, closeToOthers, nodeLogPath } from "./run_dir.ts";
 import { askConfigTree, type MountedTree, mountConfigfs } from "./tree_mount.ts";
 
 interface Command {
@@ -396,6 +396,7 @@ export async function ensureNode(
 }
 
 async function startNode(config: string, name: string, stays: boolean, o: Trees & { cluster?: string }): Promise<void> {
+  closeToOthers();
   const log = openSync(nodeLogPath(name), "a");
   // It runs in another folder.
   const args = ["node-daemon", "--config", resolve(config), "--node", name, ...(stays ? ["--stay"] : [])];

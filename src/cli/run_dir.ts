@@ -28,6 +28,12 @@ export function runDir(): string {
   return base;
 }
 
+/**
+ * Whoever can write to a control socket is obeyed, and records are believed: what runs leaves nothing here that others may write to, whatever umask it was
+ * started with (an initramfs has 0).
+ */
+export const closeToOthers = (): void => void process.umask(process.umask() | 0o022);
+
 const idOf = (dir: string): string => createHash("sha256").update(dir).digest("hex").slice(0, 16);
 
 export const socketPath = (dir: string): string => join(runDir(), `${idOf(dir)}.sock`);

@@ -1,7 +1,7 @@
 /** `ocfs2 cluster`: a cluster is described, registered, gets global heartbeat, changes while it runs, and is taken down again. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { formatClusterConf } from "../../src/cluster/cluster_conf.ts";
@@ -228,7 +228,11 @@ describe.skipIf(why !== "")("a node of its own", () => {
   }, 60_000);
 
   test("that stands still is said not to answer", async () => {
+    // A umask of 0 opens its socket to nobody: whoever can write to that is obeyed.
+    const umask = process.umask(0);
     ok("node", "start", "--config", join(dir, "cluster.conf"), "--node", node);
+    process.umask(umask);
+    expect(["sock", "log"].map((kind) => statSync(`/run/ocfs2/node-${node}.${kind}`).mode & 0o22)).toEqual([0, 0]);
     // Who names none is told of it.
     const unnamed = ocfs2("cluster", "log");
     expect(unnamed.status).toBe(1);

@@ -23,6 +23,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { logPath, socketPath } from "../../src/cli/run_dir.ts";
 import { Dinode, FEATURE_INCOMPAT, FEATURE_RO_COMPAT } from "../../src/format/disk/index.ts";
 import { forceUnmount, tempDir } from "../support/cleanup.ts";
 import { mkfs } from "../support/images.ts";
@@ -232,6 +233,14 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     expect(fsck(image).findings).toEqual([]);
     expect((await cli("mount", "-o", "ro", image, mnt)).status).toBe(0);
     expect(readFileSync(join(mnt, "held"), "utf8")).toBe("the last words\n");
+    expect((await cli("umount", mnt)).status).toBe(0);
+  });
+
+  test("with a umask of 0 its socket, record and log are still nobody else's to write to", async () => {
+    const umask = process.umask(0);
+    await mounted().finally(() => process.umask(umask));
+    const files = [socketPath(mnt), logPath(mnt), socketPath(mnt).replace(/sock$/, "json")];
+    expect(files.map((path) => statSync(path).mode & 0o22)).toEqual([0, 0, 0]);
     expect((await cli("umount", mnt)).status).toBe(0);
   });
 
