@@ -150,8 +150,8 @@ export class Kernel {
    * stored to it before, or there is another page in its place by now.
    */
   onLateWrite: (nodeid: number, off: number, len: number) => void = () => {};
-  /** The node did not take what is in these bytes of the cache, and the kernel does not send it again. */
-  onLost: (nodeid: number, off: number, len: number) => void = () => {};
+  /** The node did not take what is in this page of the cache, and the kernel does not send it again. `said`: the write(2) hears of it, and no fsync. */
+  onLost: (nodeid: number, off: number, said: boolean) => void = () => {};
 
   constructor(c: FuseConnection, clock: Clock, below: (n: number) => number) {
     this.#c = c;
@@ -764,7 +764,7 @@ export class Kernel {
       // What the cache has is not what the file has: it is read anew, and what a mapping has stored goes with it.
       for (const { page } of parts) {
         page.uptodate = false;
-        this.onLost(inode.nodeid, page.index * PAGE, PAGE);
+        this.onLost(inode.nodeid, page.index * PAGE, true);
       }
       throw err;
     } finally {
@@ -798,7 +798,7 @@ export class Kernel {
         if (reply!.error !== 0) {
           inode.wb_errors++;
           inode.wb_told = false;
-          this.onLost(inode.nodeid, index * PAGE, PAGE);
+          this.onLost(inode.nodeid, index * PAGE, false);
         }
         inode.writectr--;
         const left = inode.writeback.get(index)! - 1;

@@ -118,11 +118,11 @@ export class Programs {
 
   start(node: SimNode): void {
     node.kernel!.readahead = this.#more.has("readahead");
-    node.kernel!.onLost = (nodeid, off) => {
+    node.kernel!.onLost = (nodeid, off, said) => {
       const name = this.#names.get(nodeid);
       if (!this.#failing.has(node) && !this.#isDead(node))
         this.problem ??= `node ${node.num} refuses what is written back`;
-      else if (name !== undefined && name !== LOG) this.#pageFailed(node, name, off / PAGE);
+      else if (name !== undefined && name !== LOG) this.#pageFailed(node, name, off / PAGE, said);
     };
     // A kernel does that, and no server can know (SIMULATION.md).
     node.kernel!.onLateWrite = (nodeid, off, len) => {
@@ -258,9 +258,10 @@ export class Programs {
     }
   }
 
-  #pageFailed(node: SimNode, name: string, page: number): void {
+  /** `said`: as far as it ever is; no fsync promises anything of it. */
+  #pageFailed(node: SimNode, name: string, page: number, said = false): void {
     this.#w.note(`program ${node.num}: page ${page} of ${name} is not written`);
-    const now = this.history.now();
+    const now = said ? Number.NEGATIVE_INFINITY : this.history.now();
     const first = (page * PAGE) / CELL;
     for (let cell = first; cell < first + PAGE / CELL && cell < CELLS; cell++)
       this.#cell(name, cell).failed(lifeOf(node), now);
