@@ -2,6 +2,7 @@
 import { readdirSync } from "node:fs";
 import { connectLines, type LineSocket, nodeSocketPath } from "../native/node_socket.ts";
 import { mountRecords, runDir, socketPath } from "./run_dir.ts";
+import { within } from "./within.ts";
 
 export interface Answer {
   readonly type: string;
@@ -62,14 +63,8 @@ export class Control {
   }
 
   /** For what is answered at once by a process that is well: "silent" from one that is stopped, or whose thread is stuck. */
-  async askSoon(command: { type: string; [key: string]: unknown }): Promise<Answer | null> {
-    let timer: NodeJS.Timeout | undefined;
-    const silent = new Promise<Answer>((ok) => {
-      timer = setTimeout(() => ok({ type: "silent" }), SILENT_MS);
-    });
-    const answer = await Promise.race([this.ask(command), silent]);
-    clearTimeout(timer);
-    return answer;
+  askSoon(command: { type: string; [key: string]: unknown }): Promise<Answer | null> {
+    return within<Answer | null, Answer>(SILENT_MS, this.ask(command), { type: "silent" });
   }
 
   close(): void {

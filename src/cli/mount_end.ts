@@ -1,7 +1,9 @@
 /** The end of a mount: umount(2) takes it out of the tree at once, and its process has still to put everything on the disk. */
+
 import { Control } from "./control.ts";
 import { mountAt } from "./mount_table.ts";
 import { isAlive, type MountRecord, mountRecords, recordOf } from "./run_dir.ts";
+import { within } from "./within.ts";
 
 const POLL_MS = 10;
 /** What was taken out of the tree with files open on it (umount -l) lasts as long as these: that is said, and not waited for. */
@@ -24,13 +26,8 @@ export async function waitForEnds(device: string, dir: string): Promise<void> {
   for (const record of mountRecords()) {
     const concerned = record.device === device || record.dir === dir;
     if (!concerned || mountAt(record.dir, record.pid) !== undefined) continue;
-    let timer: NodeJS.Timeout | undefined;
-    const enough = new Promise((ok) => {
-      timer = setTimeout(ok, PATIENCE_MS);
-    });
     const control = await Control.open(record.dir);
-    await Promise.race([mountEnd(record, control), enough]);
-    clearTimeout(timer);
+    await within(PATIENCE_MS, mountEnd(record, control), undefined);
     control?.close();
   }
 }

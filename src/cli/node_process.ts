@@ -24,6 +24,7 @@ import { mountAt } from "./mount_table.ts";
 import { configTreeOf } from "./node_configfs.ts";
 import { cliPath, closeToOthers, nodeLogPath } from "./run_dir.ts";
 import { askConfigTree, type MountedTree, mountConfigfs } from "./tree_mount.ts";
+import { within } from "./within.ts";
 
 interface Command {
   readonly type?: string;
@@ -119,13 +120,7 @@ export class NodeProcess {
   /** Who has unmounted a tree may be here before the news of that. */
   async #unmounted(kind: string, there: MountedTree | null): Promise<void> {
     if (there === null || mountAt(there.dir)?.type === `fuse.ocfs2-${kind}`) return;
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<"late">((ok) => {
-      timer = setTimeout(ok, UNMOUNT_MS, "late");
-    });
-    const in_use = (await Promise.race([there.gone, late])) === "late";
-    clearTimeout(timer);
-    if (in_use)
+    if ((await within(UNMOUNT_MS, there.gone, "late")) === "late")
       throw new CliError(
         1,
         `the ${kind} that was mounted on ${there.dir} is in use still: end the programs that use it`,
