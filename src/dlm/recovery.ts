@@ -21,7 +21,7 @@ import {
 import { DLM_MSG } from "../format/wire/dlm_messages.ts";
 import { Errno } from "../lib/errno.ts";
 import { ML, mlog } from "../lib/masklog.ts";
-import { all, asThunk, type Task, type Thunk, wait } from "../lib/task.ts";
+import { all, asThunk, inBatches, type Task, type Thunk, wait } from "../lib/task.ts";
 import {
   cleanRecoveryLock,
   commitPending,
@@ -237,19 +237,14 @@ function* gatherLocks(dlm: Dlm, dead: NodeNum): Task<void> {
 function* askOldMasters(dlm: Dlm, dead: NodeNum): Task<void> {
   const { reco } = dlm;
   const asked = [...reco.given].filter(([res]) => res.owner === dead && res.state & RES_RECOVERING);
-  for (let i = 0; i < asked.length; i += WINDOW)
-    yield* all(
-      asked.slice(i, i + WINDOW).map(([res, old]) =>
-        asThunk(function* (): Task<void> {
-          const has = yield* isMaster(dlm, res, old);
-          if (res.owner !== dead || !(res.state & RES_RECOVERING)) return;
-          if (has) {
-            takeOffRecoveryList(dlm, res, old);
-            dlm.wakeRes(res);
-          } else if (dlm.domain_map.has(old)) reco.given.delete(res);
-        }),
-      ),
-    );
+  yield* inBatches(asked, WINDOW, function* ([res, old]): Task<void> {
+    const has = yield* isMaster(dlm, res, old);
+    if (res.owner !== dead || !(res.state & RES_RECOVERING)) return;
+    if (has) {
+      takeOffRecoveryList(dlm, res, old);
+      dlm.wakeRes(res);
+    } else if (dlm.domain_map.has(old)) reco.given.delete(res);
+  });
 }
 
 /** Of what `dead` was giving away, and this node does not know who has it now, as of what others send and do not know. (The kernel leaves it to the new master.) */
@@ -257,17 +252,12 @@ function* askForMasters(dlm: Dlm, dead: NodeNum): Task<void> {
   const { unknown } = dlm.reco;
   const open = (res: DlmLockRes): boolean => res.owner === OWNER_UNKNOWN && unknown.get(res) === dead;
   const asked = [...unknown.keys()].filter(open);
-  for (let i = 0; i < asked.length; i += WINDOW)
-    yield* all(
-      asked.slice(i, i + WINDOW).map((res) =>
-        asThunk(function* (): Task<void> {
-          const real = yield* findRealMaster(dlm, res);
-          if (real === OWNER_UNKNOWN || !open(res)) return;
-          heardNewMaster(dlm, res, real);
-          dlm.wakeRes(res);
-        }),
-      ),
-    );
+  yield* inBatches(asked, WINDOW, function* (res): Task<void> {
+    const real = yield* findRealMaster(dlm, res);
+    if (real === OWNER_UNKNOWN || !open(res)) return;
+    heardNewMaster(dlm, res, real);
+    dlm.wakeRes(res);
+  });
 }
 
 /** dlm_request_all_locks, until the node has taken the request or is gone. (The kernel goes on without one that it cannot reach for a second, and holds locks still.) */

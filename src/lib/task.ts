@@ -69,6 +69,12 @@ export function* all<T>(thunks: Thunk<T>[]): Task<T[]> {
   });
 }
 
+/** A task for each item, so many at the same time. */
+export function* inBatches<T>(items: readonly T[], at_once: number, make: (item: T) => Task<void>): Task<void> {
+  for (let i = 0; i < items.length; i += at_once)
+    yield* all(items.slice(i, i + at_once).map((item) => asThunk(() => make(item))));
+}
+
 /** A task as a thunk, to run several at the same time or to hand one to a caller. */
 export const asThunk =
   <T>(make: () => Task<T>): Thunk<T> =>

@@ -9,7 +9,7 @@
  */
 import { EX, NL, PR } from "../dlmglue/lock_res.ts";
 import { SYSTEM_INODE } from "../format/disk/index.ts";
-import { all, asThunk, spawn, type Task, wait } from "../lib/task.ts";
+import { all, asThunk, inBatches, spawn, type Task, wait } from "../lib/task.ts";
 import { WaitQueue, waitOn } from "../lib/wait.ts";
 import { dentryLocks } from "./dir/dentry_locks.ts";
 import type { Inode } from "./inode.ts";
@@ -117,8 +117,7 @@ export class Unshared {
 
   /** The locks of these are asked for. */
   *shareAll(inodes: readonly Inode[]): Task<void> {
-    for (let i = 0; i < inodes.length; i += AT_ONCE)
-      yield* all(inodes.slice(i, i + AT_ONCE).map((inode) => asThunk(() => this.#share(inode))));
+    yield* inBatches(inodes, AT_ONCE, (inode) => this.#share(inode));
   }
 
   *#share(inode: Inode): Task<void> {
