@@ -13,6 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { until } from "../../test/support/until.ts";
 import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
 import { mlogSink } from "../lib/masklog.ts";
@@ -76,10 +77,7 @@ const kinds: [string, (readonly: boolean) => Opened][] = [
     (readonly) => {
       const arena = createArena(32);
       const dev = new FileDevice(arena, file(), { readonly });
-      const settle = async (isDone: () => boolean): Promise<void> => {
-        while (!isDone()) await new Promise((ok) => setImmediate(ok));
-      };
-      return { dev, arena, settle, close: () => dev.close() };
+      return { dev, arena, settle: until, close: () => dev.close() };
     },
   ],
   [

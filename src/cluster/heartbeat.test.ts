@@ -584,19 +584,26 @@ describe("late writes", () => {
     expect(net.handlers.size).toBe(0);
   });
 
-  /** The end was put off, and 20 s later our write completes after all. */
-  function late(): { n: Node1; disk: Disk; region: HbRegion; both(): void; net: FakeNet; fences: string[] } {
+  /** Both have written, and what ends node 1 is kept. */
+  function fenced(): { n: Node1; disk: Disk; region: HbRegion; both(): void; net: FakeNet; fences: string[] } {
     const all = withTwo();
     const net = new FakeNet();
     const fences: string[] = [];
     all.n.hb.connect(net);
     all.n.hb.fence = (why) => fences.push(why);
     all.both();
+    return { ...all, net, fences };
+  }
+
+  /** The end was put off, and 20 s later our write completes after all. */
+  function late(): ReturnType<typeof fenced> {
+    const all = fenced();
+    const { net } = all;
     all.n.clock.run(20_000);
     net.sent.length = 0;
     all.n.calls.length = 0;
     net.answer = -Errno.ENOPROTOOPT;
-    return { ...all, net, fences };
+    return all;
   }
 
   test("after a write that was later than a node is given, others go on once every live node has shown that it talks to us", () => {
@@ -629,12 +636,8 @@ describe("late writes", () => {
   });
 
   test("also where the write that hung was under way when the time began", () => {
-    const all = withTwo();
-    const net = new FakeNet();
-    const fences: string[] = [];
-    all.n.hb.connect(net);
-    all.n.hb.fence = (why) => fences.push(why);
-    all.both();
+    const all = fenced();
+    const { net, fences } = all;
     const submit_ms = all.n.clock.monotonic_ms();
     all.n.clock.run(20_000);
     net.connected_ms = submit_ms + 15_000;

@@ -1,7 +1,7 @@
 /** A resource with more locks than one message has room for: it is given away, or recovered, in several, and much may happen between two of them. */
 import { beforeAll, expect, test } from "vitest";
-import { type Member, World } from "../../test/support/dlm_clients.ts";
-import { delay, take } from "../../test/support/dlm_history.ts";
+import type { Member } from "../../test/support/dlm_clients.ts";
+import { delay, fiveNodes, take } from "../../test/support/dlm_history.ts";
 import { DlmMigratableLockres } from "../format/wire/dlm.ts";
 import { DLM_MSG } from "../format/wire/dlm_messages.ts";
 import { mlogSet } from "../lib/masklog.ts";
@@ -18,15 +18,7 @@ const LOCKS = 250;
 
 /** Node 1 masters "lost"; nodes 2, 3 and 4 have `LOCKS` locks each on it. There is a node 5, which has none. */
 function manyLocks(seed: number) {
-  const world = new World({ seed });
-  const [one, two, three, four, five] = [1, 2, 3, 4, 5].map((n) => world.add(n)) as [
-    Member,
-    Member,
-    Member,
-    Member,
-    Member,
-  ];
-  world.joinAll();
+  const { world, one, two, three, four, five } = fiveNodes(seed);
   const of_one = take(one, "lost", PR);
   const locks = new Map<Member, DomainLock[]>();
   for (let i = 0; i < LOCKS; i++)

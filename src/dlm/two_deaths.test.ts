@@ -4,7 +4,7 @@
  */
 import { beforeAll, expect, test } from "vitest";
 import { type Member, World } from "../../test/support/dlm_clients.ts";
-import { delay, givesAway, take } from "../../test/support/dlm_history.ts";
+import { delay, fiveNodes, givesAway, take } from "../../test/support/dlm_history.ts";
 import { DlmDerefLockres, DlmFinalizeReco } from "../format/wire/dlm.ts";
 import { DLM_FINALIZE_STAGE2 } from "../format/wire/dlm_constants.ts";
 import { DLM_MSG, type DlmMessage } from "../format/wire/dlm_messages.ts";
@@ -55,15 +55,7 @@ test("who recovers the old master has not heard of the new one, which is about t
 });
 
 test("who recovers the old master is told of the new one by a third node, and another has not heard of that yet", () => {
-  const world = new World({ seed: 1 });
-  const [one, two, three, four, five] = [1, 2, 3, 4, 5].map((n) => world.add(n)) as [
-    Member,
-    Member,
-    Member,
-    Member,
-    Member,
-  ];
-  world.joinAll();
+  const { world, one, two, three, four, five } = fiveNodes(1);
   const of_one = take(one, "lost", PR);
   for (const m of [four, two, three]) take(m, "lost", PR);
   const heard = delay(three, DLM_MSG.ASSERT_MASTER, (_p, from) => (from === 4 ? "later" : "now"));
@@ -253,22 +245,8 @@ function masters(m: Member, name: string): void {
   m.domain!.unlock(take(m, name, PR), () => {});
 }
 
-function fiveNodes() {
-  const world = new World({ seed: 1 });
-  const [one, two, three, four, five] = [1, 2, 3, 4, 5].map((n) => world.add(n)) as [
-    Member,
-    Member,
-    Member,
-    Member,
-    Member,
-  ];
-  world.add(6);
-  world.joinAll();
-  return { world, one, two, three, four, five };
-}
-
 test("who recovers the dead master of a resource cannot reach its holder, and does not know that it is dead", () => {
-  const { world, one, two, four, five } = fiveNodes();
+  const { world, one, two, four, five } = fiveNodes(1, 6);
   masters(four, "lost");
   take(five, "lost", EX);
   const heard = hasHeard(two);
@@ -285,7 +263,7 @@ test("who recovers the dead master of a resource cannot reach its holder, and do
 });
 
 test("the holder of a resource dies, and all but its master hear of the death of another first", () => {
-  const { world, one, two, three, four, five } = fiveNodes();
+  const { world, one, two, three, four, five } = fiveNodes(1, 6);
   masters(one, "lost");
   take(five, "lost", EX);
   const heard = hasHeard(two);
@@ -302,7 +280,7 @@ test("the holder of a resource dies, and all but its master hear of the death of
 });
 
 test("who recovers dies when one has heard that all is recovered, and does not know of that death", () => {
-  const { world, one, two, three, four, five } = fiveNodes();
+  const { world, one, two, three, four, five } = fiveNodes(1, 6);
   // Node 2 has the recovery lock from here on.
   dies(four, two);
   dies(world.members.get(6)!, two);
@@ -329,7 +307,7 @@ test("who recovers dies when one has heard that all is recovered, and does not k
 });
 
 test("one dies that has answered the new master of the recovery lock, when another has not", () => {
-  const { world, one, two, three, four, five } = fiveNodes();
+  const { world, one, two, three, four, five } = fiveNodes(1, 6);
   const asserted = delay(three, DLM_MSG.ASSERT_MASTER, () => (asserted.length === 0 ? "later" : "now"));
   // Both ask for the recovery lock, and node 1 gets it.
   dies(four, one, two);
@@ -344,7 +322,7 @@ test("one dies that has answered the new master of the recovery lock, when anoth
 });
 
 test("one dies whose reference the recovery master has not worked in yet", () => {
-  const { world, one, two, four, five } = fiveNodes();
+  const { world, one, two, four, five } = fiveNodes(1, 6);
   masters(five, "lost");
   masters(two, "lost");
   // Something else is first in node 1's queue: node 3 drops a reference to what node 1 tells node 4 that it masters.
@@ -367,7 +345,7 @@ test("one dies whose reference the recovery master has not worked in yet", () =>
 });
 
 test("a dead node's word that it masters the recovery lock is heard by one that does not know of the death, when another masters it anew", () => {
-  const { world, two, three, four, five } = fiveNodes();
+  const { world, two, three, four, five } = fiveNodes(1, 6);
   const held = (m: Member, msg: DlmMessage): (() => void)[] =>
     delay(m, msg, (_p, from) => (from === 2 ? "later" : "now"));
   const of_three = held(three, DLM_MSG.ASSERT_MASTER);

@@ -19,11 +19,7 @@ describe.skipIf(image.length === 0)("an open file's flock", () => {
 
   beforeEach(() => {
     rig = new SessionRig(image.slice());
-    const q = F.FuseCreateIn.alloc();
-    [q.flags, q.mode] = [2, 0o100644];
-    const { body } = rig.answerOf(F.FUSE_CREATE, F.FUSE_ROOT_ID, 0, bytesOf(q), Buffer.from("f\0"));
-    nodeid = F.FuseEntryOut.from(body).nodeid;
-    fh = F.FuseOpenOut.from(body, F.FuseEntryOut.size).fh;
+    ({ nodeid, fh } = rig.create("f"));
     grant = undefined;
     const { domain } = rig.v.osb.glue;
     const convert = domain.convert.bind(domain);

@@ -30,11 +30,9 @@ describe.skipIf(image.length === 0)("a write-back that fails", () => {
     failing = 0;
     dev.write = (addr, len, offset, done, dsync) =>
       failing-- > 0 ? done(-Errno.EIO) : write(addr, len, offset, done, dsync);
-    const q = F.FuseCreateIn.alloc();
-    [q.flags, q.mode] = [O_RDWR, 0o100644];
-    const { body } = rig.answerOf(F.FUSE_CREATE, F.FUSE_ROOT_ID, 0, bytesOf(q), Buffer.from("f\0"));
-    nodeid = F.FuseEntryOut.from(body).nodeid;
-    handles = [F.FuseOpenOut.from(body, F.FuseEntryOut.size).fh];
+    const made = rig.create("f");
+    nodeid = made.nodeid;
+    handles = [made.fh];
   });
 
   afterEach(() => {

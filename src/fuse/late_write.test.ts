@@ -32,12 +32,10 @@ describe.skipIf(image.length === 0)("a WRITE whose page is written back while it
   beforeEach(() => {
     data = image.slice();
     rig = new SessionRig(data);
-    const q = F.FuseCreateIn.alloc();
-    [q.flags, q.mode] = [O_RDWR, 0o100644];
-    const { body } = rig.answerOf(F.FUSE_CREATE, F.FUSE_ROOT_ID, ROOT, bytesOf(q), Buffer.from("f\0"));
-    inode = rig.v.osb.inodes.get(F.FuseEntryOut.from(body).nodeid);
+    const made = rig.create("f");
+    inode = rig.v.osb.inodes.get(made.nodeid);
     rig.v.osb.runTaskSync(rig.v.osb.unshared.shareAll([inode]));
-    fh = F.FuseOpenOut.from(body, F.FuseEntryOut.size).fh;
+    fh = made.fh;
     [dropped, gone, calledBack] = [[], undefined, undefined];
     rig.v.osb.kernel_caches = {
       invalidate: (of) => (cb) => {

@@ -1,5 +1,6 @@
 /** Lanes over real connections: whose each message is, who reads when the one that reads goes, and the end of a connection. */
-import { afterEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
+import { undoAfterEach, until } from "../../test/support/until.ts";
 import { OutBuffer } from "../cluster/tcp_stream.ts";
 import { O2NET_MSG_MAGIC, O2NET_MSG_STATUS_MAGIC, O2netMsg } from "../format/wire/o2net.ts";
 import { plainArena } from "../lib/arena.ts";
@@ -12,14 +13,7 @@ import { tcpHub, tcpTransport } from "./tcp_transport.ts";
 const NET = `127.${1 + (process.pid % 250)}.8`;
 let next_port = 21_000 + (process.pid % 20_000);
 
-const undo: (() => void)[] = [];
-afterEach(() => {
-  for (const fn of undo.splice(0).reverse()) fn();
-});
-
-const until = async (done: () => boolean): Promise<void> => {
-  while (!done()) await new Promise((ok) => setImmediate(ok));
-};
+const undo = undoAfterEach();
 
 function loopOf(): Loop {
   const loop = new Loop(plainArena(1 << 20), 16);

@@ -4,8 +4,9 @@ import { once } from "node:events";
 import { type AddressInfo, connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
-import { afterEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { atExit } from "../../test/support/cleanup.ts";
+import { undoAfterEach, until } from "../../test/support/until.ts";
 import { OutBuffer } from "../cluster/tcp_stream.ts";
 import { O2NET_MSG_MAGIC } from "../format/wire/o2net.ts";
 import { plainArena } from "../lib/arena.ts";
@@ -17,14 +18,7 @@ import { tcpHub, tcpTransport } from "./tcp_transport.ts";
 const HOST = `127.${1 + (process.pid % 250)}.7.1`;
 let next_port = 22_000 + (process.pid % 20_000);
 
-const undo: (() => void)[] = [];
-afterEach(() => {
-  for (const fn of undo.splice(0).reverse()) fn();
-});
-
-const until = async (done: () => boolean): Promise<void> => {
-  while (!done()) await new Promise((ok) => setImmediate(ok));
-};
+const undo = undoAfterEach();
 
 async function listen(accepted: (conn: Connection) => void): Promise<number> {
   const port = next_port++;

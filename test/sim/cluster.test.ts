@@ -1054,11 +1054,20 @@ describe("mounts and deaths", () => {
     return c.disk.subarray(p_blkno * osb.geo.blocksize).subarray(0, 4);
   };
 
-  /** No cluster is returned to the bitmap until the result is released. */
-  const holdBitmap = (node: SimNode): LockSet => {
+  /** At EX, until the result is released. */
+  const hold = (node: SimNode, inode: Inode): LockSet => {
     const locks = new LockSet({ for_recovery: true });
-    const res = node.osb.glue.metaLock(node.osb.sysfile(SYSTEM_INODE.GLOBAL_BITMAP));
+    const res = node.osb.glue.metaLock(inode);
     c.task(node, wait(node.osb.step((op) => void op.osb.glue.lock(op.locks, res, EX), locks)));
+    return locks;
+  };
+  /** No cluster is returned to the bitmap. */
+  const holdBitmap = (node: SimNode): LockSet => hold(node, node.osb.sysfile(SYSTEM_INODE.GLOBAL_BITMAP));
+  const holdJournal = (node: SimNode, slot: number): LockSet =>
+    hold(node, node.osb.sysfile(SYSTEM_INODE.JOURNAL, slot));
+  const holdSuper = (node: SimNode): LockSet => {
+    const locks = new LockSet({ for_recovery: true });
+    c.task(node, superLock(node.osb, locks));
     return locks;
   };
 
@@ -1101,8 +1110,7 @@ describe("mounts and deaths", () => {
     c.kill(b);
     c.run(() => a.osb.recovery!.recovered === 1);
     // Node 3 does what node 2 does when it is back, up to its death.
-    const mounting = new LockSet({ for_recovery: true });
-    c.task(k, superLock(k.osb, mounting));
+    const mounting = holdSuper(k);
     bitmap.releaseAll();
     c.sleep(2000);
     const journal = new LockSet({ for_recovery: true });
@@ -1111,8 +1119,7 @@ describe("mounts and deaths", () => {
     c.task(k, dropJournalLock(k.osb, slot, journal));
     mounting.releaseAll();
     c.sleep(2000);
-    const seen = new LockSet({ for_recovery: true });
-    c.task(k, superLock(k.osb, seen));
+    const seen = holdSuper(k);
     expect(c.op(k, (op) => slotNode(op, slot))).toBe(2);
     seen.releaseAll();
     expect(c.mount(2).osb.slot_num).toBe(slot);
@@ -1127,8 +1134,7 @@ describe("mounts and deaths", () => {
       for (const n of dead) c.kill(n);
       const d = c.mount(4);
       c.run(() => !d.osb.recovery!.busy);
-      const locks = new LockSet({ for_recovery: true });
-      c.task(d, superLock(d.osb, locks));
+      const locks = holdSuper(d);
       expect(
         dead.map((n) => c.op(d, (op) => slotNode(op, n.osb.slot_num))),
         `seed ${seed}`,
@@ -1269,8 +1275,7 @@ describe("mounts and deaths", () => {
       c.kill(x);
       expect(names(a, root(a)).sort()).toEqual(["f", "g"]);
       c.run(() => !a.osb.recovery!.busy);
-      const locks = new LockSet({ for_recovery: true });
-      c.task(a, superLock(a.osb, locks));
+      const locks = holdSuper(a);
       expect(c.op(a, freeSlots).length, `seed ${seed}`).toBe(3);
       locks.releaseAll();
       sound();
@@ -1371,20 +1376,14 @@ describe("mounts and deaths", () => {
     const [a, b, k] = [c.mount(1), c.mount(2), c.mount(3)];
     const slot = b.osb.slot_num;
     write(b, create(b, "f"), "x".repeat(9000));
-    const held = (ino: Inode): LockSet => {
-      const locks = new LockSet({ for_recovery: true });
-      c.task(k, wait(k.osb.step((op) => void op.osb.glue.lock(op.locks, op.osb.glue.metaLock(ino), EX), locks)));
-      return locks;
-    };
     // Node 3 is the kernel's: it leaves the recovery to node 1, which cannot return clusters for now.
     k.osb.glue.domain.onNodeDown = () => {};
-    const bitmap = held(k.osb.sysfile(SYSTEM_INODE.GLOBAL_BITMAP));
+    const bitmap = holdBitmap(k);
     c.kill(b);
     c.run(() => a.osb.recovery!.recovered === 1);
-    const mounting = new LockSet({ for_recovery: true });
-    c.task(k, superLock(k.osb, mounting));
+    const mounting = holdSuper(k);
     bitmap.releaseAll();
-    const journal = held(k.osb.sysfile(SYSTEM_INODE.JOURNAL, slot));
+    const journal = holdJournal(k, slot);
     c.task(k, dropJournalLock(k.osb, slot, journal));
     mounting.releaseAll();
     c.sleep(1000);
@@ -1405,14 +1404,11 @@ describe("mounts and deaths", () => {
     c.kill(b);
     c.run(() => a.osb.recovery!.recovered + y.osb.recovery!.recovered === 1);
     const [recovers, dies] = a.osb.recovery!.recovered === 1 ? [a, y] : [y, a];
-    const mounting = new LockSet({ for_recovery: true });
-    c.task(k, superLock(k.osb, mounting));
+    const mounting = holdSuper(k);
     c.kill(dies);
     c.run(() => recovers.osb.glue.recovery_map.size === 1);
     bitmap.releaseAll();
-    const journal = new LockSet({ for_recovery: true });
-    const res = k.osb.glue.metaLock(k.osb.sysfile(SYSTEM_INODE.JOURNAL, slot));
-    c.task(k, wait(k.osb.step((op) => void op.osb.glue.lock(op.locks, res, EX), journal)));
+    const journal = holdJournal(k, slot);
     c.task(k, dropJournalLock(k.osb, slot, journal));
     mounting.releaseAll();
     c.run(() => recovers.osb.glue.recovery_map.size === 0 && !recovers.osb.recovery!.busy);

@@ -42,14 +42,21 @@ export function delay(
   return later;
 }
 
+/** Nodes 1 to 5, joined, with those of `more`. */
+export function fiveNodes(seed: number, ...more: number[]) {
+  const world = new World({ seed });
+  const [one, two, three, four, five] = [world.add(1), world.add(2), world.add(3), world.add(4), world.add(5)];
+  for (const n of more) world.add(n);
+  world.joinAll();
+  return { world, one, two, three, four, five };
+}
+
 /**
  * Node 1 masters "lost", on which nodes 2, 3 and 4 hold PR, and leaves. Node 2, to which it gives the resource, has told node 3; node 4 takes what it is
  * told when it is called for. There is a node 5, which knows nothing of it. What happens `before` node 1 leaves is up to the test.
  */
 export function givesAway(seed: number, before: (one: Member, four: Member, of_four: DomainLock) => void = () => {}) {
-  const world = new World({ seed });
-  const [one, two, three, four, five] = [world.add(1), world.add(2), world.add(3), world.add(4), world.add(5)];
-  world.joinAll();
+  const { world, one, two, three, four, five } = fiveNodes(seed);
   const of_one = take(one, "lost", PR);
   const [of_two, of_three, of_four] = [two, three, four].map((m) => take(m, "lost", PR));
   before(one, four, of_four!);

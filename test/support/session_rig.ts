@@ -11,6 +11,8 @@ import { bytesOf, FuseConnection, type Reply } from "../sim/whole/kernel/connect
 import { SimClock } from "./sim_cluster.ts";
 import { openImage, type TestVolume } from "./volume.ts";
 
+const O_RDWR = 2;
+
 const CLUSTERED: CachePolicy = {
   clustered: true,
   writeback_cache: false,
@@ -89,5 +91,13 @@ export class SessionRig {
     const asked = this.ask(opcode, nodeid, uid, ...parts);
     this.settle(() => asked.reply !== undefined);
     return asked.reply!;
+  }
+
+  /** A new file in the root, open for reading and writing. */
+  create(name: string): { nodeid: number; fh: number } {
+    const q = F.FuseCreateIn.alloc();
+    [q.flags, q.mode] = [O_RDWR, 0o100644];
+    const { body } = this.answerOf(F.FUSE_CREATE, F.FUSE_ROOT_ID, 0, bytesOf(q), Buffer.from(`${name}\0`));
+    return { nodeid: F.FuseEntryOut.from(body).nodeid, fh: F.FuseOpenOut.from(body, F.FuseEntryOut.size).fh };
   }
 }

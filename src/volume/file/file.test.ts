@@ -270,37 +270,38 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
     expect(fsck(image).findings).toEqual([]);
   });
 
-  test("a write for which there is not enough room writes what there is room for", () => {
+  /** A volume of 32 MiB, and a MiB to fill it with. */
+  const toFill = () => {
     const image = mkfsImage(["-b", "4K", "-C", "4K"], 32);
     const v = openImage(image);
-    const { osb } = v;
+    return { image, v, osb: v.osb, addr: v.osb.arena.alloc(1 << 20, 4096) };
+  };
+  const NO_ROOM = expect.objectContaining({ errno: Errno.ENOSPC });
+
+  test("a write for which there is not enough room writes what there is room for", () => {
+    const { image, v, osb, addr } = toFill();
     const full = newFile(osb, "full");
-    const addr = osb.arena.alloc(1 << 20, 4096);
     const write = (offset: number, len: number) =>
       osb.runTaskSync(wait<number>((cb) => writeFile(osb, full, { offset, len, addr }, cb)));
     let size = 0;
     let last = 1 << 20;
     for (; last === 1 << 20; size += last) last = write(size, 1 << 20);
     expect(last).toBeGreaterThan(0);
-    for (const len of [1 << 20, 4096])
-      expect(() => write(size, len)).toThrow(expect.objectContaining({ errno: Errno.ENOSPC }));
+    for (const len of [1 << 20, 4096]) expect(() => write(size, len)).toThrow(NO_ROOM);
     expect(osb.runSync((op) => dinodeOf(op, inodeLock(op, full)).i_size)).toBe(size);
     v.close();
     expect(fsck(image).findings).toEqual([]);
   });
 
   test("an append for which there is not enough room is one piece", () => {
-    const image = mkfsImage(["-b", "4K", "-C", "4K"], 32);
-    const v = openImage(image);
-    const { osb } = v;
+    const { image, v, osb, addr } = toFill();
     const full = newFile(osb, "full");
-    const addr = osb.arena.alloc(1 << 20, 4096);
     const append = (): number =>
       osb.runTaskSync(wait<number>((cb) => writeFile(osb, full, { offset: 0, len: 1 << 20, addr, append: true }, cb)));
     const pieces: number[] = [];
     expect(() => {
       for (;;) pieces.push(append());
-    }).toThrow(expect.objectContaining({ errno: Errno.ENOSPC }));
+    }).toThrow(NO_ROOM);
     // A second piece would have taken what the next append takes.
     expect(pieces.filter((n) => n < 1 << 20).length).toBeGreaterThan(1);
     v.close();
@@ -308,15 +309,11 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
   });
 
   test("a write far behind the end of a file for which there is no room leaves its size", () => {
-    const image = mkfsImage(["-b", "4K", "-C", "4K"], 32);
-    const v = openImage(image);
-    const { osb } = v;
+    const { image, v, osb, addr } = toFill();
     const inode = newFile(osb, "small");
-    const addr = osb.arena.alloc(1 << 20, 4096);
     const write = (offset: number) =>
       osb.runTaskSync(wait((cb) => writeFile(osb, inode, { offset, len: 4096, addr }, cb)));
     write(0);
-    const NO_ROOM = expect.objectContaining({ errno: Errno.ENOSPC });
     const full = newFile(osb, "full");
     let offset = 0;
     const fill = (len: number): void => {
