@@ -125,6 +125,12 @@ export class Inode implements CachingInfo, DataOwner {
     this.dir_hints = null;
     this.xattr_hints = null;
   }
+
+  /** So are its blocks: another node may have written them, under a lock that is not this inode's, or they are no longer its own. */
+  forget(): void {
+    this.epoch++;
+    this.dropCaches();
+  }
 }
 
 /** One that is on its way out is waited for by whoever wants it gone. */

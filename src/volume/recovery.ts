@@ -18,7 +18,7 @@ import { spawn, type Task, wait } from "../lib/task.ts";
 import { WaitQueue } from "../lib/wait.ts";
 import { allocRecoverSlot } from "./alloc/suballoc.ts";
 import { recoverOrphans } from "./dir/wipe.ts";
-import { dinodeOf, type Inode, readDinode } from "./inode.ts";
+import { dinodeOf, readDinode } from "./inode.ts";
 import { isLogEmpty, replaySlot } from "./mount_journal.ts";
 import type { Osb } from "./osb.ts";
 import { freeSlots, nodeSlot, refreshSlotMap, slotNode, writeSlot } from "./slot_map.ts";
@@ -31,12 +31,6 @@ export interface ReplayedSlot {
   readonly locks: LockSet;
 }
 
-/** What is cached of a system file that another node may have written under a lock which is not ours to take. */
-export function forgetSystemInode(inode: Inode): void {
-  inode.epoch++;
-  inode.dropCaches();
-}
-
 /** Takes the volume's super lock at EX: slots, mounts and recoveries one at a time in the cluster (ocfs2_super_lock). */
 export function* superLock(osb: Osb, locks: LockSet): Task<void> {
   yield* wait(osb.step((op) => osb.glue.lock(op.locks, osb.glue.super_lockres, EX), locks));
@@ -47,7 +41,7 @@ export function* superLock(osb: Osb, locks: LockSet): Task<void> {
 export function* tryLockJournal(osb: Osb, slot: number, locks: LockSet): Task<boolean> {
   const inode = osb.sysfile(SYSTEM_INODE.JOURNAL, slot);
   const got = yield* wait(osb.step((op) => osb.glue.tryLock(op.locks, osb.glue.metaLock(inode), EX), locks));
-  if (got) forgetSystemInode(inode);
+  if (got) inode.forget();
   return got;
 }
 
@@ -113,7 +107,7 @@ export function* journalToggleDirty(osb: Osb, slot: number, dirty: boolean, repl
 /** The recovery generation of a slot as it is on the disk now: who has replayed its journal has moved it. */
 function* readGeneration(osb: Osb, slot: number): Task<number> {
   const inode = osb.sysfile(SYSTEM_INODE.JOURNAL, slot);
-  forgetSystemInode(inode);
+  inode.forget();
   return yield* wait(osb.step((op) => dinodeOf(op, readDinode(op, inode)).ij_recovery_generation));
 }
 

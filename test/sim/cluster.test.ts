@@ -34,13 +34,7 @@ import { Flock } from "../../src/volume/file/flock.ts";
 import { dinodeOf, type Inode, inodeLock, openLock, readDinode } from "../../src/volume/inode.ts";
 import { ORPHAN_SCAN_MS, orphanScan, orphanScanOf } from "../../src/volume/orphan_scan.ts";
 import type { Sabotage } from "../../src/volume/osb.ts";
-import {
-  dropJournalLock,
-  forgetSystemInode,
-  journalToggleDirty,
-  superLock,
-  tryLockJournal,
-} from "../../src/volume/recovery.ts";
+import { dropJournalLock, journalToggleDirty, superLock, tryLockJournal } from "../../src/volume/recovery.ts";
 import { reflinkTask } from "../../src/volume/refcount/index.ts";
 import { freeSlots, slotNode } from "../../src/volume/slot_map.ts";
 import { closeVolume, syncVolume } from "../../src/volume/super.ts";
@@ -1084,7 +1078,7 @@ describe("mounts and deaths", () => {
     c.kill(a);
     const flags = (type: SystemInode): { dirty: boolean; window: boolean } => {
       const inode = k.osb.sysfile(type, slot);
-      forgetSystemInode(inode);
+      inode.forget();
       return c.op(k, (op) => {
         const di = dinodeOf(op, readDinode(op, inode));
         return { dirty: (di.ij_flags & JOURNAL_FLAGS.DIRTY) !== 0, window: di.i_total > 0 };

@@ -24,11 +24,7 @@ export function* slotHasRemains(osb: Osb, slot: number): Task<boolean> {
 
 /** What is cached of the slot: another node may have written it, under its journal's lock. */
 function forgetSlot(osb: Osb, slot: number): void {
-  for (const type of [SYSTEM_INODE.LOCAL_ALLOC, SYSTEM_INODE.TRUNCATE_LOG]) {
-    const inode = osb.sysfile(type, slot);
-    inode.epoch++;
-    inode.dropCaches();
-  }
+  for (const type of [SYSTEM_INODE.LOCAL_ALLOC, SYSTEM_INODE.TRUNCATE_LOG]) osb.sysfile(type, slot).forget();
 }
 
 /** Mount: what an earlier owner of our slot left behind is returned (ocfs2_truncate_log_init, ocfs2_load_local_alloc). */

@@ -104,8 +104,7 @@ function mayWipe(op: Op, inode: Inode): WipePlan | undefined {
       throw new Corruption("orphan.wipe", { ino: inode.ino, found: "no entry in the orphan directory" });
     op.onSuccess(() => {
       op.osb.cache.forget(inode.ino, 1);
-      inode.epoch++;
-      inode.dropCaches();
+      inode.forget();
       inode.orphaned = false;
       inode.maybe_orphaned = false;
     });
@@ -136,8 +135,7 @@ function removeInode(op: Op, inode: Inode): void {
   op.onSuccess(() => {
     osb.cache.forget(inode.ino, 1);
     // Of one that nobody else knew of no lock goes, and with it what we know of its block.
-    inode.epoch++;
-    inode.dropCaches();
+    inode.forget();
     inode.orphaned = false;
     osb.unshared.remove(inode);
     if (osb.inodes.peek(inode.ino) === inode) osb.inodes.delete(inode.ino);

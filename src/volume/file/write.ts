@@ -81,6 +81,8 @@ interface WritePlan {
   gap?: true;
 }
 
+const newPlan = (runs: IoRun[] = []): WritePlan => ({ fills: [], runs, stale: [], allocated: false });
+
 /** `page` gets `n` bytes from arena address `from` at `at`; with from < 0 zeros. */
 export interface Fill {
   readonly page: Page;
@@ -340,11 +342,11 @@ function planWrite(op: Op, inode: Inode, req: WriteRequest, done_bytes: number, 
   if (end > maxFileBytes(osb)) throw new FsError(Errno.EFBIG, "file.write", { ino: inode.ino, offset: pos });
   if (pos > size && !osb.incompat(FEATURE_INCOMPAT.SPARSE_ALLOC) && !staysInline(osb, di, end)) {
     extendNoHoles(op, inode, bh, pos);
-    return { fills: [], runs: [], stale: [], allocated: false, gap: true };
+    return { ...newPlan(), gap: true };
   }
-  if (shortenGap(op, inode, bh, pos)) return { fills: [], runs: [], stale: [], allocated: false, gap: true };
+  if (shortenGap(op, inode, bh, pos)) return { ...newPlan(), gap: true };
   op.modify(bh);
-  const plan: WritePlan = { fills: [], runs: [], stale: [], allocated: false };
+  const plan = newPlan();
   const addr = req.addr + done_bytes;
   let changed = end > size;
   if (startsInline(osb, di, end, req.direct === true)) setDataInline(osb, di);
@@ -496,7 +498,7 @@ function planTodo(op: Op, inode: Inode, req: WriteRequest, done_bytes: number, a
     op.modify(bh);
     finishWrite(op, inode, bh, 0, req, true);
   }
-  return { fills: [], runs: [], stale: [], allocated: false, bytes: from - at };
+  return { ...newPlan(), bytes: from - at };
 }
 
 /** Bytes that one operation writes: bounded, so that it fits the smallest journal however scattered free space is. */
@@ -536,10 +538,7 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
       (op) => {
         const runs = in_place ? planInPlace(op, inode, req, req.addr + written, at, len) : undefined;
         in_place = runs !== undefined;
-        const plan =
-          runs !== undefined
-            ? { fills: [], runs, stale: [], allocated: false }
-            : planTodo(op, inode, req, written, at, len);
+        const plan = runs !== undefined ? newPlan(runs) : planTodo(op, inode, req, written, at, len);
         op.onSuccess(() => {
           fillPages(osb, plan.fills);
           ended = startDirect(osb, inode, plan);
