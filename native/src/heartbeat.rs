@@ -362,7 +362,9 @@ impl Region {
         let mut area = Aligned::new(SLOTS * self.slot_bytes);
         let mut own = Aligned::new(self.slot_bytes.max(512));
         let own_offset = self.offset + (self.node * self.slot_bytes) as u64;
+        // What our block may say: the last that the device took, and after it what it said it had not.
         let mut wrote: Option<u64> = None;
+        let mut refused: Vec<u64> = Vec::new();
         let mut number = 0u64;
         while self.stop.load(Ordering::Acquire) == RUN {
             keep_clock();
@@ -379,8 +381,8 @@ impl Region {
                     None => 0,
                     Some(_) if mine[8] as usize != self.node => 2,
                     Some(_) if le64(mine, 16) != self.generation => 3,
-                    Some(seq) if le64(mine, 0) != seq => 4,
-                    Some(_) => 1,
+                    Some(seq) if le64(mine, 0) == seq || refused.contains(&le64(mine, 0)) => 1,
+                    Some(_) => 4,
                 };
                 let block = &mut own.bytes()[..self.slot_bytes];
                 let seq = prepare(block, self.node, self.generation, self.dead_ms);
@@ -388,8 +390,11 @@ impl Region {
                 beat.submit = lease_now_ns();
                 beat.write_rc = self.pwrite(block, own_offset);
                 beat.complete = lease_now_ns();
-                if beat.write_rc == 0 {
+                if beat.write_rc != 0 {
+                    refused.push(seq);
+                } else {
                     wrote = Some(seq);
+                    refused.clear();
                     // A slot that somebody else writes is no heartbeat of ours.
                     if beat.own == 1 {
                         let before = self.submitted.swap(beat.submit, Ordering::AcqRel);

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { expect, test } from "vitest";
 import { atExit, tempDir } from "../../test/support/cleanup.ts";
+import { missing, sh, trySh } from "../../test/support/sh.ts";
 import { HeartbeatBlock } from "../format/disk/index.ts";
 import { type BeatSample, DiskHeartbeat, type DiskHeartbeatOptions } from "./heartbeat.ts";
 import { leaseAlloc, leaseClockMs, leaseGet } from "./index.ts";
@@ -106,6 +107,41 @@ test("what others wrote is told, a wrong checksum too, and who writes our slot",
   expect(all[0]!.slots[3]).toEqual({ seq: 77, generation: 5n, dead_ms: 6, node: 4, crc_ok: true });
   expect(all[0]!.slots[4]).toMatchObject({ seq: 78, crc_ok: false });
 });
+
+const no_loop = process.getuid?.() !== 0 ? "loop devices need root" : missing("losetup").join(" ");
+
+test.skipIf(no_loop)(
+  "a write that the device has refused and taken all the same is ours when it is found",
+  async () => {
+    const path = area();
+    const loop = sh(["losetup", "--find", "--show", path]).trim();
+    atExit(() => trySh(["losetup", "--detach", loop]));
+    const set = (mode: "--setro" | "--setrw"): string => sh(["blockdev", mode, loop]);
+    let good: BeatSample | undefined;
+    let refused: BeatSample | undefined;
+    const all = await beats(options(loop), (seen) => {
+      const beat = seen.at(-1)!;
+      if (refused !== undefined) return beat.number >= refused.number + 3;
+      if (beat.write_rc === 0) {
+        good = beat;
+        if (beat.number === 3) set("--setro");
+      } else if (good !== undefined && beat.slots[2]!.seq > good.slots[2]!.seq) {
+        refused = beat;
+        const block = HeartbeatBlock.alloc(BLOCK - HeartbeatBlock.size);
+        Object.assign(block, { hb_seq: beat.slots[2]!.seq, hb_node: 3, hb_generation: options(loop).generation });
+        const bytes = readFileSync(path);
+        bytes.set(new Uint8Array(block.dv.buffer), OFFSET + 3 * BLOCK);
+        writeFileSync(path, bytes, { flag: "r+" });
+        set("--setrw");
+      }
+      return false;
+    });
+    expect(all.filter((b) => b.number > refused!.number && b.write_rc === 0).map((b) => b.own)).not.toContain(
+      "sequence",
+    );
+    expect(all.at(-1)).toMatchObject({ own: "ok", write_rc: 0 });
+  },
+);
 
 test("the lease follows the submission of completed writes once it is armed, and stays shut when it was shut", async () => {
   const lease = leaseAlloc();

@@ -62,6 +62,8 @@ export class HeartbeatThread implements RegionDisk {
   #number = 0;
   #lost = 0;
   #wrote: number | null = null;
+  /** What the device said it had not taken since; it may have. */
+  #refused: number[] = [];
   #wake: (() => void) | null = null;
   #watching = false;
   /** The next beat begins so much later than it should. */
@@ -111,8 +113,10 @@ export class HeartbeatThread implements RegionDisk {
     area.set(block, at);
     const submit_ms = this.#now();
     this.#write(block, (write_rc) => {
-      if (write_rc === 0) {
+      if (write_rc !== 0) this.#refused.push(seq);
+      else {
         this.#wrote = seq;
+        this.#refused = [];
         // A slot that somebody else writes is no heartbeat of ours.
         if (own === "ok") this.#good(submit_ms);
       }
@@ -126,7 +130,7 @@ export class HeartbeatThread implements RegionDisk {
     if (this.#wrote === null) return "unknown";
     if (b.hb_node !== this.#o.node) return "node";
     if (b.hb_generation !== this.#o.generation) return "generation";
-    return b.hb_seq === this.#wrote ? "ok" : "sequence";
+    return b.hb_seq === this.#wrote || this.#refused.includes(b.hb_seq) ? "ok" : "sequence";
   }
 
   #block(generation: bigint): { block: Uint8Array; seq: number } {
