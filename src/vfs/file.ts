@@ -6,7 +6,7 @@ import { NO_TID } from "../block/buffer_cache.ts";
 import { LockSet } from "../dlmglue/lock_set.ts";
 import { type Dinode, I_ATTR, S_IFMT } from "../format/disk/index.ts";
 import { Errno } from "../lib/errno.ts";
-import { errseqCheckAndAdvance, errseqSample, type IsTold } from "../lib/errseq.ts";
+import { errseqCheck, errseqCheckAndAdvance, errseqSample, type IsTold } from "../lib/errseq.ts";
 import { FsError } from "../lib/fs_error.ts";
 import { type Callback, spawn, type Task, wait } from "../lib/task.ts";
 import { volumeStat } from "../volume/alloc/suballoc.ts";
@@ -14,7 +14,7 @@ import { type Attr, attrOf, getattr, type InGroup, secondsOf, withoutSuid } from
 import { seekData, seekHole } from "../volume/extents/extent_map.ts";
 import { fallocateTask } from "../volume/file/fallocate.ts";
 import { truncateTask } from "../volume/file/truncate.ts";
-import { type WriteRequest, writeFile as write } from "../volume/file/write.ts";
+import { goesPast, type WriteRequest, writeFile as write } from "../volume/file/write.ts";
 import { dinodeOf, type Inode, inodeChanged, inodeLock } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import type { Osb } from "../volume/osb.ts";
@@ -161,14 +161,25 @@ function* fsyncTask(osb: Osb, inode: Inode, datasync: boolean, file: IsTold): Ta
 
 /**
  * Writes `len` bytes, and makes them durable where chattr +S or the request asks for it (ocfs2_file_write_iter); see writeFile of volume/file/write.ts. What the
- * kernel writes back was answered for long before.
+ * kernel writes back was answered for long before. What a direct write had to leave to the cache is on the device when it is answered.
  */
 export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callback<number>): void {
   write(osb, inode, req, (err, n) => {
     const sync = inode.sync_writes ? "all" : req.sync;
-    if (err || sync === undefined || req.exempt === true) done(err, n);
-    else fsync(osb, inode, sync === "data", (failed) => (failed ? done(failed) : done(null, n)), req.file);
+    const written = (failed: unknown): void => (failed ? done(failed) : done(null, n));
+    if (err || req.exempt === true) done(err, n);
+    else if (sync !== undefined) fsync(osb, inode, sync === "data", written, req.file);
+    else if (req.direct === true && !goesPast(osb, req)) spawn(writeOut(osb, inode), written);
+    else done(null, n);
   });
+}
+
+/** Pages of the file that are dirty are on the device, or that is EIO. */
+function* writeOut(osb: Osb, inode: Inode): Task<void> {
+  const since = errseqSample(inode.wb_err);
+  yield* wait(osb.data.flushOwner(inode));
+  const errno = errseqCheck(inode.wb_err, since);
+  if (errno !== 0) throw new FsError(errno, "file.write.direct", { ino: inode.ino });
 }
 
 export const SEEK_DATA = 3;

@@ -436,6 +436,38 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("file data", () => {
     }
   });
 
+  test.each([4096, 1000])(
+    "a direct write to %i is on the device when it is answered, and tells of the device's error",
+    (offset) => {
+      const image = mkfsImage(["-b", "4K", "-C", "4K"], 64);
+      const { osb, dev, close } = openImage(image);
+      const addr = osb.arena.alloc(16384, 4096);
+      const inode = newFile(osb, "f");
+      const write = (byte: number, direct: boolean): unknown => {
+        osb.arena.u8.fill(byte, addr, addr + 8192);
+        let answer: unknown;
+        writeFile(osb, inode, { offset, len: 8192, addr, direct }, (err, n) => {
+          answer = err ?? n;
+        });
+        while (osb.pump());
+        return answer;
+      };
+      expect(write(1, false)).toBe(8192);
+      osb.runTaskSync(wait((cb) => fsync(osb, inode, false, cb)));
+      const disk = Buffer.from(dev.data.buffer, dev.data.byteOffset, dev.data.length);
+      const at = disk.indexOf(Buffer.alloc(8192, 1));
+      expect(at).toBeGreaterThan(0);
+      expect(write(2, true)).toBe(8192);
+      expect(disk.subarray(at, at + 8192).equals(Buffer.alloc(8192, 2))).toBe(true);
+      expect(inode.dirty_pages).toBe(0);
+      const good = dev.write;
+      dev.write = (_addr, _len, _offset, done) => done(-Errno.EIO);
+      expect(write(3, true)).toMatchObject({ errno: Errno.EIO });
+      dev.write = good;
+      close();
+    },
+  );
+
   test.each([
     ["chattr +S: a write is durable when it is answered", I_ATTR.SYNC, 4096],
     ["without it not until it is asked for", 0, 0],

@@ -67,6 +67,10 @@ export interface WriteRequest {
   readonly todo?: (from: number, to: number) => { readonly from: number; readonly to: number };
 }
 
+/** What O_DIRECT asks for, and the alignment allows: past the data cache. */
+export const goesPast = (osb: Osb, { direct, offset, len, addr }: WriteRequest): boolean =>
+  direct === true && offset % PAGE_BYTES === 0 && len % PAGE_BYTES === 0 && addr % osb.dev.alignment_bytes === 0;
+
 /** Pages to fill once the operation has succeeded, and direct runs to send then. */
 interface WritePlan {
   readonly fills: Fill[];
@@ -368,8 +372,7 @@ function planWrite(op: Op, inode: Inode, req: WriteRequest, done_bytes: number, 
     assert(reached === pos, `a gap up to ${pos} was zeroed up to ${reached}`);
   }
   const mapped = mapForWrite(op, inode, bh, pos, end);
-  const direct =
-    req.direct === true && pos % PAGE_BYTES === 0 && len % PAGE_BYTES === 0 && addr % osb.dev.alignment_bytes === 0;
+  const direct = goesPast(osb, { ...req, offset: pos, len, addr });
   const show_end = Math.max(end, size);
   for (const p of mapped.pieces) {
     const from = addr + (p.pos - pos);
@@ -409,8 +412,8 @@ function runsInPlace(
   const { osb } = op;
   const di = dinodeOf(op, bh);
   const end = pos + len;
-  const aligned = pos % PAGE_BYTES === 0 && len % PAGE_BYTES === 0 && addr % osb.dev.alignment_bytes === 0;
-  if (!aligned || !isReg(di.i_mode) || isInline(di) || end > di.i_size) return undefined;
+  if (!goesPast(osb, { ...req, offset: pos, len, addr }) || !isReg(di.i_mode) || isInline(di) || end > di.i_size)
+    return undefined;
   if (req.kill_suid !== undefined && (di.i_mode & (S_ISUID | S_ISGID)) !== 0) return undefined;
   inode.sync_writes = (di.i_attr & I_ATTR.SYNC) !== 0;
   const cs = osb.geo.clustersize;
