@@ -5,12 +5,15 @@
  *   npm run sim -- --seed N --trace      one seed again, with its history
  */
 import { fork } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { flag, loadTs, option, progress, report } from "../test/support/run_ts.mjs";
 
-/** Longer than any seed takes; what takes longer turns for ever. */
-const SEED_S = 300;
+/** More of a CPU than any seed takes; what takes more turns for ever. On a loaded machine, or one that stood still, that is long. */
+const SEED_CPU_S = 300;
+/** It waits for something that does not come. */
+const SEED_S = 3600;
 /** More than there are CPUs: half of a seed's time fsck.ocfs2 sleeps (in io_destroy(2), eleven times 40 ms). */
 const JOBS = 2 * availableParallelism();
 
@@ -51,6 +54,25 @@ const again = (seed) => {
   return ["npm run sim -- --seed", seed, ...words.filter((w) => w !== "--trace"), "--trace"].join(" ");
 };
 
+/** Seconds of CPU that a process has used: utime and stime of proc(5), in hundredths. */
+function cpuOf(pid) {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  const [utime, stime] = stat
+    .slice(stat.lastIndexOf(")") + 2)
+    .split(" ")
+    .slice(11, 13);
+  return (Number(utime) + Number(stime)) / 100;
+}
+
+/** Ends a runner whose seed does not end. */
+function watch(runner) {
+  const [began_s, began_cpu_s] = [performance.now() / 1000, cpuOf(runner.pid)];
+  return setInterval(() => {
+    if (cpuOf(runner.pid) - began_cpu_s > SEED_CPU_S || performance.now() / 1000 - began_s > SEED_S)
+      runner.kill("SIGKILL");
+  }, 5000);
+}
+
 async function parent() {
   const first = option("seed", 1);
   const seeds = option("seeds", flag("trace") ? 1 : 100);
@@ -85,7 +107,7 @@ async function parent() {
       let seed = null;
       let timer;
       runner.on("message", (r) => {
-        clearTimeout(timer);
+        clearInterval(timer);
         if (r !== "ready") finished(r);
         seed = null;
         if (next >= first + seeds) {
@@ -93,11 +115,11 @@ async function parent() {
           return;
         }
         seed = next++;
-        timer = setTimeout(() => runner.kill("SIGKILL"), SEED_S * 1000);
+        timer = watch(runner);
         runner.send(seed);
       });
       runner.on("exit", (code, signal) => {
-        clearTimeout(timer);
+        clearInterval(timer);
         if (seed !== null) {
           over++;
           failed(seed, `its process ended (${signal ?? code}): it turns for ever, or has no memory`, "");
