@@ -19,6 +19,7 @@ import type { Op } from "../op.ts";
 import type { Osb } from "../osb.ts";
 import { type AllocState, allocState } from "./alloc_state.ts";
 import { clusterToGroup, groupFirstCluster, groupOf, openAllocator, readGroup } from "./chain.ts";
+import { lookForEnd } from "./volume_end.ts";
 
 /** Bytes of the volume; `min_bytes`: shorter free runs are left alone. */
 export interface TrimRange {
@@ -125,6 +126,7 @@ function* clusterTrim(osb: Osb, range: TrimRange): Task<number> {
 /** Discards the free clusters of a range; how many bytes. EOPNOTSUPP when the device cannot, EINVAL, EROFS, EIO. */
 export function* trimTask(osb: Osb, range: TrimRange): Task<number> {
   const cs = osb.geo.clustersize;
+  if (osb.glue.domain.clustered) yield* wait(osb.step(lookForEnd));
   // Cluster 0 holds the super block, and its bit is set; whoever asks for less than a cluster asks for nothing.
   if (Math.ceil(range.start / cs) >= osb.geo.clusters || range.len < cs)
     throw einval("trim", { start: range.start, len: range.len });

@@ -11,7 +11,7 @@ import { getClusters } from "../extents/extent_map.ts";
 import { dinodeOf, type Inode, inodeLock } from "../inode.ts";
 import { setxattr } from "../xattr/index.ts";
 import { groupOf, openAllocator, readGroup } from "./chain.ts";
-import { volumeStat } from "./suballoc.ts";
+import { trimTask, volumeStat } from "./suballoc.ts";
 
 const CRED = { uid: 0, gid: 0, umask: 0 };
 const [OLD_MIB, NEW_MIB] = [48, 80];
@@ -61,6 +61,8 @@ test.skipIf(!haveTool("fsck.ocfs2"))(
       wait<void>((cb) => fallocate(nodes[0].osb, full, 0, 0, all - (4 << 20), cb)),
     );
     grow(c, nodes[0]);
+    const new_part = { start: OLD_MIB << 20, len: (NEW_MIB - OLD_MIB) << 20, min_bytes: 0 };
+    expect(c.task(nodes[1], trimTask(nodes[1].osb, new_part))).toBe(new_part.len);
     for (const [i, node] of nodes.entries()) {
       const { osb } = node;
       const addr = buffers.get(node)!;

@@ -18,7 +18,8 @@ export function inVolume(op: Op, p_cluster: number, clusters: number): boolean {
   return end <= osb.geo.clusters;
 }
 
-function lookForEnd(op: Op): void {
+/** Asks the global bitmap how long the volume is. */
+export function lookForEnd(op: Op): void {
   const { osb } = op;
   const bitmap = osb.sysfile(SYSTEM_INODE.GLOBAL_BITMAP);
   const { i_clusters } = dinodeOf(op, inodeLock(op, bitmap));
