@@ -166,11 +166,16 @@ function letGoIfWanted(osb: Osb, { slot, locks }: ReplayedSlot): () => void {
 }
 
 /**
- * The rest, beside normal work: what the dead node had set aside returns to the bitmap, its slot is free, its orphans go. False when another node
- * wanted it first.
+ * The rest, beside normal work: what the dead node had set aside returns to the bitmap, its slot is free, its orphans go; where this node may not write
+ * the journal stays dirty, for one that may. False when another node wanted it first.
  */
 export function* finishSlot(osb: Osb, dead: ReplayedSlot): Task<boolean> {
   const { slot, node, locks } = dead;
+  if (osb.readonly_reason !== null) {
+    yield* dropJournalLock(osb, slot, locks);
+    mlog(ML.NOTICE, `slot ${slot} of node ${node} is freed by a node that may write (here: ${osb.readonly_reason})`);
+    return true;
+  }
   const isOurs = (): boolean => locks.size > 0;
   const cancel = letGoIfWanted(osb, dead);
   try {
@@ -189,6 +194,7 @@ export function* finishSlot(osb: Osb, dead: ReplayedSlot): Task<boolean> {
 }
 
 function* deleteOrphans(osb: Osb, slots: readonly number[]): Task<void> {
+  if (osb.readonly_reason !== null) return;
   for (const slot of slots) {
     const gone = yield* recoverOrphans(osb, slot);
     if (gone > 0) mlog(ML.NOTICE, `${gone} orphans of slot ${slot} deleted`);

@@ -189,7 +189,7 @@ function* mountClustered(osb: Osb, parts: OpenParts, ro: string | null): Task<vo
     for (const slot of dead) osb.recovery!.finish(slot);
     yield* allocStart(osb);
     osb.readonly_reason = ro ?? osb.readonly_reason;
-    if (osb.readonly_reason === null) osb.recovery!.deleteOrphans([osb.slot_num, ...free]);
+    osb.recovery!.deleteOrphans([osb.slot_num, ...free]);
     startTimers(osb);
     startOrphanScan(osb);
   } catch (err) {

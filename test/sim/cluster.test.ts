@@ -17,6 +17,7 @@ import {
 import { MetaLvb } from "../../src/format/wire/lvb.ts";
 import { Errno } from "../../src/lib/errno.ts";
 import { FsError } from "../../src/lib/fs_error.ts";
+import { mlogSink } from "../../src/lib/masklog.ts";
 import { spawn, wait } from "../../src/lib/task.ts";
 import { fallocate, fsync, readFile, setattr, statfs, writeFile } from "../../src/vfs/file.ts";
 import * as ns from "../../src/vfs/namespace.ts";
@@ -1410,6 +1411,42 @@ describe("mounts and deaths", () => {
     expect(names(k, root(k)).sort()).toEqual(["of2", "of5"]);
     sound();
   });
+
+  test.each([
+    ["nobody else: the next that mounts writable does the rest", false],
+    ["another that may write: it does the rest", true],
+  ])(
+    "a node that is mounted read-only replays a dead one's journal, and leaves what must be changed to %s",
+    (_, third) => {
+      cluster();
+      const ro = c.mount(2, { ro: true });
+      const a = c.mount(1);
+      const d = third ? c.mount(3) : undefined;
+      const f = create(a, "f");
+      write(a, f, "synced");
+      c.task(
+        a,
+        wait<void>((cb) => fsync(a.osb, a.osb.inodes.get(f), false, cb)),
+      );
+      const gone = create(a, "gone");
+      write(a, gone, "of nobody".repeat(1000));
+      open(a, "gone");
+      c.op(a, (op) => ns.unlink(op, root(a), nameOf("gone")));
+      c.task(a, wait(a.osb.journal.flush));
+      const said: string[] = [];
+      mlogSink((line) => said.push(line));
+      c.kill(a);
+      expect(read(ro, f)).toBe("synced");
+      c.sleep(30_000);
+      mlogSink((line) => void process.stderr.write(`${line}\n`));
+      expect(said.filter((line) => line.includes("ERROR"))).toEqual([]);
+      const writer = d ?? c.mount(3);
+      c.sleep(30_000);
+      expect(c.op(writer, freeSlots).length).toBe(writer.osb.geo.max_slots - 2);
+      expect(codeOf(() => c.op(writer, (op) => ns.getattr(op, gone)))).toBe("ESTALE");
+      sound();
+    },
+  );
 
   test("read-only beside others, and alone", () => {
     cluster();
