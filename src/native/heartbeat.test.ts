@@ -7,6 +7,7 @@ import { crc32 } from "node:zlib";
 import { expect, test } from "vitest";
 import { atExit, tempDir } from "../../test/support/cleanup.ts";
 import { missing, sh, trySh } from "../../test/support/sh.ts";
+import { nextUncaught } from "../../test/support/until.ts";
 import { HeartbeatBlock } from "../format/disk/index.ts";
 import { type BeatSample, DiskHeartbeat, type DiskHeartbeatOptions } from "./heartbeat.ts";
 import { leaseAlloc, leaseClockMs, leaseGet } from "./index.ts";
@@ -298,3 +299,21 @@ test("a device that does not answer for longer than the deadline ends the proces
   expect(words).toContain("heartbeat write timeout");
   expect(readFileSync(trigger, "utf8")).toBe("b");
 });
+
+test("what goes wrong about a beat ends the process; node only warned of it, and the heart beat on", async () => {
+  const broken = new Error("broken");
+  let hb: DiskHeartbeat | undefined;
+  let end = (): void => {};
+  const ended = new Promise<void>((ok) => {
+    end = ok;
+  });
+  const onBeat = (beat: BeatSample): void => {
+    hb!.stop(false);
+    if (beat.number === 0) throw broken;
+  };
+  const start = (): void => {
+    hb = new DiskHeartbeat(options(area()), onBeat, end);
+  };
+  expect(await nextUncaught(start)).toBe(broken);
+  await ended;
+}, 10_000);

@@ -115,7 +115,7 @@ export class DiskHeartbeat {
         first: o.first,
         last: o.last,
       },
-      () => this.#drain(),
+      native.fatalCallback(() => this.#drain()),
     );
     if (this.#id === -Errno.EINVAL)
       throw new FsError(Errno.EINVAL, "heartbeat", {

@@ -115,6 +115,20 @@ const addon = load();
 /** The addon again, for what has a file of its own (net.ts). */
 export const loaded: unknown = addon;
 
+/**
+ * For the addon to call. What `f` throws ends the process, as from anywhere else: of an exception that comes to Node-API node only warns (DEP0168), and the
+ * process goes on with what is half done.
+ */
+export const fatalCallback = (f: () => void) => (): void => {
+  try {
+    f();
+  } catch (err) {
+    queueMicrotask(() => {
+      throw err;
+    });
+  }
+};
+
 // ---- arena ----
 
 const registered = new WeakMap<ArrayBufferLike, ArenaHandle>();
@@ -188,7 +202,7 @@ export interface HeartbeatOptions {
   readonly first: number;
   readonly last: number;
 }
-/** Opens the device with O_DIRECT and starts a region's thread; its number or -errno. `onBeat` runs after each beat, and once it has ended. */
+/** Opens the device with O_DIRECT and starts a region's thread; its number or -errno. `onBeat` (a fatalCallback) runs after each beat, and once it has ended. */
 export const heartbeatStart = addon.heartbeatStart;
 /** Which slots are read. */
 export const heartbeatSetSlots = addon.heartbeatSetSlots;

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { expect, test } from "vitest";
 import { atExit } from "../../test/support/cleanup.ts";
-import { undoAfterEach, until } from "../../test/support/until.ts";
+import { nextUncaught, undoAfterEach, until } from "../../test/support/until.ts";
 import { OutBuffer } from "../cluster/tcp_stream.ts";
 import { O2NET_MSG_MAGIC } from "../format/wire/o2net.ts";
 import { plainArena } from "../lib/arena.ts";
@@ -190,3 +190,20 @@ test("a peer that sends without end leaves time for everything else", async () =
   expect(came).toBeGreaterThan(10 << 20);
   expect(seen.at(-1)! - seen[0]!).toBeGreaterThan(10);
 });
+
+test("what goes wrong about a message ends the process; node only warned of it, and nothing was heard any more", async () => {
+  const broken = new Error("broken");
+  const port = await listen((conn) => {
+    conn.events = {
+      connected() {},
+      data() {
+        throw broken;
+      },
+      drained() {},
+      closed() {},
+    };
+  });
+  const socket = connect({ host: HOST, port });
+  undo.push(() => void socket.destroy());
+  expect(await nextUncaught(() => void socket.write("hello"))).toBe(broken);
+}, 10_000);

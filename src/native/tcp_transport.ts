@@ -6,6 +6,7 @@
 import { getSystemErrorName } from "node:util";
 import { check } from "../lib/fs_error.ts";
 import type { Connection, ConnectionEvents, Transport } from "../lib/transport.ts";
+import { fatalCallback } from "./index.ts";
 import { NET, type NetEvent, net } from "./net.ts";
 
 const UNSET: ConnectionEvents = { connected() {}, data() {}, drained() {}, closed() {} };
@@ -26,10 +27,7 @@ class Hub {
   #busy = false;
 
   constructor() {
-    this.number = check(
-      net.netStart(() => this.#heard()),
-      "net.start",
-    );
+    this.number = check(net.netStart(fatalCallback(() => this.#heard())), "net.start");
     net.netRef(this.number, false);
   }
 

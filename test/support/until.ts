@@ -13,3 +13,17 @@ export function undoAfterEach(): (() => void)[] {
   });
   return undo;
 }
+
+/** What nobody catches while `cause` has its effect; in place of vitest, which would take it for a failure. */
+export async function nextUncaught(cause: () => void): Promise<unknown> {
+  const others = process.listeners("uncaughtException");
+  process.removeAllListeners("uncaughtException");
+  try {
+    return await new Promise((ok) => {
+      process.once("uncaughtException", ok);
+      cause();
+    });
+  } finally {
+    for (const listener of others) process.on("uncaughtException", listener);
+  }
+}
