@@ -112,8 +112,6 @@ export class Daemon {
       this.#end = ok;
     });
     const channel = o.cluster === undefined ? null : new MessageChannel();
-    this.#cluster =
-      channel === null ? null : o.cluster!.node.serve(channel.port1, o.cluster!.volume.uuid, () => this.#worker.wake());
     const workerData: VolumeWorkerData = {
       device: o.device,
       options: o.options.volume,
@@ -128,8 +126,10 @@ export class Daemon {
     };
     const ports = channel === null ? [] : [channel.port2];
     this.#worker = new RingWorker("./volume_worker.js", workerData, (m) => this.#heard(m), ports);
-    this.#worker.onError((err) => this.#fatal(err.message));
+    this.#worker.onError((err) => this.#broken(err.message));
     this.#worker.onExit(() => this.#workerGone());
+    this.#cluster =
+      channel === null ? null : o.cluster!.node.serve(channel.port1, o.cluster!.volume.uuid, () => this.#worker.wake());
   }
 
   get device(): string {
@@ -157,8 +157,7 @@ export class Daemon {
         }
         break;
       case "failed":
-        this.#gave_up = true;
-        this.#failed(mountFailed(remedy(this.#o.device, this.#o.options.volume.ro, m.errno, m.message)));
+        this.#giveUp(remedy(this.#o.device, this.#o.options.volume.ro, m.errno, m.message));
         break;
       case "initialized":
         try {
@@ -351,6 +350,17 @@ export class Daemon {
 
   /** The mount did not come about; the volume thread has given back what it had of the cluster. */
   #gave_up = false;
+
+  #giveUp(message: string): void {
+    this.#gave_up = true;
+    this.#failed(mountFailed(message));
+  }
+
+  /** The volume thread has thrown what nobody caught. Before it has started it has nothing that others wait for. */
+  #broken(message: string): void {
+    if (this.#worker.has_started) this.#fatal(message);
+    else this.#giveUp(`${this.#o.device}: ${message}`);
+  }
 
   #workerGone(): void {
     const message = "the volume thread ended";

@@ -149,14 +149,15 @@ export class NodeProcess {
       if (this.node.nodes.heartbeat_mode === "global" && !hb.regions().some((r) => r.isSteady))
         for (const line of await startHeartbeat(this.node, this.#config, [device])) mlog(ML.NOTICE, line);
       await this.node.joinRegion(device, volume);
+      let daemon: Daemon;
       try {
         await this.node.reachPeers(device);
+        const options = { ...parseMountOptions(o), node: this.node.name };
+        daemon = new Daemon({ device, dir, options, cluster: { node: this.node, volume } });
       } catch (err) {
         await this.node.leaveRegion(volume.uuid);
         throw err;
       }
-      const options = { ...parseMountOptions(o), node: this.node.name };
-      const daemon = new Daemon({ device, dir, options, cluster: { node: this.node, volume } });
       this.#mounts.set(dir, daemon);
       void daemon.closed.then(() => {
         this.#mounts.delete(dir);

@@ -12,6 +12,8 @@ export interface WakeFd {
 export class RingWorker<To, From extends object> {
   readonly #worker: Worker;
   #wakefd = -1;
+  /** It has come so far that it hears what it is told. */
+  has_started = false;
 
   /** `file` is beside this one in dist. */
   constructor(file: string, workerData: unknown, heard: (m: From) => void, transfer: readonly TransferListItem[] = []) {
@@ -19,6 +21,7 @@ export class RingWorker<To, From extends object> {
     this.#worker.on("message", (m: From | WakeFd) => {
       if ("wakefd" in m) {
         this.#wakefd = m.wakefd;
+        this.has_started = true;
         this.wake();
       } else heard(m);
     });
