@@ -80,9 +80,18 @@ function openArena() {
   return arena;
 }
 
+/** What can be said of a failure before there is a loop is that the thread has not started. */
+function setUp() {
+  try {
+    const arena = openArena();
+    return { arena, loop: new Loop(arena, 1024, data.cluster?.of.lease) };
+  } catch (err) {
+    throw new Error(plainText(err));
+  }
+}
+
 watchCollections();
-const arena = openArena();
-const loop = new Loop(arena, 1024, data.cluster?.of.lease);
+const { arena, loop } = setUp();
 parentPort!.postMessage({ wakefd: loop.wakefd } satisfies WakeFd);
 
 let session: Session | null = null;
@@ -258,7 +267,11 @@ port.on("message", (message: ToVolume) => {
 function plainText(err: unknown): string {
   const found = err instanceof FsError ? err.details["found"] : undefined;
   const in_words =
-    err instanceof FsError && (err.errno === Errno.EINVAL || err.errno === Errno.EROFS || err.where === "o2dlm.join");
+    err instanceof FsError &&
+    (err.errno === Errno.EINVAL ||
+      err.errno === Errno.EROFS ||
+      err.where === "o2dlm.join" ||
+      err.where === "native.ring");
   return typeof found === "string" && in_words ? found : messageOf(err);
 }
 

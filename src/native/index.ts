@@ -10,6 +10,7 @@ import { constants, existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { Errno } from "../lib/errno.ts";
 import { assert, FsError } from "../lib/fs_error.ts";
 
 declare const arenaHandle: unique symbol;
@@ -254,6 +255,17 @@ export const FALLOC_FL_KEEP_SIZE = 1;
 export const FALLOC_FL_PUNCH_HOLE = 2;
 export const FALLOC_FL_ZERO_RANGE = 16;
 
+/** Why there is no ring, and what to do. */
+const NO_RING: Readonly<Record<number, string>> = {
+  [Errno.EPERM]:
+    'io_uring is forbidden here: allow it with "sysctl kernel.io_uring_disabled=0"; in a container also by its seccomp profile (docker run --security-opt seccomp=FILE)',
+  [Errno.ENOSYS]:
+    "there is no io_uring here that can be used: it takes Linux 5.11 or newer with CONFIG_IO_URING, and in a container a seccomp profile that lets it through",
+  [Errno.ENOMEM]:
+    "there is no memory for io_uring: before Linux 5.12 it is locked memory; raise that limit (ulimit -l)",
+  [Errno.EMFILE]: "too many files are open: raise the limit of the process (ulimit -n)",
+};
+
 /**
  * An io_uring over one arena, for one thread: its only wait.
  *
@@ -277,7 +289,7 @@ export class Ring {
   readonly #f64: Float64Array;
   #queued = 0;
 
-  /** Throws FsError: ENOSYS without a usable io_uring (Linux 5.11), EPERM where it is forbidden (sysctl kernel.io_uring_disabled). */
+  /** Throws FsError, for what there is a remedy with that in `found`: ENOSYS without a usable io_uring (Linux 5.11), EPERM where it is forbidden. */
   constructor(entries: number, arena: Bytes, lease: number = LEASE_OPEN) {
     const records = new ArrayBuffer(entries * RECORD.UNITS * 4);
     this.#u32 = new Uint32Array(records);
@@ -286,7 +298,7 @@ export class Ring {
     this.#arena_len = arena.length;
     this.cq = new Int32Array(entries * 8);
     this.#id = addon.ringCreate(entries, registerArena(arena), new Uint8Array(records), this.cq, lease);
-    if (this.#id < 0) throw new FsError(-this.#id, "native.ring", { entries });
+    if (this.#id < 0) throw new FsError(-this.#id, "native.ring", { entries, found: NO_RING[-this.#id] });
   }
 
   /** Records queued and not handed to the kernel yet. */

@@ -39,6 +39,19 @@ if (unavailable !== undefined) console.warn(`SKIPPED: the life of a mount: ${una
 
 const cli = (...args: string[]): Promise<Ran> => runAsync([process.execPath, ocfs2, ...args], { timeout_ms: 60_000 });
 
+/** Runs its arguments where io_uring_setup(2) is EPERM, as in docker. */
+const FORBID_IO_URING = `
+import ctypes, os, struct, sys
+LOAD, EQUAL, RETURN, ERRNO, ALLOW, SETUP = 0x20, 0x15, 6, 0x50000, 0x7fff0000, 425
+program = [(LOAD, 0, 0, 0), (EQUAL, 0, 1, SETUP), (RETURN, 0, 0, ERRNO | 1), (RETURN, 0, 0, ALLOW)]
+text = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *i) for i in program))
+filter = struct.pack("HxxxxxxP", len(program), ctypes.addressof(text))
+prctl = ctypes.CDLL(None).prctl
+n = ctypes.c_ulong
+assert prctl(38, n(1), n(0), n(0), n(0)) == 0 and prctl(22, n(2), filter) == 0
+os.execvp(sys.argv[1], sys.argv[1:])
+`;
+
 async function until(what: string, condition: () => boolean): Promise<void> {
   const deadline = performance.now() + 20_000;
   while (!condition()) {
@@ -704,6 +717,14 @@ print(*[tried(name, nr, IMMUTABLE) for nr in (0x40046602, 0xc0086602, 0x80086602
     } finally {
       sh(["losetup", "--detach", loop]);
     }
+  });
+
+  test.skipIf(missing("python3").length > 0)("where io_uring is forbidden that is said, with what to do", async () => {
+    mnt = mountPoint();
+    const args = ["python3", "-c", FORBID_IO_URING, process.execPath, ocfs2, "mount", fresh, mnt];
+    const ran = await runAsync(args, { timeout_ms: 60_000 });
+    expect(ran.stderr).toMatch(/^ocfs2 mount: .*fresh.img: io_uring is forbidden here: allow it with "sysctl kernel/);
+    expect(ran.status).toBe(32);
   });
 
   test("quotas that the volume does not have are not mounted as if it had them", async () => {
