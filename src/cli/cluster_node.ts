@@ -173,12 +173,14 @@ export class ClusterNode {
         this.stack.hb,
         systemRandom,
         { name: volume.uuid, path: device, offset_bytes, slot_bytes, lease: this.lease },
-        (failure) =>
-          failure === "" ? this.#known(region!, device, ok) : no(new CliError(1, `heartbeat on ${device}: ${failure}`)),
+        (failure) => (failure === "" ? ok() : no(new CliError(1, `heartbeat on ${device}: ${failure}`))),
       );
-    });
+    }).then(() => this.#known(region!, device));
     this.#regions.set(volume.uuid, { region: region!, steady, users: 1 });
-    steady.catch(() => this.#regions.delete(volume.uuid));
+    steady.catch(() => {
+      this.#regions.delete(volume.uuid);
+      region?.stop(true, () => {});
+    });
     return steady;
   }
 
@@ -188,14 +190,17 @@ export class ClusterNode {
       const remedy = `ocfs2 cluster start-heartbeat ${this.nodes.cluster}`;
       return Promise.reject(new CliError(1, `${device}: no global heartbeat region is active: "${remedy}"`));
     }
-    this.#global_users++;
     const region = this.stack.hb.regions().find((r) => r.isSteady)!;
-    return new Promise((ok) => this.#known(region, device, ok));
+    this.#global_users++;
+    return this.#known(region, device).catch((err) => {
+      this.#global_users--;
+      throw err;
+    });
   }
 
-  /** Waits for certainty about the nodes that have the volume mounted, or had when they died. */
-  #known(region: HbRegion, device: string, done: () => void): void {
-    region.whenKnown(volumeOn(device)?.nodes ?? [], done);
+  /** Waits for certainty about the nodes that have the volume mounted, or had when they died. Rejects when the device cannot be read. */
+  #known(region: HbRegion, device: string): Promise<void> {
+    return new Promise((ok) => region.whenKnown(volumeOn(device)?.nodes ?? [], ok));
   }
 
   /**
