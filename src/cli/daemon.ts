@@ -174,7 +174,6 @@ export class Daemon {
         this.#mounted = false;
         break;
       case "closed":
-        this.#worker.closed();
         this.#finish(m.error);
         break;
       case "fatal":

@@ -171,7 +171,7 @@ function heard(m: ToDlmfs): void {
 }
 
 parentPort!.on("message", heard);
-parentPort!.postMessage({ wakefd: loop.wakefd } satisfies WakeFd);
+parentPort!.postMessage({ wakefd: loop.giveWakefd() } satisfies WakeFd);
 loop.start(() => {
   loop.close();
   parentPort!.close();

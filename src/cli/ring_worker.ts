@@ -1,10 +1,12 @@
 /**
  * A worker thread that sleeps in its ring (native/loop.ts): a message alone does not wake it, a write to its wakefd does. It says the number in its first
- * message; what was posted before waits for that. Nobody writes to the number once the thread has closed it: it may be another file's.
+ * message; what was posted before waits for that. The number is closed when the thread has ended, and here, where it is written to: by then it would be
+ * another file's, a connection's to another node perhaps.
  */
 import { type TransferListItem, Worker } from "node:worker_threads";
-import { eventfdWake } from "../native/index.ts";
+import { closeFd, eventfdWake } from "../native/index.ts";
 
+/** What Loop.giveWakefd says. */
 export interface WakeFd {
   readonly wakefd: number;
 }
@@ -25,7 +27,10 @@ export class RingWorker<To, From extends object> {
         this.wake();
       } else heard(m);
     });
-    this.#worker.on("exit", () => this.closed());
+    this.#worker.on("exit", () => {
+      if (this.#wakefd >= 0) closeFd(this.#wakefd);
+      this.#wakefd = -1;
+    });
   }
 
   tell(m: To, transfer: readonly TransferListItem[] = []): void {
@@ -36,11 +41,6 @@ export class RingWorker<To, From extends object> {
   readonly wake = (): void => {
     if (this.#wakefd >= 0) eventfdWake(this.#wakefd);
   };
-
-  /** It does not sleep any more. */
-  closed(): void {
-    this.#wakefd = -1;
-  }
 
   onExit(cb: () => void): void {
     this.#worker.once("exit", cb);

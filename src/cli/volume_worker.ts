@@ -92,7 +92,7 @@ function setUp() {
 
 watchCollections();
 const { arena, loop } = setUp();
-parentPort!.postMessage({ wakefd: loop.wakefd } satisfies WakeFd);
+parentPort!.postMessage({ wakefd: loop.giveWakefd() } satisfies WakeFd);
 
 let session: Session | null = null;
 let notifier: Notifier | null = null;

@@ -37,7 +37,7 @@ parentPort!.on("message", ({ id, answer }: ToTree) => {
   waiting.delete(id);
   done?.(answer);
 });
-parentPort!.postMessage({ wakefd: loop.wakefd });
+parentPort!.postMessage({ wakefd: loop.giveWakefd() });
 loop.start(() => {
   loop.close();
   parentPort!.close();

@@ -1,7 +1,9 @@
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { check } from "../lib/fs_error.ts";
 import { createArena } from "../wasm/arena.ts";
+import { closeFd, eventfdCreate, eventfdDrain, eventfdWake } from "./index.ts";
 import { Loop } from "./loop.ts";
 
 describe("a loop", () => {
@@ -27,6 +29,17 @@ describe("a loop", () => {
     off();
     await ended(loop);
     expect(ran).toEqual(["early", "middle", "late"]);
+  });
+
+  test("who still wakes one that has closed writes to nobody else's file", () => {
+    const closed = new Loop(createArena(1), 16);
+    const wakefd = closed.giveWakefd();
+    expect(closed.close()).toBe(0);
+    // As many as the loop has closed.
+    const others = [0, 1, 2].map(() => check(eventfdCreate(), "eventfd"));
+    expect(eventfdWake(wakefd)).toBe(0);
+    expect(others.map((fd) => eventfdDrain(fd))).toEqual([0, 0, 0]);
+    for (const fd of [wakefd, ...others]) closeFd(fd);
   });
 
   test("gives promises their share before it sleeps", async () => {

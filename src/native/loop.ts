@@ -41,6 +41,7 @@ export class Loop {
   /** Sorted, the earliest last. */
   readonly #timers: Timer[] = [];
   readonly #wakefd: number;
+  #wakefd_is_ours = true;
   readonly #table: number;
   #table_used = 0;
   #awake = true;
@@ -64,6 +65,15 @@ export class Loop {
 
   /** Write to it (eventfdWake, any thread) to start a turn. */
   get wakefd(): number {
+    return this.#wakefd;
+  }
+
+  /**
+   * The same for the thread that has started this one, which closes it (closeFd) once this thread has ended. Closed here the number could be another
+   * file's while somebody still writes to it.
+   */
+  giveWakefd(): number {
+    this.#wakefd_is_ours = false;
     return this.#wakefd;
   }
 
@@ -240,7 +250,7 @@ export class Loop {
     this.#closed = true;
     this.#running = false;
     const left = this.ring.close();
-    closeFd(this.#wakefd);
+    if (this.#wakefd_is_ours) closeFd(this.#wakefd);
     return left;
   }
 }
