@@ -63,6 +63,17 @@ impl FromNapiValue for Bytes {
 }
 
 impl Bytes {
+    /// Without JavaScript.
+    #[cfg(test)]
+    pub fn of(memory: &mut [u64]) -> Bytes {
+        Bytes {
+            base: memory.as_mut_ptr().cast(),
+            len: size_of_val(memory),
+            env: ptr::null_mut(),
+            reference: ptr::null_mut(),
+        }
+    }
+
     /// Lets the array be collected. Only on the thread that made it, while its environment lives.
     pub fn release(self) {
         unsafe { sys::napi_delete_reference(self.env, self.reference) };

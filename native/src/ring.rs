@@ -38,6 +38,8 @@ struct Record {
 
 /// user_data of entries whose completion TypeScript has had already or never asked for.
 const SILENT: u64 = 1 << 63;
+/// In the user_data of entries through which the kernel reads or writes the arena.
+const IN_ARENA: u64 = 1 << 62;
 /// How often a submission that the kernel has no memory for is tried again before TypeScript hears of it.
 const SUBMIT_TRIES: u32 = 1000;
 /// How long closing waits for what is in flight, in ms.
@@ -53,6 +55,8 @@ struct Ring {
     in_flight: u32,
     /// How many of those TypeScript does not wait for.
     silent: u32,
+    /// How many of those have memory of the arena.
+    in_arena: u32,
     /// Completions that did not come from the kernel: writes that the gate refused.
     refused: VecDeque<u32>,
     /// Whether an entry that the kernel has not consumed may be a write.
@@ -63,6 +67,24 @@ struct Ring {
 }
 
 impl Ring {
+    fn new(uring: Uring, arena: Span, lease: u32, records: Bytes, completions: Bytes) -> Ring {
+        let slots = uring.sq_entries as usize;
+        Ring {
+            uring,
+            arena,
+            lease,
+            records,
+            completions,
+            in_flight: 0,
+            silent: 0,
+            in_arena: 0,
+            refused: VecDeque::new(),
+            holds_writes: false,
+            timespecs: vec![[0; 2]; slots],
+            iovecs: vec![Vec::new(); slots],
+        }
+    }
+
     /// The entry for a record; `slot` is where it will be.
     fn entry(&mut self, r: &Record, slot: usize) -> Result<Sqe> {
         let mut sqe = Sqe { opcode: r.op as u8, fd: r.fd, user_data: r.user_data as u64, ..Default::default() };
@@ -116,11 +138,23 @@ impl Ring {
     fn stage(&mut self, i: usize) -> Result<bool> {
         let Some(slot) = self.uring.next_slot() else { return Ok(false) };
         let record = unsafe { (self.records.base as *const Record).add(i).read() };
-        let sqe = self.entry(&record, slot)?;
+        let mut sqe = self.entry(&record, slot)?;
+        if matches!(sqe.opcode, OP_READ | OP_WRITE | OP_READV | OP_WRITEV) {
+            sqe.user_data |= IN_ARENA;
+            self.in_arena += 1;
+        }
         self.holds_writes |= is_write(sqe.opcode);
         self.uring.push(&sqe);
         self.in_flight += 1;
         Ok(true)
+    }
+
+    fn pop(&mut self) -> Option<Cqe> {
+        let cqe = self.uring.pop()?;
+        self.in_flight -= 1;
+        self.silent -= (cqe.user_data & SILENT != 0) as u32;
+        self.in_arena -= (cqe.user_data & IN_ARENA != 0) as u32;
+        Some(cqe)
     }
 
     /// Hands everything queued to the kernel and waits for `min` completions. The write gate is here, and nowhere else:
@@ -172,6 +206,7 @@ impl Ring {
             let sqe = self.uring.entry(position);
             if is_write(sqe.opcode) {
                 self.refused.push_back(sqe.user_data as u32);
+                self.in_arena -= (sqe.user_data & IN_ARENA != 0) as u32;
                 *sqe = Sqe { opcode: OP_NOP, fd: -1, user_data: SILENT, ..Default::default() };
                 self.silent += 1;
             }
@@ -201,43 +236,49 @@ impl Ring {
                 return room as u32;
             }
         }
-        while let Some(cqe) = self.uring.pop() {
-            self.in_flight -= 1;
-            if cqe.user_data & SILENT != 0 {
-                self.silent -= 1;
-            } else if !put(cqe.user_data as u32, cqe.res) {
+        while let Some(cqe) = self.pop() {
+            if cqe.user_data & SILENT == 0 && !put(cqe.user_data as u32, cqe.res) {
                 break;
             }
         }
         n as u32
     }
 
-    /// Cancels what can be cancelled and waits for the rest, because the kernel may still write to the arena.
+    /// Cancels what can be cancelled and waits for the rest, because the kernel may still write to the arena. What has no memory of it ends with
+    /// the ring where not all can be cancelled at once (before Linux 5.19).
     /// The number of operations that are still in flight after `CLOSE_WAIT_MS`.
-    fn drain(&mut self) -> u32 {
+    fn drain(&mut self, cancel_flags: u32) -> u32 {
         let deadline = boottime_ns() + (CLOSE_WAIT_MS * 1e6) as i64;
-        let mut cancelled = false;
-        while self.in_flight > 0 && boottime_ns() < deadline {
-            if !cancelled && self.uring.next_slot().is_some() {
-                let op_flags = ASYNC_CANCEL_ANY | ASYNC_CANCEL_ALL;
+        let mut asked = false;
+        let mut may_cancel = true;
+        loop {
+            let left = if may_cancel { self.in_flight } else { self.in_arena };
+            if left == 0 || boottime_ns() >= deadline {
+                return left;
+            }
+            if !asked && self.uring.next_slot().is_some() {
                 self.uring.push(&Sqe {
                     opcode: OP_ASYNC_CANCEL,
                     fd: -1,
-                    op_flags,
+                    op_flags: cancel_flags,
                     user_data: SILENT,
                     ..Default::default()
                 });
                 self.in_flight += 1;
-                cancelled = true;
+                self.silent += 1;
+                asked = true;
             }
+            // Nobody takes them any more, and while there are some nothing is waited for.
+            self.refused.clear();
             self.flush(1, 100.0);
-            while self.uring.pop().is_some() {
-                self.in_flight -= 1;
+            while let Some(cqe) = self.pop() {
+                may_cancel &= cqe.user_data & SILENT == 0 || cqe.res != -libc::EINVAL;
             }
         }
-        self.in_flight
     }
 }
+
+const CANCEL_ALL: u32 = ASYNC_CANCEL_ANY | ASYNC_CANCEL_ALL;
 
 /// Operations that change the device. A flush (fsync) does not: what it makes durable was written before.
 #[inline]
@@ -283,26 +324,13 @@ pub fn ring_create(
         Ok(uring) => uring,
         Err(e) => return Ok(e),
     };
-    let slots = uring.sq_entries as usize;
-    let ring = Box::new(Ring {
-        uring,
-        arena,
-        lease,
-        records,
-        completions,
-        in_flight: 0,
-        silent: 0,
-        refused: VecDeque::new(),
-        holds_writes: false,
-        timespecs: vec![[0; 2]; slots],
-        iovecs: vec![Vec::new(); slots],
-    });
+    let ring = Box::new(Ring::new(uring, arena, lease, records, completions));
     if !HOOKED.replace(true) {
         // A worker that is terminated would otherwise free an arena into which the kernel still writes.
         env.add_env_cleanup_hook((), |()| {
             RINGS.with_borrow_mut(|rings| {
                 for mut ring in rings.drain(..).flatten() {
-                    ring.drain();
+                    ring.drain(CANCEL_ALL);
                 }
             })
         })?;
@@ -360,8 +388,32 @@ pub fn ring_in_flight(id: u32) -> Result<u32> {
 pub fn ring_close(id: u32) -> Result<u32> {
     let ring = RINGS.with_borrow_mut(|rings| rings.get_mut(id as usize).and_then(Option::take));
     let Some(mut ring) = ring else { return wrong(format!("no ring {id} on this thread")) };
-    let left = ring.drain();
+    let left = ring.drain(CANCEL_ALL);
     ring.records.release();
     ring.completions.release();
     Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn closes_at_once_where_the_kernel_cannot_cancel_all() {
+        let [mut memory, mut records, mut completions] = [[0u64; 4]; 3];
+        let event = crate::file::eventfd_create();
+        let arena = Bytes::of(&mut memory).view();
+        let uring = Uring::new(8).unwrap();
+        let mut ring = Ring::new(uring, arena, 0, Bytes::of(&mut records), Bytes::of(&mut completions));
+        let op_flags = libc::POLLIN as u32;
+        ring.uring.push(&Sqe { opcode: OP_POLL_ADD, fd: event, op_flags, user_data: 1, ..Default::default() });
+        ring.in_flight = 1;
+        assert_eq!(ring.flush(0, -1.0), 0);
+        // A flag that the kernel does not know, as it does not know these before 5.19.
+        let begin = Instant::now();
+        assert_eq!(ring.drain(1 << 30), 0);
+        assert!(begin.elapsed() < Duration::from_secs(2));
+        unsafe { libc::close(event) };
+    }
 }

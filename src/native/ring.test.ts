@@ -363,6 +363,20 @@ describe("the write gate", () => {
     expect(ring.inFlight).toBe(0);
   });
 
+  test("closes at once where nobody has taken what was refused; it turned for 5 s, and said that reads had not ended", () => {
+    const event = check(native.eventfdCreate(), "eventfd");
+    ring.read(event, 0, 8, 0, 1);
+    ring.pollAdd(event, native.POLLIN, 2);
+    for (let i = 0; i < 16; i++) ring.read(fd, PAGE, PAGE, i * PAGE, 100 + i);
+    ring.write(fd, PAGE, PAGE, 0, 3);
+    ring.submit();
+    const begin = native.monotonicNs();
+    expect(ring.close()).toBe(0);
+    expect(native.monotonicNs() - begin).toBeLessThan(2e9);
+    native.closeFd(event);
+    ring = new native.Ring(64, u8, lease);
+  });
+
   test("is shut and opened by another thread", async () => {
     native.leaseSet(lease, Number.POSITIVE_INFINITY);
     const addon = join(import.meta.dirname, "../../native/ocfs2.node");
