@@ -10,6 +10,7 @@ import { Errno } from "../lib/errno.ts";
 import { check, FsError } from "../lib/fs_error.ts";
 import { lockDisk } from "../native/disk_lock.ts";
 import {
+  blkLogicalSize,
   blkReadonly,
   closeFd,
   dioOffsetAlign,
@@ -45,6 +46,14 @@ export interface OpenedDevice {
   readonly unlock: () => void;
 }
 
+function alignmentOf(fd: number, is_block_device: boolean): number {
+  const align = dioOffsetAlign(fd);
+  // 0: O_DIRECT is accepted and ignored.
+  if (align >= 0) return Math.max(align, 1);
+  // Before Linux 6.1 nobody tells. A device takes whole sectors; most files take 512.
+  return is_block_device ? check(blkLogicalSize(fd), "device.sector") : 512;
+}
+
 /**
  * Opens `path` for a volume and locks it against a second mount on this machine; `shared`: only against one that is not of the
  * cluster. FsError: EBUSY when somebody else has it, EINVAL for what is neither a file nor a block device, else what open(2) says.
@@ -73,12 +82,10 @@ export function openDevice(path: string, readonly: boolean, shared = false): Ope
       fd = exclusive;
     }
     const unlock = lockDisk(fd, path, !readonly && !shared);
-    const align = direct ? dioOffsetAlign(fd) : 1;
     return {
       fd,
       size_bytes: check(fdSize(fd), "device.size", { device: path }),
-      // What does not tell (-EOPNOTSUPP) takes 512; 0 means that O_DIRECT is accepted and ignored.
-      alignment_bytes: align > 0 ? align : align === 0 ? 1 : 512,
+      alignment_bytes: direct ? alignmentOf(fd, is_block_device) : 1,
       is_block_device,
       direct,
       unlock,
