@@ -2,6 +2,7 @@
  * The node's side of the thread of programs' locks (dlmfs_worker.ts): it starts with the first that wants it, mounts the locks as files where they are wanted,
  * and carries what programs on sockets and their domains say to each other.
  */
+import { ML, mlog } from "../lib/masklog.ts";
 import { closeFd, MNT_DETACH, umount2 } from "../native/index.ts";
 import type { FromHost, ToHost } from "../stackglue/remote.ts";
 import type { ClusterNode, DomainOfThread } from "./cluster_node.ts";
@@ -30,6 +31,8 @@ export class DlmThread {
   readonly #asked = new Map<number, (domains: readonly Record<string, unknown>[]) => void>();
   readonly #clients = new Map<number, DlmClient>();
   readonly #ended: Promise<void>;
+  /** Nobody hears what it is told. */
+  has_ended = false;
   #next = 0;
   #mount: Mount | null = null;
 
@@ -37,6 +40,7 @@ export class DlmThread {
     this.#node = node;
     const workerData: DlmfsWorkerData = { log_masks: logMasks() };
     this.#worker = new RingWorker("./dlmfs_worker.js", workerData, (m) => this.#heard(m));
+    this.#worker.onError((err) => this.#broken(err.message));
     this.#ended = new Promise((ok) => this.#worker.onExit(() => ok(this.#end())));
   }
 
@@ -106,7 +110,16 @@ export class DlmThread {
     this.#mount = null;
   }
 
+  /** It has thrown what nobody caught. Before it has started it has nothing that others wait for. */
+  #broken(message: string): void {
+    const text = `the thread of the programs' locks: ${message}`;
+    if (this.#worker.has_started) return this.#node.stack.fence(text);
+    mlog(ML.ERROR, text);
+    if (this.#mount !== null) umount2(this.#mount.dir, MNT_DETACH);
+  }
+
   #end(): void {
+    this.has_ended = true;
     for (const domain of this.#domains.values()) domain.close();
     this.#unmounted();
     for (const answer of this.#asked.values()) answer([]);

@@ -113,8 +113,12 @@ export class NodeProcess {
         this.#configfs = null;
       });
     }
-    if (dlmfs !== undefined && this.#isNew("dlmfs", dlmfs, this.#dlm?.tree ?? null))
-      (this.#dlm ??= new DlmThread(this.node)).mount(dlmfs);
+    if (dlmfs !== undefined && this.#isNew("dlmfs", dlmfs, this.#dlm?.tree ?? null)) this.#dlmThread().mount(dlmfs);
+  }
+
+  #dlmThread(): DlmThread {
+    if (this.#dlm === null || this.#dlm.has_ended) this.#dlm = new DlmThread(this.node);
+    return this.#dlm;
   }
 
   /** Who has unmounted a tree may be here before the news of that. */
@@ -265,7 +269,7 @@ export class NodeProcess {
         else if (!/^[^/\0]{1,63}$/.test(c.name ?? ""))
           line.send({ type: "error", message: "a domain's name has 1 to 63 letters" });
         else
-          domain = (this.#dlm ??= new DlmThread(this.node)).client(c.name!, {
+          domain = this.#dlmThread().client(c.name!, {
             joined: (err, node_num) => void line.send({ type: "joined", err, node_num }),
             say: line.send,
             hangUp: line.close,

@@ -4,6 +4,7 @@ import { S_IFDIR, S_IFREG } from "../format/disk/index.ts";
 import type { AskTree, TreeAnswer, TreeAsk } from "../fuse/tree_server.ts";
 import type { FromTree, ToTree, TreeWorkerData } from "../fuse/tree_worker.ts";
 import { Errno, errnoName } from "../lib/errno.ts";
+import { ML, mlog } from "../lib/masklog.ts";
 import { closeFd, fuseOpen, MNT_DETACH, mount2, umount2 } from "../native/index.ts";
 import { abortAtEnd } from "./abort_at_end.ts";
 import { mountFailed } from "./errors.ts";
@@ -75,6 +76,10 @@ export function mountConfigfs(answerTo: AskTree, dir: string): MountedTree & { d
   const worker = new RingWorker<ToTree, FromTree>("./tree_worker.js", workerData, ({ id, ask }) =>
     answerTo(ask, (answer) => worker.tell({ id, answer })),
   );
+  worker.onError((err) => {
+    mlog(ML.ERROR, `the thread of the configfs on ${dir}: ${err.message}`);
+    umount2(dir, MNT_DETACH);
+  });
   const gone = new Promise<void>((ok) =>
     worker.onExit(() => {
       forgetAbort();
