@@ -89,7 +89,11 @@ export class BufferCache {
   readonly #free: number[] = [];
   readonly #slots: number;
   readonly #low_water: number;
-  #hand: IterableIterator<Bh> | null = null;
+  readonly #base: number;
+  /** What lies in each slot. Not an iterator of the map for a hand: one that rests keeps alive all that comes into the map and goes again. */
+  readonly #in_slot: (Bh | null)[];
+  /** The slot that reclaim looks at next. */
+  #hand = 0;
   /** Woken when reclaim has freed slots. */
   readonly space = new WaitQueue();
   /** Asked when every slot is held by transactions: start a checkpoint. */
@@ -103,8 +107,13 @@ export class BufferCache {
     this.#slots = Math.max(256, Math.floor(cache_bytes / block_bytes));
     this.#low_water = Math.min(1024, Math.max(64, this.#slots >> 3));
     this.#want = this.#low_water * 2;
-    const base = arena.alloc(this.#slots * block_bytes, 4096);
-    for (let i = this.#slots - 1; i >= 0; i--) this.#free.push(base + i * block_bytes);
+    this.#base = arena.alloc(this.#slots * block_bytes, 4096);
+    this.#in_slot = new Array<Bh | null>(this.#slots).fill(null);
+    for (let i = this.#slots - 1; i >= 0; i--) this.#free.push(this.#base + i * block_bytes);
+  }
+
+  #slotOf(addr: number): number {
+    return (addr - this.#base) / this.block_bytes;
   }
 
   get size(): number {
@@ -250,16 +259,11 @@ export class BufferCache {
       this.#tried_with = this.#free.length;
       if (this.#tried_with >= this.#want) this.#want = Math.min(this.#want * 2, this.slots >> 1);
     }
-    let passes = this.#blocks.size * 2;
+    let passes = this.#slots * 2;
     while (this.#free.length < this.#want && passes-- > 0) {
-      this.#hand ??= this.#blocks.values();
-      const next = this.#hand.next();
-      if (next.done === true) {
-        this.#hand = null;
-        continue;
-      }
-      const bh = next.value;
-      if (bh.busy) continue;
+      const bh = this.#in_slot[this.#hand]!;
+      this.#hand = (this.#hand + 1) % this.#slots;
+      if (bh === null || bh.busy) continue;
       if (bh.old) this.#drop(bh);
       else bh.old = true;
     }
@@ -285,6 +289,7 @@ export class BufferCache {
     }
     const bh = new Bh(blkno, addr);
     this.#blocks.set(blkno, bh);
+    this.#in_slot[this.#slotOf(addr)] = bh;
     return bh;
   }
 
@@ -299,6 +304,7 @@ export class BufferCache {
 
   #drop(bh: Bh): void {
     this.#blocks.delete(bh.blkno);
+    this.#in_slot[this.#slotOf(bh.addr)] = null;
     if (bh.ci !== null) bh.ci.cached_blocks--;
     bh.ci = null;
     bh.uptodate = false;

@@ -57,7 +57,11 @@ export class DataCache {
   readonly #slots: number;
   readonly #low_water: number;
   readonly u8: Uint8Array<ArrayBufferLike>;
-  #hand: IterableIterator<Page> | null = null;
+  readonly #base: number;
+  /** What lies in each slot. Not an iterator of the map for a hand: one that rests keeps alive all that comes into the map and goes again. */
+  readonly #in_slot: (Page | null)[];
+  /** The slot that reclaim looks at next. */
+  #hand = 0;
   dirty_pages = 0;
   pages_in_flight = 0;
   /** Ranges of pages that are being written on the device past this cache. */
@@ -74,8 +78,13 @@ export class DataCache {
     this.u8 = arena.u8;
     this.#slots = Math.max(2048, Math.floor(cache_bytes / PAGE_BYTES));
     this.#low_water = Math.max(512, this.#slots >> 5);
-    const base = arena.alloc(this.#slots * PAGE_BYTES, PAGE_BYTES);
-    for (let i = this.#slots - 1; i >= 0; i--) this.#free.push(base + i * PAGE_BYTES);
+    this.#base = arena.alloc(this.#slots * PAGE_BYTES, PAGE_BYTES);
+    this.#in_slot = new Array<Page | null>(this.#slots).fill(null);
+    for (let i = this.#slots - 1; i >= 0; i--) this.#free.push(this.#base + i * PAGE_BYTES);
+  }
+
+  #slotOf(addr: number): number {
+    return (addr - this.#base) / PAGE_BYTES;
   }
 
   get size(): number {
@@ -226,6 +235,7 @@ export class DataCache {
     }
     const page = new Page(pno, addr, owner);
     this.#pages.set(pno, page);
+    this.#in_slot[this.#slotOf(addr)] = page;
     (owner.pages ??= new Set()).add(page);
     return page;
   }
@@ -234,6 +244,7 @@ export class DataCache {
     if (page.dirty) this.#clean(page);
     page.uptodate = false;
     this.#pages.delete(page.pno);
+    this.#in_slot[this.#slotOf(page.addr)] = null;
     page.owner.pages?.delete(page);
     if (page.owner.pages?.size === 0) page.owner.pages = null;
     this.#free.push(page.addr);
@@ -256,17 +267,12 @@ export class DataCache {
   /** Drops clean pages that were not used lately, writes some if too many are dirty. Call only while no operation runs. */
   reclaim(): void {
     if (this.pressure || this.#free.length === 0) this.writeback(this.#slots >> 2);
-    let passes = Math.min(this.#pages.size * 2, 8192);
+    let passes = Math.min(this.#slots * 2, 8192);
     const want = this.#low_water * 2;
     while (this.#free.length < want && passes-- > 0) {
-      this.#hand ??= this.#pages.values();
-      const next = this.#hand.next();
-      if (next.done === true) {
-        this.#hand = null;
-        continue;
-      }
-      const page = next.value;
-      if (page.dirty || page.writing || page.reading) continue;
+      const page = this.#in_slot[this.#hand]!;
+      this.#hand = (this.#hand + 1) % this.#slots;
+      if (page === null || page.dirty || page.writing || page.reading) continue;
       if (page.old || !page.uptodate) this.#drop(page);
       else page.old = true;
     }

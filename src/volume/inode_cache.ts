@@ -24,7 +24,10 @@ const REST_MS = 1000;
 export class InodeCache {
   readonly #osb: Osb;
   readonly #inodes = new Map<number, Inode>();
-  /** Which of them go: in the order in which they came, those that were used again since the hand's last visit later. */
+  /**
+   * Which of them go: in the order in which they came, those that were used again since the hand's last visit later. Kept only while it moves: an
+   * iterator that rests keeps alive all that comes into the map and goes again.
+   */
   #hand: IterableIterator<Inode> | null = null;
   /** Nobody uses these since a moment ago. */
   #unused: Inode[] = [];
@@ -85,6 +88,7 @@ export class InodeCache {
     const unused = this.#unused;
     this.#unused = [];
     for (const inode of unused) if (this.#dropping < DROPS_AT_A_TIME) this.#forgetIfIdle(inode);
+    if (!this.#over) this.#hand = null;
     if (!this.#over || this.#asking || this.#dropping >= DROPS_AT_A_TIME) return;
     this.#look();
   }
@@ -120,6 +124,7 @@ export class InodeCache {
 
   #rest(): void {
     this.#in_vain = 0;
+    this.#hand = null;
     this.#resting = true;
     this.#osb.clock.after(REST_MS, () => {
       this.#resting = false;

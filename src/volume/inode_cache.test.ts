@@ -1,0 +1,43 @@
+/** Inodes that a node knows: how many stay, and that those that are gone are. */
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { expect, test } from "vitest";
+import { haveTool, mkfsImage, openImage } from "../../test/support/volume.ts";
+import { create, unlink } from "../vfs/namespace.ts";
+
+const BOUND = 64;
+const CAME = 600;
+const AT_A_TIME = 40;
+/** Blocks in memory, each of which keeps the inode whose it was last. */
+const BLOCKS = 256;
+
+test.skipIf(!haveTool("mkfs.ocfs2"))("inodes of deleted files are garbage, while the cache's hand rests", async () => {
+  const { osb, close } = openImage(mkfsImage(["-b", "4096", "-C", "4096", "-J", "size=4M", "-N", "1"], 64), {
+    cached_inodes: BOUND,
+    cache_bytes: BLOCKS * 4096,
+  });
+  const root = osb.geo.root_blkno;
+  const name = (n: number): Uint8Array => Buffer.from(`f${n}`);
+  const make = (n: number): object =>
+    osb.inodes.get(osb.runSync((op) => create(op, root, name(n), 0o644, { uid: 0, gid: 0, umask: 0 })).ino);
+  const remove = (n: number): void => {
+    osb.runSync((op) => unlink(op, root, name(n)));
+    while (osb.pump());
+  };
+  for (let n = 0; n < 2 * BOUND; n++) make(n);
+  while (osb.pump());
+  expect(osb.inodes.evicted).toBeGreaterThan(0);
+  for (let n = 0; n < 2 * BOUND; n++) remove(n);
+  const evicted = osb.inodes.evicted;
+  const came: WeakRef<object>[] = [];
+  for (let n = 0; n < CAME + AT_A_TIME; n++) {
+    if (n < CAME) came.push(new WeakRef(make(n)));
+    if (n >= AT_A_TIME) remove(n - AT_A_TIME);
+  }
+  expect(osb.inodes.evicted).toBe(evicted);
+  await new Promise((ok) => setImmediate(ok));
+  setFlagsFromString("--expose-gc");
+  (runInNewContext("gc") as () => void)();
+  expect(came.filter((ref) => ref.deref() !== undefined).length).toBeLessThan(BLOCKS);
+  close();
+});
