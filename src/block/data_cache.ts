@@ -27,6 +27,8 @@ export interface DataOwner extends WritesBack {
   pages: Set<Page> | null;
   dirty_pages: number;
   pages_in_flight: number;
+  /** Writes that the device had done (Durability.written) with the last of this file's data: it is durable once as many are. */
+  data_written: number;
 }
 
 export class Page {
@@ -335,6 +337,7 @@ export class DataCache {
         page.writing = false;
         page.owner.pages_in_flight--;
         this.pages_in_flight--;
+        if (!dsync) page.owner.data_written = this.#dev.durability.written;
         if (errno !== 0) this.#writeFailed(page.owner, errno, first);
       }
       this.progress.wakeAll();

@@ -49,7 +49,7 @@ test("blocks that were forgotten", async () => {
 test("pages that were forgotten, and whose they were", async () => {
   const arena = createArena(16);
   const cache = new DataCache(arena, new MemoryDevice(arena, new Uint8Array(BLOCK)), SLOTS * BLOCK);
-  const newOwner = (): DataOwner => ({ pages: null, dirty_pages: 0, pages_in_flight: 0, wb_err: 0 });
+  const newOwner = (): DataOwner => ({ pages: null, dirty_pages: 0, pages_in_flight: 0, data_written: 0, wb_err: 0 });
   const big = newOwner();
   for (let pno = 0; pno < SLOTS; pno++) cache.stage(big, pno);
   cache.reclaim();

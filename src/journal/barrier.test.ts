@@ -109,6 +109,27 @@ test.skipIf(noMkfs)("what fdatasync has written behind the flush of a commit und
   v.close();
 });
 
+test.skipIf(noMkfs)(
+  "fsync and fdatasync flush what was written back before they were asked, for want of memory say",
+  () => {
+    const { v, osb, inode, put, dev } = file(4);
+    for (const datasync of [true, false]) {
+      put(0, 2);
+      // The times of the file are on the disk, too: there is nothing to commit.
+      osb.runTaskSync(wait(osb.journal.flush));
+      osb.data.writeback(2);
+      while (osb.pump());
+      expect([inode.dirty_pages, inode.pages_in_flight, dev.durability.unflushed]).toEqual([0, 0, true]);
+      dev.diary.length = 0;
+      osb.runTaskSync(wait<void>((cb) => fsync(osb, inode, datasync, cb)));
+      expect(dev.diary).toEqual(["flush begins", "flush"]);
+      osb.runTaskSync(wait<void>((cb) => fsync(osb, inode, datasync, cb)));
+      expect(dev.diary).toEqual(["flush begins", "flush"]);
+    }
+    v.close();
+  },
+);
+
 test.skipIf(noMkfs)("few writes are made durable each by itself, many by a flush", () => {
   const { v, osb, inode, put, dev } = file(8);
   const synced = (): string[] => {

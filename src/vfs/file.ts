@@ -135,7 +135,6 @@ export function fsync(osb: Osb, inode: Inode, datasync: boolean, done: Callback<
 function* fsyncTask(osb: Osb, inode: Inode, datasync: boolean, file: IsTold): Task<void> {
   if (osb.slot_num < 0) return;
   if (inode.dirty_pages > 0 || inode.pages_in_flight > 0) {
-    inode.unflushed_data = true;
     const changed = datasync ? inode.datasync_tid : inode.sync_tid;
     const committed = changed === NO_TID || osb.journal.isCommitted(changed);
     yield* wait(osb.data.flushOwner(inode, osb.options.barrier && committed));
@@ -145,18 +144,11 @@ function* fsyncTask(osb: Osb, inode: Inode, datasync: boolean, file: IsTold): Ta
   const { journal } = osb;
   if (journal.aborted !== null) throw new FsError(Errno.EIO, "file.fsync", { ino: inode.ino, journal: "aborted" });
   const tid = datasync ? inode.datasync_tid : inode.sync_tid;
-  const unflushed = inode.unflushed_data;
-  inode.unflushed_data = false;
-  const { durability } = osb.dev;
-  const { written } = durability;
-  try {
-    if (tid !== NO_TID && !journal.isCommitted(tid)) yield* wait(journal.commitTid(tid));
-    // A commit flushes the device, but one that was under way may have done so before the data was written.
-    if (unflushed && osb.options.barrier && durability.flushed < written) yield* wait(osb.sharedFlush);
-  } catch (err) {
-    inode.unflushed_data ||= unflushed;
-    throw err;
-  }
+  const { data_written } = inode;
+  if (tid !== NO_TID && !journal.isCommitted(tid)) yield* wait(journal.commitTid(tid));
+  // A commit flushes the device, but one that was under way may have done so before the data was written; and what was written back
+  // a while ago was flushed by nobody.
+  if (osb.options.barrier && osb.dev.durability.flushed < data_written) yield* wait(osb.sharedFlush);
 }
 
 /**

@@ -40,8 +40,7 @@ export class Inode implements CachingInfo, DataOwner {
   io_in_flight = 0;
   /** Of these, direct writes to clusters that were mapped for them, or behind the end of the file: nobody reads it meanwhile. */
   alloc_ios = 0;
-  /** Data was written since the device was last flushed for this file, with no transaction that would do it. */
-  unflushed_data = false;
+  data_written = 0;
   #io_idle: WaitQueue | null = null;
   /** Newest transaction that changed this inode's metadata; of these, what fdatasync must wait for. */
   sync_tid = NO_TID;

@@ -185,8 +185,9 @@ export class InodeCache {
 
   /** A later fsync, under a new object, need not wait for anything. */
   #isDurable(inode: Inode): boolean {
-    const { journal } = this.#osb;
-    return (inode.sync_tid === NO_TID || journal.isCommitted(inode.sync_tid)) && !inode.unflushed_data;
+    const { journal, options, dev } = this.#osb;
+    if (inode.sync_tid !== NO_TID && !journal.isCommitted(inode.sync_tid)) return false;
+    return !options.barrier || inode.data_written <= dev.durability.flushed;
   }
 
   get size(): number {

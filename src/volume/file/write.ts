@@ -617,7 +617,7 @@ function startDirect(osb: Osb, inode: Inode, plan: WritePlan): Ended {
       if (plan.allocated) inode.alloc_ios--;
       ioEnded(inode);
       if (inode.alloc_ios === 0) inode.io_idle.wakeAll();
-      inode.unflushed_data = true;
+      inode.data_written = osb.dev.durability.written;
       data_done?.();
       done();
     };
