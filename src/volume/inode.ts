@@ -101,13 +101,14 @@ export class Inode implements CachingInfo, DataOwner {
     return this.nlookup > 0 || this.open_count > 0;
   }
 
-  /** Nobody knows of it, works on it, holds its locks or has data of it in memory. */
+  /** Nobody knows of it, works on it or holds its locks, and what is in memory of its data is on the disk. */
   get isIdle(): boolean {
     return (
       !this.inUse &&
       this.task_count === 0 &&
       this.pins === 0 &&
-      this.pages === null &&
+      this.dirty_pages === 0 &&
+      this.pages_in_flight === 0 &&
       this.io_in_flight === 0 &&
       !this.orphaned &&
       this.exclusive === null &&

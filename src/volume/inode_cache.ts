@@ -149,12 +149,15 @@ export class InodeCache {
       if (inode.cover !== null) this.#osb.unshared.shareLater([inode]);
       return false;
     }
+    if (!this.#osb.glue.domain.clustered) {
+      // Its data in memory goes with it, in a cluster with its lock; unless it is being read.
+      this.#osb.data.dropOwner(inode);
+      if (inode.pages !== null) return false;
+      this.#inodes.delete(inode.ino);
+    }
     this.evicted++;
     this.#in_vain = 0;
-    if (!this.#osb.glue.domain.clustered) {
-      this.#inodes.delete(inode.ino);
-      return true;
-    }
+    if (!this.#osb.glue.domain.clustered) return true;
     inode.dropping = true;
     this.#dropping++;
     spawn(this.#drop(inode), (err) => {
@@ -162,7 +165,7 @@ export class InodeCache {
       this.#dropping--;
       if (err) this.#osb.journal.abort(err);
       // Who looked it up again meanwhile has got this object, with new locks.
-      else if (inode.isIdle && !this.#hasLocks(inode) && this.#inodes.get(inode.ino) === inode)
+      else if (inode.isIdle && inode.pages === null && !this.#hasLocks(inode) && this.#inodes.get(inode.ino) === inode)
         this.#inodes.delete(inode.ino);
       if (this.#over) this.#osb.wakeLoop();
     });
