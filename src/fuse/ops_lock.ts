@@ -31,7 +31,7 @@ function inTurn(s: Session, handle: FileHandle, unique: number, kind: FlockKind,
   if (flock.busy !== null) {
     // Who is asking has given up what the file had, so an unlock has nothing left to do. (An EINTR without a signal would be errno 512 to who asks.)
     if (kind === "unlock" && flock.busy !== "unlock") s.replyEmpty(unique);
-    else flock.waiting.push(() => inTurn(s, handle, unique, kind, trylock));
+    else waitTurn(s, flock.waiting, unique, () => inTurn(s, handle, unique, kind, trylock));
     return;
   }
   flock.busy = kind;
@@ -42,6 +42,20 @@ function inTurn(s: Session, handle: FileHandle, unique: number, kind: FlockKind,
     if (err) s.error(unique, err);
     else s.replyEmpty(unique);
     flock.waiting.shift()?.();
+  });
+}
+
+/** A signal ends this wait, too: the kernel says so once, and who is in front may wait for long. */
+function waitTurn(s: Session, waiting: (() => void)[], unique: number, go: () => void): void {
+  const next = (): void => {
+    s.interrupts.delete(unique);
+    go();
+  };
+  waiting.push(next);
+  s.interrupts.set(unique, () => {
+    s.interrupts.delete(unique);
+    waiting.splice(waiting.indexOf(next), 1);
+    s.fail(unique, Errno.EINTR);
   });
 }
 

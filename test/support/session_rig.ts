@@ -87,6 +87,14 @@ export class SessionRig {
     return asked;
   }
 
+  /** As `ask`, of a program that `interrupt` sends a signal to. */
+  askInterruptibly(opcode: number, nodeid: number, body: Uint8Array): { reply?: Reply; interrupt: () => void } {
+    const { reply, interrupt } = this.#connection.askInterruptibly(opcode, nodeid, body);
+    const asked: { reply?: Reply; interrupt: () => void } = { interrupt };
+    reply((_, r) => (asked.reply = r!));
+    return asked;
+  }
+
   answerOf(opcode: number, nodeid: number, uid: number, ...parts: Uint8Array[]): Reply {
     const asked = this.ask(opcode, nodeid, uid, ...parts);
     this.settle(() => asked.reply !== undefined);

@@ -32,6 +32,7 @@ export class Flock {
   *set(kind: FlockKind, trylock = false): Task<void> {
     const osb = this.#osb;
     const { glue } = osb;
+    this.#interrupted = false;
     const level = kind === "unlock" ? NL : kind === "exclusive" ? EX : PR;
     if (this.#res !== null && this.#locks.level(this.#res) === level) return;
     if (this.#locks.size > 0) yield* this.#release();
@@ -40,7 +41,6 @@ export class Flock {
     // Without a cluster the name is looked up among this node's own open files by the kernel.
     this.#res ??= glue.newLockRes(lockName(LOCK_TYPES.flock.letter, ino, generation), LOCK_TYPES.flock, null);
     const res = this.#res;
-    this.#interrupted = false;
     try {
       const got = yield* wait(
         osb.step((op) => {
