@@ -52,21 +52,19 @@ export class LostNames {
 
   /** One after the other, so that a few thousand of them do not ask for their locks at once. */
   #look(suspects: Inode[]): void {
-    const inode = suspects.pop();
+    let inode = suspects.pop();
+    // The kernel has forgotten them meanwhile: most, where another node removes a whole tree.
+    while (inode?.nlookup === 0) inode = suspects.pop();
     if (inode === undefined) {
       this.#prune();
       return;
     }
-    // Somebody has used it again meanwhile and seen its links.
-    if (inode.nlookup === 0) {
-      this.#look(suspects);
-      return;
-    }
+    const suspect = inode;
     this.#osb.execInBackground(
-      (op) => linksOf(dinodeOf(op, inodeLock(op, inode))) === 0,
+      (op) => linksOf(dinodeOf(op, inodeLock(op, suspect))) === 0,
       (err, none) => {
         // ESTALE: deleted, and its block is another inode's by now.
-        if (err || none === true) this.#gone.add(inode);
+        if (err || none === true) this.#gone.add(suspect);
         this.#osb.ready(() => this.#look(suspects));
       },
     );
