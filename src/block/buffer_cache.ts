@@ -172,7 +172,8 @@ export class BufferCache {
   prefetch(ci: CachingInfo, blkno: number, count = 1): void {
     for (let b = blkno; b < blkno + count; b++) {
       if (this.#blocks.has(b)) continue;
-      if (this.#free.length <= this.#low_water >> 1) return;
+      // Whoever asks for one that is not there hears of it.
+      if (!this.#isOnDevice(b) || this.#free.length <= this.#low_water >> 1) return;
       this.#startRead(ci, b);
     }
   }
@@ -311,11 +312,14 @@ export class BufferCache {
     this.#free.push(bh.addr);
   }
 
-  #startRead(ci: CachingInfo, blkno: number): Bh {
-    const bytes = this.block_bytes;
-    const end = (blkno + 1) * bytes;
+  #isOnDevice(blkno: number): boolean {
+    const end = (blkno + 1) * this.block_bytes;
     if (end > this.#dev.size_bytes) this.#dev.measure?.();
-    if (!(blkno >= 0) || end > this.#dev.size_bytes)
+    return blkno >= 0 && end <= this.#dev.size_bytes;
+  }
+
+  #startRead(ci: CachingInfo, blkno: number): Bh {
+    if (!this.#isOnDevice(blkno))
       throw new Corruption("buffer_cache.read", { blkno, owner: ci.ci_blkno, device_bytes: this.#dev.size_bytes });
     const bh = this.#insert(blkno);
     this.#reread(bh, ci);

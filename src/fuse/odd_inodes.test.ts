@@ -4,7 +4,7 @@ import { bytesOf } from "../../test/sim/whole/kernel/connection.ts";
 import { CRED } from "../../test/support/reflink_bench.ts";
 import { SessionRig } from "../../test/support/session_rig.ts";
 import { haveTool, mkfsImage } from "../../test/support/volume.ts";
-import { Dinode } from "../format/disk/index.ts";
+import { Dinode, DirEntry } from "../format/disk/index.ts";
 import * as F from "../format/fuse/index.ts";
 import { MetaLvb } from "../format/wire/lvb.ts";
 import { Errno } from "../lib/errno.ts";
@@ -78,5 +78,37 @@ function open(data: Uint8Array) {
   const rig = new SessionRig(data);
   const broken: string[] = [];
   rig.v.osb.onAssertion = (err) => void broken.push(err.message);
-  return { v: rig.v, broken, lookup: () => rig.answerOf(F.FUSE_LOOKUP, F.FUSE_ROOT_ID, 0, NAME) };
+  return {
+    v: rig.v,
+    broken,
+    lookup: () => rig.answerOf(F.FUSE_LOOKUP, F.FUSE_ROOT_ID, 0, NAME),
+    list: (q: Uint8Array) => rig.answerOf(F.FUSE_READDIRPLUS, F.FUSE_ROOT_ID, 0, q),
+  };
 }
+
+test.skipIf(!haveTool("mkfs.ocfs2"))(
+  "a name that leads behind the end of the disk hides no other one from ls -l",
+  () => {
+    const data = mkfsImage(["-J", "size=4M", "-b", "4K", "-C", "4K"], 32);
+    const made = new SessionRig(data);
+    const names = ["astray", "f"];
+    const { nodeid } = names.map((name) => made.create(name))[0]!;
+    made.v.close();
+    const number = Buffer.alloc(8);
+    number.writeBigUInt64LE(BigInt(nodeid));
+    const disk = Buffer.from(data.buffer);
+    const isEntry = (at: number): boolean =>
+      disk.toString("latin1", at + DirEntry.size, at + DirEntry.size + 6) === "astray";
+    let at = disk.indexOf(number);
+    while (at >= 0 && !isEntry(at)) at = disk.indexOf(number, at + 1);
+    disk.writeBigUInt64LE(1n << 40n, at);
+
+    const { v, ...rig } = open(data);
+    const q = F.FuseReadIn.alloc();
+    q.size = 4096;
+    const { error, body } = rig.list(bytesOf(q));
+    expect(error).toBe(0);
+    for (const name of names) expect(Buffer.from(body).toString("latin1")).toContain(name);
+    v.close();
+  },
+);
