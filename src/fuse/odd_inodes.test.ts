@@ -1,9 +1,10 @@
 /** Inodes that only a damaged disk has, or a node of the kernel's: what a program may set there, it may see here, and no more comes of it. */
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { bytesOf } from "../../test/sim/whole/kernel/connection.ts";
 import { CRED } from "../../test/support/reflink_bench.ts";
 import { SessionRig } from "../../test/support/session_rig.ts";
 import { haveTool, mkfsImage } from "../../test/support/volume.ts";
+import type { MemoryDevice } from "../block/memory_device.ts";
 import { Dinode, DirEntry } from "../format/disk/index.ts";
 import * as F from "../format/fuse/index.ts";
 import { MetaLvb } from "../format/wire/lvb.ts";
@@ -86,29 +87,49 @@ function open(data: Uint8Array) {
   };
 }
 
-test.skipIf(!haveTool("mkfs.ocfs2"))(
-  "a name that leads behind the end of the disk hides no other one from ls -l",
-  () => {
-    const data = mkfsImage(["-J", "size=4M", "-b", "4K", "-C", "4K"], 32);
-    const made = new SessionRig(data);
-    const names = ["astray", "f"];
-    const { nodeid } = names.map((name) => made.create(name))[0]!;
-    made.v.close();
-    const number = Buffer.alloc(8);
-    number.writeBigUInt64LE(BigInt(nodeid));
-    const disk = Buffer.from(data.buffer);
-    const isEntry = (at: number): boolean =>
-      disk.toString("latin1", at + DirEntry.size, at + DirEntry.size + 6) === "astray";
-    let at = disk.indexOf(number);
-    while (at >= 0 && !isEntry(at)) at = disk.indexOf(number, at + 1);
-    disk.writeBigUInt64LE(1n << 40n, at);
+/** A volume with these files; the inode of the first. */
+function withFiles(names: readonly string[]): { data: Uint8Array; ino: number } {
+  const data = mkfsImage(["-J", "size=4M", "-b", "4K", "-C", "4K"], 32);
+  const rig = new SessionRig(data);
+  const { nodeid } = names.map((name) => rig.create(name))[0]!;
+  rig.v.close();
+  return { data, ino: nodeid };
+}
 
+describe.skipIf(!haveTool("mkfs.ocfs2"))("one bad inode hides no other name from ls -l", () => {
+  const names = ["astray", "f"];
+
+  function listed(data: Uint8Array, how: (dev: MemoryDevice) => void = () => {}): string {
     const { v, ...rig } = open(data);
+    how(v.dev);
     const q = F.FuseReadIn.alloc();
     q.size = 4096;
     const { error, body } = rig.list(bytesOf(q));
     expect(error).toBe(0);
-    for (const name of names) expect(Buffer.from(body).toString("latin1")).toContain(name);
     v.close();
-  },
-);
+    return Buffer.from(body).toString("latin1");
+  }
+
+  test("whose number is behind the end of the disk", () => {
+    const { data, ino } = withFiles(names);
+    const number = Buffer.alloc(8);
+    number.writeBigUInt64LE(BigInt(ino));
+    const disk = Buffer.from(data.buffer);
+    const nameAt = (at: number): string => disk.toString("latin1", at + DirEntry.size, at + DirEntry.size + 6);
+    let at = disk.indexOf(number);
+    while (at >= 0 && nameAt(at) !== names[0]) at = disk.indexOf(number, at + 1);
+    disk.writeBigUInt64LE(1n << 40n, at);
+    const list = listed(data);
+    for (const name of names) expect(list).toContain(name);
+  });
+
+  test("that cannot be read", () => {
+    const { data, ino } = withFiles(names);
+    const list = listed(data, (dev) => {
+      const read = dev.read.bind(dev);
+      dev.read = (addr, len, offset, done) =>
+        offset === ino * BLOCK ? done(-Errno.EIO) : read(addr, len, offset, done);
+    });
+    for (const name of names) expect(list).toContain(name);
+  });
+});

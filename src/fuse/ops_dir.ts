@@ -9,7 +9,7 @@ import {
   fuseDirentSize,
 } from "../format/fuse/index.ts";
 import { Errno } from "../lib/errno.ts";
-import { Corruption } from "../lib/fs_error.ts";
+import { FsError } from "../lib/fs_error.ts";
 import { type Attr, attrOf } from "../volume/dir/attr.ts";
 import { iget, lockDir } from "../volume/dir/iget.ts";
 import { readdir as readdirOf } from "../volume/dir/readdir.ts";
@@ -112,7 +112,7 @@ function entryAttr(op: Op, ino: number): Attr | undefined {
   try {
     return attrOf(op.osb, iget(op, ino).di);
   } catch (err) {
-    if (err instanceof Corruption) return undefined;
+    if (err instanceof FsError) return undefined;
     throw err;
   }
 }
