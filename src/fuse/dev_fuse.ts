@@ -18,7 +18,10 @@ import type { FuseChannel, NotifierThread } from "./channel.ts";
 export function groupsOf(pid: number): number[] {
   try {
     const [, groups] = /^Groups:\t(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, "latin1")) ?? [];
-    return groups!.trim().split(" ").map(Number);
+    return groups!
+      .split(" ")
+      .filter((gid) => gid !== "")
+      .map(Number);
   } catch {
     return [];
   }

@@ -331,6 +331,8 @@ def privileges():
         say(f"{m:o} given to another", lambda: (os.chown(p, 1, 1), mode(p))[1])
     p = make("su", b"", 0o644, NOBODY, 0)
     say("setgid of a group that is not one's own", lambda: (as_user(lambda: os.chmod(p, 0o2755)), mode(p)))
+    p = make("su", b"1234567", 0o2746)
+    say("setgid of group 0 written by one without groups", lambda: (as_user(lambda: write(p)), mode(p)))
     os.mkdir("sg")
     os.chown("sg", 0, 1234)
     os.chmod("sg", 0o2777)
