@@ -423,6 +423,7 @@ def times():
         "truncate": lambda: os.truncate(g, 0),
         "O_TRUNC": lambda: opened(g, os.O_WRONLY | os.O_TRUNC),
         "fallocate": lambda: fallocate(g, 0, 0, 10),
+        "fallocate of what is there": lambda: fallocate(g, 0, 0, 10),
     }.items():
         say(f"mtime of a file moves by {what}", lambda: moved(g, fn))
 

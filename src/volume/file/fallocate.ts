@@ -86,9 +86,9 @@ function* allocate(
           const room = inlineRoom(osb, di);
           osb.cache.u8.fill(0, room.addr + di.i_size, room.addr + end);
           di.i_size = end;
-          touch(op, di);
-          inodeChanged(op, inode);
         }
+        touch(op, di);
+        inodeChanged(op, inode);
         return true;
       }
       convertInlineToExtents(op, inode, bh);
