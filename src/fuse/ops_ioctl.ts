@@ -166,12 +166,14 @@ export function ioctl(s: Session): void {
     s.fail(unique, Errno.ENOTTY);
     return;
   }
-  if ((cmd === SETFLAGS || cmd === FSSETXATTR) && s.minor < FILEATTR_MINOR && s.uid !== 0) {
+  const changes = cmd === SETFLAGS || cmd === FSSETXATTR;
+  if (changes && s.minor < FILEATTR_MINOR && s.uid !== 0) {
     s.fail(unique, Errno.EPERM);
     return;
   }
+  const { nodeid } = s;
   const request: Ioctl = {
-    inode: s.inode(s.nodeid),
+    inode: s.inode(nodeid),
     cmd,
     input: new DataView(input.buffer, input.byteOffset, input.byteLength),
     out_size,
@@ -179,6 +181,8 @@ export function ioctl(s: Session): void {
   s.run(
     (op) => run(op, request),
     (out) => {
+      // It keeps the ctime of before, otherwise.
+      if (changes) s.attributesChanged(nodeid);
       const to = s.bodyOut(FuseIoctlOut.size);
       s.u8.set(out, to + FuseIoctlOut.size);
       s.reply(unique, FuseIoctlOut.size + out.length);

@@ -10,7 +10,14 @@
  */
 
 import { isDir, isReg, S_IFMT } from "../format/disk/index.ts";
-import { FUSE_KERNEL_MINOR_VERSION, FUSE_OPCODE_NAMES, FuseInHeader, FuseOutHeader } from "../format/fuse/index.ts";
+import {
+  FUSE_KERNEL_MINOR_VERSION,
+  FUSE_NOTIFY_INVAL_INODE,
+  FUSE_OPCODE_NAMES,
+  FuseInHeader,
+  FuseNotifyInvalInodeOut,
+  FuseOutHeader,
+} from "../format/fuse/index.ts";
 import { Errno, errnoName } from "../lib/errno.ts";
 import { AssertionFailure, assert, Corruption, FsError } from "../lib/fs_error.ts";
 import { ML, mlog, mlogOn } from "../lib/masklog.ts";
@@ -392,6 +399,22 @@ export class Session {
   }
 
   // Replies -----------------------------------------------------------------------------------------------------------
+  /**
+   * The kernel asks for the inode's attributes again: before the answer to a request upon which it would not do so by itself. Waits for nothing,
+   * as such a request keeps the inode there and no pages are dropped.
+   */
+  attributesChanged(nodeid: number): void {
+    const len = OUT + FuseNotifyInvalInodeOut.size;
+    const body = FuseNotifyInvalInodeOut.at(this.dv as DataView, this.bodyOut(FuseNotifyInvalInodeOut.size));
+    body.ino = nodeid;
+    body.off_ = -1;
+    const head = this.#out.seek(this.#scratch);
+    head.len = len;
+    head.error = FUSE_NOTIFY_INVAL_INODE;
+    head.unique = 0;
+    this.#channel.write(this.#scratch, len);
+  }
+
   /** Where the body of a reply is built, the first `zeroed` bytes of it zero; then `reply`, before anything else runs. */
   bodyOut(zeroed: number): number {
     // The answer of the request in hand may lie there, when a parked one is answered on the way.

@@ -435,7 +435,7 @@ def times():
         fn()
         return os.stat(g).st_ctime_ns > before
 
-    for what, fn in {"chmod": lambda: os.chmod(g, 0o600), "link": lambda: os.link(g, "t2"), "unlink": lambda: os.unlink("t2"), "rename": lambda: (os.rename(g, "t3"), os.rename("t3", g))}.items():
+    for what, fn in {"chmod": lambda: os.chmod(g, 0o600), "chattr": lambda: flags(g, 0x40), "link": lambda: os.link(g, "t2"), "unlink": lambda: os.unlink("t2"), "rename": lambda: (os.rename(g, "t3"), os.rename("t3", g))}.items():
         say(f"ctime moves by {what}", lambda: ctime(fn))
 
 
