@@ -246,6 +246,8 @@ export function write(s: Session): void {
   }
   const kill_suid = (write_flags & FUSE_WRITE_KILL_SUIDGID) === 0 ? undefined : s.callersGroups();
   const append = s.policy.clustered && (flags & O_APPEND) !== 0;
+  // fcntl(2) has set O_APPEND: the kernel filled pages first, at what it took for the end of the file.
+  const at_kernels_end = append && !isDirect(flags) && handle?.past_cache === false;
   // Where an append goes is known when it is there.
   const pending = written_back
     ? null
@@ -292,6 +294,9 @@ export function write(s: Session): void {
         release();
         if (err ?? failure) s.error(unique, err ?? failure);
         else replyWritten(s, unique, n!);
+        // Not before the answer, as the last of these pages may be locked until then.
+        if (at_kernels_end && !s.ended)
+          s.osb.kernel_caches?.drop(inode, [{ from: offset, to: Number.MAX_SAFE_INTEGER }])(nothing);
       };
       const old = pending?.written ?? [];
       if (old.length > 0 && s.osb.kernel_caches !== null && !s.ended) s.osb.kernel_caches.drop(inode, old)(answer);

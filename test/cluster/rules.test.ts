@@ -142,6 +142,55 @@ writer.join()
     expect(await b.run("head -c 2 $D/w")).toBe("nn");
   }, 60_000);
 
+  /** The first node writes "aa" to a file of which it has a page and knows two bytes; the second node has made them four. What the writer reads then, and either node. */
+  async function appended(write: string): Promise<string[]> {
+    const [a, b] = members as [OurMember, OurMember];
+    const program = join(tempDir("ocfs2-append"), "append.py");
+    writeFileSync(
+      program,
+      `import fcntl, os, sys, time
+f = os.open(sys.argv[1], os.O_RDWR)
+os.fstat(f)
+print("open", flush=True)
+sys.stdin.readline()
+os.pread(f, 1, 0)
+${write}
+end = time.monotonic() + 2
+while (read := os.pread(f, 10, 0)) != b"oobbaa" and time.monotonic() < end:
+    time.sleep(0.001)
+print(read.decode())
+`,
+    );
+    await a.run("rm -f $D/e; printf oo >$D/e");
+    const writer = spawn("python3", [program, join(a.dir, "e")], { stdio: ["pipe", "pipe", "inherit"] });
+    let stdout = "";
+    writer.stdout.on("data", (text: Buffer) => (stdout += text.toString()));
+    const ended = new Promise((ok) => writer.once("exit", ok));
+    await expect.poll(() => stdout, { timeout: 20_000 }).toBe("open\n");
+    await b.run("printf bb >>$D/e");
+    writer.stdin.end("go\n");
+    expect(await ended).toBe(0);
+    return [stdout.slice("open\n".length).trimEnd(), await a.run("cat $D/e"), await b.run("cat $D/e")];
+  }
+
+  test("O_APPEND that fcntl(2) has set on an open file: behind what another node has appended", async () => {
+    expect(await appended("fcntl.fcntl(f, fcntl.F_SETFL, os.O_APPEND); os.write(f, b'aa')")).toEqual([
+      "oobbaa",
+      "oobbaa",
+      "oobbaa",
+    ]);
+  }, 60_000);
+
+  test("RWF_APPEND: to the end that this node last heard of, over what another node has appended", async () => {
+    const stale = "os.pwritev(f, [b'aa'], 0, os.RWF_APPEND); sys.exit()";
+    expect(await appended(stale)).toEqual(["", "ooaa", "ooaa"]);
+    expect(await appended("os.fstat(f); os.pwritev(f, [b'aa'], 0, os.RWF_APPEND)")).toEqual([
+      "oobbaa",
+      "oobbaa",
+      "oobbaa",
+    ]);
+  }, 60_000);
+
   test("behind the old end of a mapped file that another node made longer: SIGBUS, until a request tells the new size", async () => {
     const grow = "head -c 4096 /dev/zero | tr '\\0' y >>$D/m";
     expect((await whileMapped(4096, grow, "print(chr(m[5000]))")).status).toBe(SIGBUS);
