@@ -25,6 +25,8 @@ export interface TargetOptions {
   readonly size_mib?: number;
   readonly mkfs?: readonly string[];
   readonly mountOptions?: string;
+  readonly mkfsExt4?: readonly string[];
+  readonly mountExt4?: string;
   readonly env?: Record<string, string>;
   /** Starts our mount under other programs ("taskset -c 0", a profiler). */
   readonly nodeArgs?: readonly string[];
@@ -61,12 +63,12 @@ function startExt4(name: string, options: TargetOptions): Target {
   const base = tempDir("ocfs2-target", options.base === undefined ? {} : { base: options.base });
   const image = join(base, "ext4");
   sparseFile(image, options.size_mib ?? 2048);
-  sh(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", image]);
+  sh(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", ...(options.mkfsExt4 ?? []), image]);
   const loop = sh(["losetup", "--direct-io=on", "--find", "--show", image]).trim();
   const detach = atExit(() => trySh(["losetup", "-d", loop]));
   const dir = mountPoint();
   const undo = atExit(() => forceUnmount(dir));
-  sh(["mount", loop, dir]);
+  sh(["mount", "-o", options.mountExt4 ?? "defaults", loop, dir]);
   return {
     name,
     dir,
