@@ -72,12 +72,12 @@ const PROGRESS_EVERY_MS = 100;
 /** A line on a terminal that tells how far it is, from the second second on. */
 function progressBar(): { update(done: number, total: number): void; end(): void } {
   const tty = process.stderr.isTTY === true;
-  let next_ms = performance.now() + PROGRESS_AFTER_MS;
+  let next_ms = Date.now() + PROGRESS_AFTER_MS;
   let shown = false;
   return {
     update(done, total) {
-      if (!tty || performance.now() < next_ms) return;
-      next_ms = performance.now() + PROGRESS_EVERY_MS;
+      if (!tty || Date.now() < next_ms) return;
+      next_ms = Date.now() + PROGRESS_EVERY_MS;
       shown = true;
       const width = 40;
       const part = Math.floor((width * done) / total);

@@ -1,3 +1,5 @@
+import { closeSync, openSync, readSync } from "node:fs";
+
 /** Time and chance are handed in, so that the same code runs in the simulator. */
 export interface Clock {
   /** Wall clock, in nanoseconds since 1970 split in seconds and the rest, as timestamps on disk want it. */
@@ -19,8 +21,8 @@ const TIMER_MAX_MS = 2 ** 31 - 1;
 /** The machine's clock. `after` uses the event loop; the volume thread hands in a Clock whose timers come from its ring. */
 export const systemClock: Clock = {
   realtime() {
-    const ns = BigInt(Math.round((performance.timeOrigin + performance.now()) * 1e3)) * 1000n;
-    return { sec: Number(ns / 1_000_000_000n), nsec: Number(ns % 1_000_000_000n) };
+    const ms = Date.now();
+    return { sec: Math.floor(ms / 1000), nsec: (ms % 1000) * 1e6 };
   },
   monotonic_ms: () => performance.now(),
   after(ms, cb) {
@@ -49,6 +51,17 @@ export function seededRandom(seed: number): Random {
   };
 }
 
+const drawn = new Uint32Array(64);
+let left = 0;
+
+/** The kernel's chance. Read from its device: Node's crypto takes milliseconds to load, and a command may ask for a few words only. */
 export const systemRandom: Random = {
-  u32: () => crypto.getRandomValues(new Uint32Array(1))[0]!,
+  u32() {
+    if (left === 0) {
+      const fd = openSync("/dev/urandom", "r");
+      left = readSync(fd, drawn) / drawn.BYTES_PER_ELEMENT;
+      closeSync(fd);
+    }
+    return drawn[--left]!;
+  },
 };
