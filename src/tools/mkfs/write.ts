@@ -3,7 +3,7 @@
  * is on the disk, so that a volume which was cut short is not taken for one.
  */
 import { createArena } from "../../wasm/arena.ts";
-import { createKernels } from "../../wasm/kernels.ts";
+import { createKernels, type Kernels } from "../../wasm/kernels.ts";
 import { MIB } from "./params.ts";
 import { NO_CHECK, type Piece, STAGES, type Stage } from "./piece.ts";
 import type { VolumePlan } from "./plan.ts";
@@ -31,17 +31,22 @@ const ZERO_UNIT_BYTES = MIB;
 class Batch {
   readonly #sink: MkfsSink;
   readonly #block_size: number;
-  readonly #arena = createArena(2 * (BUFFER_BYTES / MIB));
-  readonly #kernels = createKernels(this.#arena);
-  readonly #buffer = this.#arena.alloc(BUFFER_BYTES, 4096);
-  readonly #metaecc: boolean;
+  readonly #bytes: Uint8Array;
+  readonly #dv: DataView;
+  /** Address of the buffer in these. */
+  readonly #buffer: number;
+  readonly #kernels: Kernels | undefined;
   #start_blkno = 0;
   #len_bytes = 0;
 
   constructor(sink: MkfsSink, block_size: number, metaecc: boolean) {
     this.#sink = sink;
     this.#block_size = block_size;
-    this.#metaecc = metaecc;
+    const arena = metaecc ? createArena(2 * (BUFFER_BYTES / MIB)) : undefined;
+    this.#bytes = arena?.u8 ?? new Uint8Array(BUFFER_BYTES);
+    this.#dv = new DataView(this.#bytes.buffer);
+    this.#buffer = arena?.alloc(BUFFER_BYTES, 4096) ?? 0;
+    this.#kernels = arena && createKernels(arena);
   }
 
   add(piece: Piece): void {
@@ -52,17 +57,15 @@ class Batch {
       this.#start_blkno = piece.blkno;
     }
     const at = this.#buffer + this.#len_bytes;
-    this.#arena.u8.fill(0, at, at + len);
-    piece.render(this.#arena.dv, at);
-    if (this.#metaecc && piece.check_off !== NO_CHECK) {
-      this.#kernels.blockCheckCompute(at, this.#block_size, piece.check_off);
-    }
+    this.#bytes.fill(0, at, at + len);
+    piece.render(this.#dv, at);
+    if (piece.check_off !== NO_CHECK) this.#kernels?.blockCheckCompute(at, this.#block_size, piece.check_off);
     this.#len_bytes += len;
   }
 
   flush(): void {
     if (this.#len_bytes > 0) {
-      const bytes = this.#arena.u8.subarray(this.#buffer, this.#buffer + this.#len_bytes);
+      const bytes = this.#bytes.subarray(this.#buffer, this.#buffer + this.#len_bytes);
       this.#sink.write(bytes, this.#start_blkno * this.#block_size);
     }
     this.#len_bytes = 0;
