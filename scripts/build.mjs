@@ -5,29 +5,46 @@
  *
  * --force: everything. --types: the library's declarations too (dist/types).
  */
-import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { execFile, execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { promisify } from "node:util";
 import { newest } from "./newest.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const dist = join(root, "dist");
+const { HASH_CHARS } = createRequire(import.meta.url)("../bin/start.js");
 
-/** Bundle and entry point; one whose entry is not written yet is left out. */
-const commands = [
-  ["cli.js", "src/cli/main.ts"],
-  ["cli_mkfs.js", "src/cli/mkfs.ts"],
-  ["cli_mount.js", "src/cli/mount_command.ts"],
-  ["cli_umount.js", "src/cli/umount_command.ts"],
-  ["cli_debugfs.js", "src/cli/debugfs.ts"],
-  ["cli_mounted.js", "src/cli/mounted.ts"],
-  ["cli_info.js", "src/cli/info.ts"],
-  ["cli_cluster.js", "src/cli/cluster_command.ts"],
-  ["cli_node.js", "src/cli/node_command.ts"],
-  ["cli_install_helper.js", "src/cli/install_helper.ts"],
-  ["cli_bench.js", "src/cli/bench.ts"],
-];
+/** The commands: where each is, and what it is exported as. A bundle that has none knows them all by name. */
+const commands = {
+  help: [],
+  mkfs: ["src/cli/mkfs.ts", "command"],
+  mount: ["src/cli/mount_command.ts", "mountCommand", "mountDaemonCommand"],
+  umount: ["src/cli/umount_command.ts", "umountCommand"],
+  debugfs: ["src/cli/debugfs.ts", "command"],
+  mounted: ["src/cli/mounted.ts", "command"],
+  info: ["src/cli/info.ts", "command"],
+  cluster: ["src/cli/cluster_command.ts", "clusterCommand"],
+  node: ["src/cli/node_command.ts", "nodeCommand", "nodeDaemonCommand"],
+  "install-helper": ["src/cli/install_helper.ts", "installHelperCommand"],
+  bench: ["src/cli/bench.ts", "command"],
+};
+const bundleOf = (command) => `cli_${command}.cjs`;
+/** Bundle and entry point. */
 const others = [
   ["volume_worker.js", "src/cli/volume_worker.ts"],
   ["notifier_worker.js", "src/fuse/notifier_worker.ts"],
@@ -35,14 +52,15 @@ const others = [
   ["dlmfs_worker.js", "src/cli/dlmfs_worker.ts"],
   ["index.js", "src/api/index.ts"],
 ];
-const bundles = [...commands, ...others];
+const bundles = [...Object.keys(commands).map(bundleOf), ...others.map(([out]) => out)];
 
 const mtime = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 
 /** True when something that is run is missing or older than what it is made of. Cheap: it is asked at each start. */
 export function isStale() {
-  const sources = Math.max(newest([join(root, "src")]), mtime(fileURLToPath(import.meta.url)));
-  if (bundles.some(([out]) => mtime(join(dist, out)) < sources)) return true;
+  const programs = ["build.mjs", "code_cache.mjs"].map((name) => mtime(join(root, "scripts", name)));
+  const sources = Math.max(newest([join(root, "src")]), ...programs);
+  if (bundles.some((out) => mtime(join(dist, out)) < sources)) return true;
   if (mtime(join(dist, "ocfs2.wasm")) < newest([join(root, "asm")])) return true;
   const addon = mtime(join(root, "native", "ocfs2.node"));
   if (addon === 0) return true;
@@ -61,36 +79,95 @@ const esbuildOptions = {
   write: false,
 };
 
-const entryPoints = (list) => list.map(([out, entry]) => ({ in: join(root, entry), out: out.replace(/\.js$/, "") }));
+/** The entry point of a command's bundle: the program with that command. */
+function commandEntry(name) {
+  const [path, ...exported] = commands[name];
+  const main = `import { main } from ${JSON.stringify(join(root, "src/cli/main.ts"))};`;
+  if (path === undefined) return `${main} void main([]);`;
+  const names = exported.join(", ");
+  return `${main} import { ${names} } from ${JSON.stringify(join(root, path))}; void main([${names}]);`;
+}
+
+const commandPlugin = {
+  name: "commands",
+  setup(build) {
+    build.onResolve({ filter: /^command:/ }, ({ path }) => ({
+      path: path.slice("command:".length),
+      namespace: "command",
+    }));
+    build.onLoad({ filter: /.*/, namespace: "command" }, ({ path }) => ({
+      contents: commandEntry(path),
+      resolveDir: root,
+    }));
+    // Commander asks for it when it is loaded, to start commands that are programs of their own. None of ours is one.
+    build.onResolve({ filter: /^node:child_process$/ }, ({ importer }) =>
+      importer.includes("commander") ? { path: "none", namespace: "none" } : undefined,
+    );
+    build.onLoad({ filter: /.*/, namespace: "none" }, () => ({ contents: "module.exports = {};" }));
+  },
+};
+
+/** Writes beside its place and renames. */
+function put(path, contents) {
+  const temporary = `${path}.${process.pid}`;
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(temporary, contents);
+  renameSync(temporary, path);
+}
 
 /**
- * The commands share what they have in common as chunks, and commander is in one of them: reading a few files takes less time than
- * finding a package. The rest are bundles of their own, with packages where npm put them.
+ * Each command is one bundle with all that it needs, in CommonJS (bin/start.js): one file that is read and run at once, where ES modules
+ * are found, read and linked one after the other. The rest are ES modules, with packages where npm put them.
  */
 async function buildBundles() {
   const { build } = await import("esbuild");
   mkdirSync(dist, { recursive: true });
   const cli = await build({
     ...esbuildOptions,
-    entryPoints: entryPoints(commands),
-    splitting: true,
-    chunkNames: "chunk-[hash]",
-    // commander is CommonJS and asks for Node's modules by require.
-    banner: {
-      js: 'import { createRequire as requireOf } from "node:module"; const require = requireOf(import.meta.url);',
-    },
+    entryPoints: Object.keys(commands).map((name) => ({ in: `command:${name}`, out: `cli_${name}` })),
+    plugins: [commandPlugin],
+    format: "cjs",
+    outExtension: { ".js": ".cjs" },
+    define: { "import.meta.dirname": "__dirname", "import.meta.filename": "__filename" },
   });
-  const rest = await build({ ...esbuildOptions, entryPoints: entryPoints(others), packages: "external" });
+  const rest = await build({
+    ...esbuildOptions,
+    entryPoints: others.map(([out, entry]) => ({ in: join(root, entry), out: out.replace(/\.js$/, "") })),
+    packages: "external",
+  });
   const made = new Set();
   for (const file of [...cli.outputFiles, ...rest.outputFiles]) {
-    const temporary = `${file.path}.${process.pid}`;
-    mkdirSync(dirname(file.path), { recursive: true });
-    writeFileSync(temporary, file.contents);
-    renameSync(temporary, file.path);
-    made.add(basename(file.path));
+    const name = basename(file.path);
+    const hash = createHash("sha256").update(file.contents).digest("hex").slice(0, HASH_CHARS);
+    put(file.path, name.endsWith(".cjs") ? Buffer.concat([file.contents, Buffer.from(`\n//${hash}`)]) : file.contents);
+    made.add(name);
   }
   for (const name of readdirSync(dist))
-    if (/^chunk-.*\.js(\.map)?$/.test(name) && !made.has(name)) rmSync(join(dist, name), { force: true });
+    if (/^(cli|chunk-).*\.(c?js|map|cache)$/.test(name) && !made.has(name)) rmSync(join(dist, name), { force: true });
+}
+
+/** Runs each command once for its code cache. One that cannot be run here starts without. */
+async function buildCodeCaches() {
+  const dir = mkdtempSync(join(tmpdir(), "ocfs2-build-"));
+  const image = join(dir, "image");
+  writeFileSync(image, "");
+  truncateSync(image, 64 << 20);
+  const program = join(root, "scripts", "code_cache.mjs");
+  const run = (name, args) =>
+    promisify(execFile)(process.execPath, [program, join(dist, bundleOf(name)), ...args]).catch(() => {});
+  try {
+    await run("mkfs", ["mkfs", "-q", "-M", "local", image]);
+    const runs = {
+      help: ["--help"],
+      debugfs: ["debugfs", "-R", "stats", image],
+      mounted: ["mounted", image],
+      info: ["info", image],
+    };
+    const left = Object.keys(commands).filter((name) => name !== "mkfs");
+    await Promise.all(left.map((name) => run(name, runs[name] ?? [name, "--help"])));
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
 }
 
 function buildTypes() {
@@ -107,6 +184,7 @@ export async function buildAll({ force = false, types = false, log = () => {} } 
   buildNative({ force, log });
   await buildAsm({ force });
   await buildBundles();
+  await buildCodeCaches();
   if (types) buildTypes();
 }
 

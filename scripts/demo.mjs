@@ -178,7 +178,7 @@ async function workload(dir) {
       "node scripts/build_native.mjs & native=$!; node scripts/build_asm.mjs & asm=$!; " +
       "wait $native && wait $asm && node scripts/build.mjs";
     await run(["bash", "-c", script], repo, cargo_env);
-    for (const made of ["native/ocfs2.node", "dist/ocfs2.wasm", "dist/cli.js"])
+    for (const made of ["native/ocfs2.node", "dist/ocfs2.wasm", "dist/cli_help.cjs"])
       if (!existsSync(join(repo, made))) throw new StepFailed(`the build left no ${made}`);
   });
   await step("tsc", () => run(["npx", "tsc", "-p", "."], repo));

@@ -1,8 +1,11 @@
-/** bin/ocfs2 builds what is stale at each start: sources that a checkout made newer without changing them must not be built over and over. */
+/**
+ * bin/ocfs2 builds what is stale at each start: sources that a checkout made newer without changing them must not be built over and over.
+ * And what V8 made of a bundle is used with that bundle, or not at all.
+ */
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, symlinkSync, utimesSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { tempDir } from "./support/cleanup.ts";
 import { repoRoot } from "./support/rig.ts";
 
@@ -30,4 +33,41 @@ test("sources that are newer and the same are looked at once", () => {
   expect(isStale(root)).toBe(true);
   execFileSync(process.execPath, [join(root, "bin", "ocfs2"), "--help"]);
   expect(isStale(root)).toBe(false);
+});
+
+describe("the code cache of a bundle", () => {
+  const root = tempDir("ocfs2-cache");
+  for (const name of ["bin", "dist/cli_help.cjs"]) cpSync(join(repoRoot, name), join(root, name), { recursive: true });
+  const made = join(repoRoot, "dist", `cli_help.${process.version}-${process.arch}.cache`);
+  const path = join(root, "dist", `cli_help.${process.version}-${process.arch}.cache`);
+  const flipped = (at: number): Buffer => {
+    const bytes = readFileSync(made);
+    bytes[at]! ^= 4;
+    return bytes;
+  };
+
+  /** What V8 says of the cache that lies there: used, or why not. */
+  const verdict = (): string => {
+    const code = `
+      const { cachedDataOf, compile } = require("./bin/start.js");
+      const { readFileSync } = require("node:fs");
+      const source = readFileSync("dist/cli_help.cjs", "latin1");
+      const data = cachedDataOf(readFileSync(${JSON.stringify(path)}), source);
+      const rejected = data && compile("dist/cli_help.cjs", source, data).cachedDataRejected;
+      console.log(data === undefined ? "not its own" : rejected ? "rejected" : "used");`;
+    return execFileSync(process.execPath, ["-e", code], { cwd: root, encoding: "utf8" }).trim();
+  };
+
+  test.each<[string, () => Buffer, string]>([
+    ["as it was made", () => readFileSync(made), "used"],
+    ["with a bit changed", () => flipped(readFileSync(made).length >> 2), "not its own"],
+    ["of another bundle", () => flipped(0), "not its own"],
+    ["cut short", () => readFileSync(made).subarray(0, 20_001), "not its own"],
+    ["empty", () => Buffer.alloc(0), "not its own"],
+  ])("%s", (_, bytes, expected) => {
+    writeFileSync(path, bytes());
+    expect(verdict()).toBe(expected);
+    const told = execFileSync(process.execPath, [join(root, "bin", "start.js"), "--help"], { encoding: "utf8" });
+    expect(told).toContain("mkfs");
+  });
 });

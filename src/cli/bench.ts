@@ -1,7 +1,7 @@
 /** `ocfs2 bench`: the programs of bench/, which a checkout has and an installed package has not. */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { Command } from "commander";
 import { CliError, report } from "./errors.ts";
 
@@ -33,7 +33,7 @@ function bench(name: string | undefined, args: readonly string[]): number {
   }
   const program = BENCHES[name]?.[0];
   if (program === undefined) throw new CliError(1, `there is no benchmark ${name}; there are:\n${list()}`);
-  const path = fileURLToPath(new URL(`../${program}`, import.meta.url));
+  const path = join(import.meta.dirname, "..", program);
   if (!existsSync(path))
     throw new CliError(1, `${path} is not there: benchmarks come with a checkout, not with the package`);
   return spawnSync(process.execPath, [path, ...args], { stdio: "inherit" }).status ?? 1;

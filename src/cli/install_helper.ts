@@ -4,8 +4,7 @@
  * docs/FUSE.md, "What FUSE cannot give").
  */
 import { chmodSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { Command } from "commander";
 import { folderOf } from "../tools/problem.ts";
 import { CliError, report } from "./errors.ts";
@@ -14,7 +13,7 @@ const MARK = "# installed by ocfs2 install-helper";
 
 /** bin/ocfs2 beside dist/, where this is bundled. */
 function launcher(): string {
-  const path = join(dirname(fileURLToPath(import.meta.url)), "..", "bin", "ocfs2");
+  const path = join(import.meta.dirname, "..", "bin", "ocfs2");
   if (!existsSync(path)) throw new CliError(1, `${path} is missing`);
   return path;
 }

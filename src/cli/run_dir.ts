@@ -5,7 +5,6 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { runPath } from "../native/node_socket.ts";
 
 export interface MountRecord {
@@ -19,8 +18,8 @@ export interface MountRecord {
   readonly cluster: string | null;
 }
 
-/** The program that this process runs: what a process of its own is started as. All bundles lie in one folder. */
-export const cliPath = (): string => fileURLToPath(new URL("./cli.js", import.meta.url));
+/** The program that this process runs: what a process of its own is started as. */
+export const cliPath = (): string => join(import.meta.dirname, "..", "bin", "start.js");
 
 export function runDir(): string {
   const base = runPath();

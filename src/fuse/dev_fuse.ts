@@ -1,5 +1,6 @@
 /** /dev/fuse through the addon, in the thread's ring; and worker threads that block in it for notifications (notifier_worker.ts). */
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import {
   type ArenaHandle,
@@ -74,7 +75,7 @@ export class NotifierWorker implements NotifierThread {
     this.#words = new Int32Array(mailbox);
     this.#bytes = new Uint8Array(mailbox);
     const workerData: NotifierWorkerData = { fd, wakefd: loop.wakefd, mailbox };
-    const worker = new Worker(new URL("./notifier_worker.js", import.meta.url), { workerData });
+    const worker = new Worker(join(import.meta.dirname, "notifier_worker.js"), { workerData });
     // The volume thread's end does not wait for it.
     worker.unref();
   }

@@ -4,7 +4,6 @@
 
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 
 const PAGE_BYTES = 65536;
 const MIB = 1 << 20;
@@ -28,7 +27,7 @@ let compiled: WebAssembly.Module | undefined;
  * a bundle in dist/. Throws an Error that says what to run if it is nowhere.
  */
 export function builtFile(name: string): string {
-  for (let dir = dirname(fileURLToPath(import.meta.url)); ; dir = dirname(dir)) {
+  for (let dir = import.meta.dirname; ; dir = dirname(dir)) {
     for (const path of [join(dir, name), join(dir, "dist", name)]) if (existsSync(path)) return path;
     if (dirname(dir) === dir) throw new Error(`dist/${name} is missing: run "npm run setup"`);
   }
