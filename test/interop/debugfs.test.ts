@@ -6,6 +6,7 @@ import { closeSync, openSync, readdirSync, readFileSync, statSync, truncateSync,
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { Volume } from "../../src/api/index.ts";
+import { Dinode, ExtentBlock, ExtentList, ExtentRec, GroupDesc } from "../../src/format/disk/index.ts";
 import { seededRandom } from "../../src/lib/clock.ts";
 import { DebugfsError, newSession, runLine } from "../../src/tools/debugfs/index.ts";
 import { tempDir } from "../support/cleanup.ts";
@@ -71,7 +72,14 @@ const COMMANDS = [
   ...["stat //inode_alloc:0000", "stat //extent_alloc:0000", "stat //local_alloc:0000", "stat //truncate_log:0000"],
   ...["stat //journal:0000", "stat //slot_map", "stat //heartbeat", "stat //bad_blocks", "xattr -v /dir/small"],
   ...["xattr -v /dir/big", "xattr /dir/big", "xattr /dir", "refcount -e /dir/big", "refcount /dir", "slotmap", "hb"],
-  ...["frag /dir/sparse", "frag /dir/big", "frag /dir", "icheck 0 3 10 5000 9000 40000", "dx_dump /many"],
+  ...[
+    "frag /dir/sparse",
+    "frag /dir/big",
+    "frag /dir",
+    "frag //journal:0000",
+    "icheck 0 3 10 5000 9000 40000",
+    "dx_dump /many",
+  ],
   ...["stat_sysdir", "bmap /dir/big 3", "bmap /dir/sparse 1", "bmap /dir/sparse 0", "encode /dir/small"],
   ...[
     "encode //slot_map",
@@ -195,6 +203,65 @@ describe.skipIf(missing("mkfs.ocfs2", "debugfs.ocfs2").length > 0)("debugfs", ()
       writeFileSync(image, bytes);
       for (const command of COMMANDS) if (!command.startsWith("logdump")) await ours(image, command);
     }
+  });
+
+  describe("says what is wrong with a volume that was made to mislead it", () => {
+    const image = join(tempDir("ocfs2-debugfs"), "image");
+    const BS = 1024;
+    let whole: Buffer;
+    beforeAll(async () => {
+      writeFileSync(image, "");
+      truncateSync(image, 64 << 20);
+      sh(["mkfs.ocfs2", "-q", "-F", "-M", "local", "-b", "1K", "-C", "4K", image]);
+      const v = await Volume.open(image, { nocluster: true });
+      await v.promises.mkdir("/dir");
+      await v.promises.symlink("x".repeat(40), "/dir/name-a");
+      await v.promises.writeFile("/dir/name-b", "not yours\n");
+      const h = await v.promises.open("/deep", "w");
+      for (let i = 0; i < 300; i++) await h.write("x", i * 9000);
+      await h.close();
+      await v.close();
+      whole = readFileSync(image);
+    });
+    const changed = (change: (bytes: Buffer) => void): void => {
+      const bytes = Buffer.from(whole);
+      change(bytes);
+      writeFileSync(image, bytes);
+    };
+    const number = async (command: string, what: RegExp): Promise<number> => {
+      writeFileSync(image, whole);
+      return Number(what.exec(await ours(image, command))![1]);
+    };
+
+    test("a chain of groups without an end", async () => {
+      const group = await number("stat //global_bitmap", /^\t0 +\d+ +\d+ +\d+ +(\d+)$/m);
+      changed((b) => b.writeBigUInt64LE(BigInt(group), group * BS + GroupDesc.fields.bg_next_group.off));
+      const expected = new RegExp(`: the chain from block ${group} comes back to block ${group}\n$`);
+      for (const command of ["stat //global_bitmap", `group <${group}>`, `grpextents <${group}>`, "stat_sysdir"])
+        expect(await ours(image, command)).toMatch(expected);
+    });
+
+    test("a tree that leads back into itself", async () => {
+      const block = await number("stat /deep", /Blknum: (\d+)/);
+      const list = block * BS + ExtentBlock.fields.h_list.off;
+      changed((b) => {
+        b.writeUInt16LE(1, list + ExtentList.fields.l_tree_depth.off);
+        b.writeBigUInt64LE(BigInt(block), list + ExtentList.size + ExtentRec.fields.e_blkno.off);
+      });
+      expect(await ours(image, "stat /deep")).toMatch(/: extent block \d+ is in one tree twice\n$/);
+    });
+
+    test("a slot map, heartbeat or journal as large as no disk", async () => {
+      for (const [name, command] of [
+        ["slot_map", "slotmap"],
+        ["heartbeat", "hb"],
+        ["journal:0000", "logdump 0"],
+      ]) {
+        const ino = await number(`stat //${name}`, /Inode: (\d+)/);
+        changed((b) => b.writeBigUInt64LE(1n << 50n, ino * BS + Dinode.fields.i_size.off));
+        expect(await ours(image, command!)).toMatch(/1125899906842624 bytes/);
+      }
+    });
   });
 
   test("finds a volume by a backup of its super block", async () => {

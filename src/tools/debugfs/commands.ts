@@ -141,6 +141,14 @@ function blockArgs(args: readonly string[], most = Number.POSITIVE_INFINITY): nu
 
 const oneBlock = (args: readonly string[]): number => blockArgs(args, 1)[0]!;
 
+/** The groups of a chain from one on. Block 0, which ends a chain, begins none. */
+function chainAt(s: Session, args: readonly string[]): Generator<GroupDesc> {
+  const v = volume(s);
+  const first = oneBlock(args);
+  if (first === 0) v.group(first);
+  return v.chain(first);
+}
+
 /** Takes a flag off the front. */
 function withFlag(args: readonly string[], ...flags: string[]): { flag: boolean; rest: readonly string[] } {
   const flag = flags.includes(args[0] ?? "");
@@ -211,6 +219,13 @@ function printSlots(s: Session): void {
 
 const OCFS2_MAX_CLUSTERSIZE = 1048576;
 
+/** As printf(3) has it: halfway lies to the even digit. */
+function fixed(x: number, digits: number): string {
+  const scaled = x * 10 ** digits;
+  const below = Math.floor(scaled);
+  return (scaled - below === 0.5 && below % 2 === 0 ? below / 10 ** digits : x).toFixed(digits);
+}
+
 /** How scattered a file is: extents by clusters, and the same weighted with the clusters in a megabyte. */
 function frag(s: Session, di: Dinode): void {
   const v = volume(s);
@@ -220,7 +235,7 @@ function frag(s: Session, di: Dinode): void {
   const level = clusters > 1 && extents > 0 ? (100 * extents) / clusters : 0;
   const score = level * (OCFS2_MAX_CLUSTERSIZE / v.clustersize);
   s.out(
-    `Inode: ${di.i_blkno}\t% fragmented: ${level.toFixed(2)}\tclusters: ${clusters}\textents: ${extents}\tscore: ${score.toFixed(0)}`,
+    `Inode: ${di.i_blkno}\t% fragmented: ${fixed(level, 2)}\tclusters: ${clusters}\textents: ${extents}\tscore: ${fixed(score, 0)}`,
   );
 }
 
@@ -402,12 +417,12 @@ export const COMMANDS: readonly Command[] = [
     "Show a group and those behind it in its chain",
     (s, args) => {
       let index = 0;
-      for (const g of volume(s).chain(oneBlock(args))) printGroup(s.out, volume(s), g, index++);
+      for (const g of chainAt(s, args)) printGroup(s.out, volume(s), g, index++);
     },
-    (s, args) => [...volume(s).chain(oneBlock(args))].map((g) => GroupDesc.toJSON(g)),
+    (s, args) => [...chainAt(s, args)].map((g) => GroupDesc.toJSON(g)),
   ),
   c("grpextents", "<block#>", "Show the free stretches of a group and those behind it", (s, args) => {
-    for (const g of volume(s).chain(oneBlock(args))) printGroupExtents(s.out, g);
+    for (const g of chainAt(s, args)) printGroupExtents(s.out, g);
   }),
   c(
     "hb",

@@ -51,11 +51,9 @@ export interface Entry {
   readonly name: Uint8Array;
 }
 
-/** A tree is no deeper than this, however damaged (OCFS2_MAX_PATH_DEPTH). */
-const MAX_DEPTH = 5;
 const MAX_SYMLINKS = 20;
-/** More than any name of a chain, a directory or a path can have; what goes on longer is a loop. */
-const MAX_STEPS = 1 << 24;
+/** What is read into memory at once is small where it is sound: slot map, heartbeat blocks, targets of links. */
+const WHOLE_BYTES_MAX = 16 << 20;
 
 export const viewOf = (block: Uint8Array): DataView => new DataView(block.buffer, block.byteOffset, block.byteLength);
 
@@ -123,20 +121,31 @@ export class DebugVolume {
   }
 
   // Extents -----------------------------------------------------------------------------------------------------------
+  /** The extent block that record `i` of an inner list leads to. `seen`: those of the tree that were visited; a damaged tree may lead back to one. */
+  child(list: ExtentList, i: number, seen: Set<number>): ExtentBlock {
+    const blkno = list.l_recs.at(i).e_blkno;
+    if (seen.has(blkno)) throw new DebugfsError(`extent block ${blkno} is in one tree twice`);
+    seen.add(blkno);
+    return this.extentBlock(blkno);
+  }
+
   /** The leaf extents of a tree, in order; `block` hears of each extent block on the way. */
-  *extents(list: ExtentList, block: (blkno: number) => void = () => {}, depth = 0): Generator<Extent> {
-    if (depth > MAX_DEPTH) throw new DebugfsError("an extent tree is too deep");
+  *extents(
+    list: ExtentList,
+    block: (blkno: number) => void = () => {},
+    seen: Set<number> = new Set(),
+  ): Generator<Extent> {
     const used = Math.min(list.l_next_free_rec, list.l_count);
     for (let i = 0; i < used; i++) {
       const rec = list.l_recs.at(i);
       const clusters = list.l_tree_depth > 0 ? rec.e_int_clusters : rec.e_leaf_clusters;
       if (clusters === 0) continue;
       if (list.l_tree_depth > 0) {
-        const eb = this.extentBlock(rec.e_blkno);
+        const eb = this.child(list, i, seen);
         if (eb.h_list.l_tree_depth >= list.l_tree_depth)
           throw new DebugfsError(`block ${rec.e_blkno} is at a wrong depth`);
         block(rec.e_blkno);
-        yield* this.extents(eb.h_list, block, depth + 1);
+        yield* this.extents(eb.h_list, block, seen);
       } else yield { cpos: rec.e_cpos, clusters, blkno: rec.e_blkno, flags: rec.e_flags };
     }
   }
@@ -187,6 +196,7 @@ export class DebugVolume {
   }
 
   whole(di: Dinode): Uint8Array {
+    if (di.i_size > WHOLE_BYTES_MAX) throw new DebugfsError(`inode ${di.i_blkno} cannot have ${di.i_size} bytes`);
     return Buffer.concat([...this.data(di)]);
   }
 
@@ -269,9 +279,10 @@ export class DebugVolume {
   // Allocators --------------------------------------------------------------------------------------------------------
   /** The groups of one chain, first to last. */
   *chain(first: number): Generator<GroupDesc> {
-    let steps = 0;
+    const seen = new Set<number>();
     for (let blkno = first; blkno !== 0; ) {
-      if (++steps > MAX_STEPS) throw new DebugfsError(`the chain from block ${first} has no end`);
+      if (seen.has(blkno)) throw new DebugfsError(`the chain from block ${first} comes back to block ${blkno}`);
+      seen.add(blkno);
       const group = this.group(blkno);
       yield group;
       blkno = group.bg_next_group;

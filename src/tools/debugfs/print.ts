@@ -260,16 +260,16 @@ export function printExtentBlock(out: Out, v: DebugVolume, eb: ExtentBlock): voi
 }
 
 /** A list, and all blocks below it (traverse_extents). */
-export function printExtentTree(out: Out, v: DebugVolume, list: ExtentList): void {
+export function printExtentTree(out: Out, v: DebugVolume, list: ExtentList, seen: Set<number> = new Set()): void {
   printExtentList(out, list);
   if (list.l_tree_depth === 0) return;
   for (let i = 0; i < Math.min(list.l_next_free_rec, list.l_count); i++) {
     const rec = list.l_recs.at(i);
     // An insert that failed may leave a branch with nothing in it at the end.
     if (rec.e_int_clusters === 0 && i === list.l_next_free_rec - 1) break;
-    const eb = v.extentBlock(rec.e_blkno);
+    const eb = v.child(list, i, seen);
     printExtentBlock(out, v, eb);
-    printExtentTree(out, v, eb.h_list);
+    printExtentTree(out, v, eb.h_list, seen);
   }
 }
 

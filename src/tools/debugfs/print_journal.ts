@@ -44,7 +44,7 @@ import {
   TAG_UUID_BYTES,
   tagBytes,
 } from "../../format/jbd2/index.ts";
-import { type DebugVolume, viewOf } from "./image.ts";
+import { DebugfsError, type DebugVolume, viewOf } from "./image.ts";
 import { type Out, printBody, printExtentBlock, printExtentList, printGroup, printInode } from "./print.ts";
 import { printDirBlock, printDxLeaf, printDxRoot, trailerOf } from "./print_dir.ts";
 import { printRefcountBlock, printXattrEntries } from "./print_xattr.ts";
@@ -209,9 +209,21 @@ function printMetadata(out: Out, v: DebugVolume, block: Uint8Array, n: number): 
   return true;
 }
 
+/** The blocks of a journal, which has no holes. */
+function* blocksOf(v: DebugVolume, di: Dinode): Generator<Uint8Array> {
+  let clusters = 0;
+  for (const e of v.extents(di.i_list)) clusters += e.clusters;
+  if (di.i_size > clusters * v.clustersize)
+    throw new DebugfsError(`the journal has ${di.i_size} bytes, but only ${clusters} clusters`);
+  for (const piece of v.data(di))
+    for (let at = 0; at + v.blocksize <= piece.length; at += v.blocksize) yield piece.slice(at, at + v.blocksize);
+}
+
 export function printJournal(out: Out, v: DebugVolume, di: Dinode): void {
-  const bytes = v.whole(di);
-  const jsb = JournalSuperblock.from(bytes);
+  const blocks = blocksOf(v, di);
+  const first = blocks.next().value;
+  if (first === undefined) throw new DebugfsError("the journal is empty");
+  const jsb = JournalSuperblock.from(first);
   const { s_feature_incompat: incompat } = jsb;
   printJournalSuper(out, jsb);
   let unknown = -1;
@@ -222,9 +234,9 @@ export function printJournal(out: Out, v: DebugVolume, di: Dinode): void {
     out("");
     unknown = -1;
   };
-  const blocks = Math.floor(bytes.length / v.blocksize);
-  for (let n = 1; n < blocks; n++) {
-    const block = bytes.slice(n * v.blocksize, (n + 1) * v.blocksize);
+  let n = 0;
+  for (const block of blocks) {
+    n++;
     const pending: string[] = [];
     const hold: Out = (line) => void pending.push(line);
     const logged = viewOf(block).getUint32(0) === JBD2_MAGIC_NUMBER;
@@ -237,5 +249,5 @@ export function printJournal(out: Out, v: DebugVolume, di: Dinode): void {
     endUnknown(n);
     for (const line of pending) out(line);
   }
-  endUnknown(blocks);
+  endUnknown(n + 1);
 }
