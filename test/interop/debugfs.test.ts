@@ -262,6 +262,21 @@ describe.skipIf(missing("mkfs.ocfs2", "debugfs.ocfs2").length > 0)("debugfs", ()
         expect(await ours(image, command!)).toMatch(/1125899906842624 bytes/);
       }
     });
+
+    test("a name that is a link to elsewhere and a file: what lies elsewhere stays as it is", async () => {
+      const dir = tempDir("ocfs2-rdump");
+      const victim = join(tempDir("ocfs2-victim"), "victim");
+      expect(victim.length).toBeLessThan(200);
+      writeFileSync(victim, "mine\n");
+      const link = await number("stat /dir/name-a", /Inode: (\d+)/);
+      changed((b) => {
+        for (let at = b.indexOf("name-b"); at >= 0; at = b.indexOf("name-b", at)) b.write("name-a", at);
+        b.write(victim, link * BS + Dinode.fields.i_symlink.off);
+        b.writeBigUInt64LE(BigInt(victim.length), link * BS + Dinode.fields.i_size.off);
+      });
+      expect(await ours(image, `rdump /dir ${dir}`)).toMatch(/^rdump: /m);
+      expect(readFileSync(victim, "utf8")).toBe("mine\n");
+    });
   });
 
   test("finds a volume by a backup of its super block", async () => {

@@ -3,6 +3,7 @@ import {
   chmodSync,
   chownSync,
   closeSync,
+  constants,
   fchmodSync,
   fchownSync,
   futimesSync,
@@ -41,12 +42,18 @@ export function writeOut(v: DebugVolume, di: Dinode, fd: number, name: string): 
 }
 
 /** `preserve`: mode, owner and times too. */
-export function dumpFile(v: DebugVolume, di: Dinode, to: string, preserve: boolean): void {
+export function dumpFile(
+  v: DebugVolume,
+  di: Dinode,
+  to: string,
+  preserve: boolean,
+  flags: string | number = "w",
+): void {
   if (isLnk(di.i_mode)) {
     symlinkSync(textOf(v.symlinkTarget(di)), to);
     return;
   }
-  const fd = openSync(to, "w", 0o666);
+  const fd = openSync(to, flags, 0o666);
   try {
     writeOut(v, di, fd, to);
     if (!preserve) return;
@@ -58,12 +65,15 @@ export function dumpFile(v: DebugVolume, di: Dinode, to: string, preserve: boole
   }
 }
 
+/** A damaged folder may have a name twice: a file is not written through the symbolic link that was just made of the first. */
+const NEW_OR_OWN = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
+
 /** A tree with modes, owners and times; devices, sockets and pipes are left out. */
 export function dumpTree(out: Out, v: DebugVolume, ino: number, to: string, verbose: boolean): void {
   const di = v.inode(ino);
   if (verbose && !isLnk(di.i_mode)) out(to);
   if (isLnk(di.i_mode) || isReg(di.i_mode)) {
-    dumpFile(v, di, to, true);
+    dumpFile(v, di, to, true, NEW_OR_OWN);
     return;
   }
   if (!isDir(di.i_mode)) return;
