@@ -56,6 +56,19 @@ test("two share; a third that wants it alone waits, and trylock does not", async
   expect(() => a.unlock()).toThrow("EBADF");
 });
 
+test("a name is its UTF-8: each node has the same lock for it, and for another name another one", async () => {
+  const { spaces, run } = three();
+  const names = ["日本", "\u{1f512}", "é", "\u00c3\u00a9", "e"];
+  for (const name of names) {
+    const held = await run(spaces[0]!.lock(name, "exclusive", { trylock: true }));
+    expect(held.name).toBe(name);
+    await expect(run(spaces[1]!.lock(name, "shared", { trylock: true }))).rejects.toMatchObject({ code: "EAGAIN" });
+  }
+  for (const name of ["", "本".repeat(11)])
+    await expect(run(spaces[0]!.lock(name, "shared"))).rejects.toMatchObject({ code: "EINVAL" });
+  await expect(LockSpace.join("本".repeat(22))).rejects.toMatchObject({ code: "EINVAL" });
+});
+
 test("both go from shared to exclusive, and both get it, one after the other", async () => {
   const { spaces, run } = three();
   const hold = [await run(spaces[0]!.lock("up", "shared")), await run(spaces[1]!.lock("up", "shared"))];

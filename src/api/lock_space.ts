@@ -3,6 +3,7 @@
  * joined it sees the same locks.
  */
 import { hostname } from "node:os";
+import { byteName } from "../lib/byte_name.ts";
 import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
 import { connectLines, type LineSocket, nodeSocketPath } from "../native/node_socket.ts";
@@ -25,8 +26,8 @@ export class HeldLock {
   readonly #lock: UserLock;
   #held = true;
 
-  constructor(lock: UserLock, mode: LockMode) {
-    this.name = lock.name;
+  constructor(name: string, lock: UserLock, mode: LockMode) {
+    this.name = name;
     this.mode = mode;
     this.#lock = lock;
   }
@@ -116,7 +117,7 @@ export class LockSpace {
    */
   static async join(name: string, options: JoinOptions = {}): Promise<LockSpace> {
     checkOptionNames(options, ["node"]);
-    if (typeof name !== "string" || !/^[^/\0]{1,63}$/.test(name))
+    if (typeof name !== "string" || !/^[^/\0]{1,63}$/.test(byteName(name)))
       throw new FsError(Errno.EINVAL, "lock_space.join", { name });
     const node = options.node ?? hostname();
     return new Promise((ok, fail) => {
@@ -124,7 +125,7 @@ export class LockSpace {
       let space = null as LockSpace | null;
       const refuse = (errno: number): void => fail(new FsError(errno, "lock_space.join", { name, node }));
       const socket = connectLines(nodeSocketPath(node), {
-        connected: () => socket.send({ type: "join-domain", name }),
+        connected: () => socket.send({ type: "join-domain", name: byteName(name) }),
         heard(m) {
           if (domain !== null) return domain.heard(m as FromHost);
           const { type, err, node_num } = m as { type: string; err?: number; node_num?: number };
@@ -157,18 +158,18 @@ export class LockSpace {
     return this.#domain.name;
   }
 
-  /** Waits for the lock; names have 1 to 31 bytes. */
+  /** Waits for the lock; names have 1 to 31 bytes of UTF-8. */
   async lock(name: string, mode: LockMode, options: LockOptions = {}): Promise<HeldLock> {
     const wanted = level(mode);
     checkOptionNames(options, ["trylock"]);
-    if (typeof name !== "string" || name.length < 1 || name.length > 31 || /[^\0-\xff]/.test(name))
-      throw new FsError(Errno.EINVAL, "lock_space.lock", { name });
+    const bytes = typeof name === "string" ? byteName(name) : "";
+    if (bytes.length < 1 || bytes.length > 31) throw new FsError(Errno.EINVAL, "lock_space.lock", { name });
     let lock = this.#locks.get(name);
-    if (lock === undefined) this.#locks.set(name, (lock = new UserLock(this.#domain, name)));
+    if (lock === undefined) this.#locks.set(name, (lock = new UserLock(this.#domain, bytes)));
     const taken = lock;
     return new Promise((ok, fail) => {
       taken.lock(wanted, options.trylock ?? false, (err) => {
-        if (err === 0) ok(new HeldLock(taken, mode));
+        if (err === 0) ok(new HeldLock(name, taken, mode));
         else fail(new FsError(-err, "lock_space.lock", { name, mode }));
       });
     });

@@ -266,8 +266,8 @@ export class NodeProcess {
             if (c.type === "mount" && !line.isOpen && isMounted(answer)) this.#mounts.get(c.dir!)?.leave();
             else line.send(answer);
           });
-        else if (!/^[^/\0]{1,63}$/.test(c.name ?? ""))
-          line.send({ type: "error", message: "a domain's name has 1 to 63 letters" });
+        else if (!/^[^/\0\u0100-\uffff]{1,63}$/.test(c.name ?? ""))
+          line.send({ type: "error", message: "a domain's name has 1 to 63 bytes, one character each" });
         else
           domain = this.#dlmThread().client(c.name!, {
             joined: (err, node_num) => void line.send({ type: "joined", err, node_num }),

@@ -3,6 +3,7 @@ import type { ConfigTree, Entry } from "../cluster/configfs.ts";
 import { S_IFDIR, S_IFREG } from "../format/disk/index.ts";
 import type { AskTree, TreeAnswer, TreeAsk } from "../fuse/tree_server.ts";
 import type { FromTree, ToTree, TreeWorkerData } from "../fuse/tree_worker.ts";
+import { byteName, textOfName } from "../lib/byte_name.ts";
 import { Errno, errnoName } from "../lib/errno.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import { closeFd, fuseOpen, MNT_DETACH, mount2, umount2 } from "../native/index.ts";
@@ -18,8 +19,9 @@ export function askConfigTree(tree: ConfigTree, ask: TreeAsk, done: (answer: Tre
   const settle = (err: number | undefined): void => {
     if (err !== undefined) done({ err });
   };
-  const parent = tree.resolve(ask.path.slice(0, -1));
-  const name = ask.path.at(-1) ?? "";
+  const path = ask.path.map(textOfName);
+  const parent = tree.resolve(path.slice(0, -1));
+  const name = path.at(-1) ?? "";
   if (ask.what === "mkdir" || ask.what === "rmdir") {
     const dir = parent !== undefined && "dir" in parent ? parent.dir : undefined;
     if (dir === undefined) return done({ err: -Errno.ENOENT });
@@ -30,12 +32,12 @@ export function askConfigTree(tree: ConfigTree, ask: TreeAsk, done: (answer: Tre
   if (ask.what === "open" || ask.what === "close") return done({ err: 0 });
   // Attributes are always ready: so says the kernel once it hears this.
   if (ask.what === "poll" || ask.what === "await") return done({ err: -Errno.ENOSYS });
-  const entry = tree.resolve(ask.path);
+  const entry = tree.resolve(path);
   if (entry === undefined) return done({ err: -Errno.ENOENT });
   if (ask.what === "stat") return done({ err: 0, mode: modeOf(entry) });
   if ("dir" in entry) {
     if (ask.what !== "list") return done({ err: -Errno.EISDIR });
-    const names = entry.dir.names().map((n) => ({ name: n, mode: modeOf(entry.dir.get(n)!) }));
+    const names = entry.dir.names().map((n) => ({ name: byteName(n), mode: modeOf(entry.dir.get(n)!) }));
     return done({ err: 0, names });
   }
   if (ask.what === "read") return done({ err: 0, text: entry.file.show() });

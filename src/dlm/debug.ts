@@ -3,6 +3,7 @@
  * `ocfs2 debugfs -R dlm_locks` prints it, and so does debugfs.ocfs2 of a copy. `dumpDomain` is for whoever looks for a lost wake-up.
  */
 import { printableLockName } from "../format/wire/lock_name.ts";
+import { textOfName } from "../lib/byte_name.ts";
 import { CTXT_NAMES, type Dlm, RECO_ACTIVE } from "./dlm.ts";
 import {
   type DlmLock,
@@ -84,7 +85,7 @@ export function dumpDomain(dlm: Dlm): string {
 export function domainSummary(dlm: Dlm): Record<string, unknown> {
   const { reco } = dlm;
   return {
-    name: dlm.name,
+    name: textOfName(dlm.name),
     state: CTXT_NAMES[dlm.state],
     protocol: `${dlm.dlm_proto.major}.${dlm.dlm_proto.minor}`,
     nodes: [...dlm.domain_map],

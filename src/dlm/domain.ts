@@ -24,6 +24,7 @@ import {
 } from "../format/wire/dlm_constants.ts";
 import { DLM_MSG, type DlmMessage } from "../format/wire/dlm_messages.ts";
 import { printableLockName } from "../format/wire/lock_name.ts";
+import { isByteName } from "../lib/byte_name.ts";
 import { Errno } from "../lib/errno.ts";
 import { assert } from "../lib/fs_error.ts";
 import { ML, mlog } from "../lib/masklog.ts";
@@ -94,7 +95,7 @@ export function joinDomain(
   done: (err: number, dlm: Dlm) => void,
   dlm_proto: ProtocolVersion = DLM_PROTOCOL,
 ): Dlm {
-  assert(name.length < O2NM_MAX_NAME_LEN && name !== "", `domain name ${name}`);
+  assert(name.length < O2NM_MAX_NAME_LEN && name !== "" && isByteName(name), `domain name ${name}`);
   assert(!node.domains.has(name), `domain ${name} is joined twice`);
   const dlm = new Dlm(node, name, domainKey(name), fs_proto, dlm_proto);
   node.domains.set(name, dlm);

@@ -10,7 +10,7 @@ import { EX, type LockDomain, PR } from "../stackglue/lock_domain.ts";
 import { type HeldLevel, LVB_LEN, UserLock } from "../stackglue/userdlm.ts";
 import type { TreeAnswer, TreeAsk } from "./tree_server.ts";
 
-/** GROUP_NAME_MAX and USER_DLM_LOCK_ID_MAX_LEN: names are shorter. */
+/** GROUP_NAME_MAX and USER_DLM_LOCK_ID_MAX_LEN: names have fewer bytes. */
 const DOMAIN_NAME_MAX = 64;
 const LOCK_NAME_MAX = 32;
 const O_ACCMODE = 3;
@@ -98,7 +98,7 @@ export class Dlmfs {
   }
 
   #create(space: Space, name: string): number {
-    if (Buffer.byteLength(name) >= LOCK_NAME_MAX || name.startsWith("$")) return -Errno.EINVAL;
+    if (name.length >= LOCK_NAME_MAX || name.startsWith("$")) return -Errno.EINVAL;
     if (space.locks.has(name)) return -Errno.EEXIST;
     space.locks.set(name, new UserLock(space.domain, name));
     return 0;

@@ -14,6 +14,7 @@ type Poll = "poll" | "await";
 
 export interface TreeAsk {
   readonly what: "stat" | "list" | "read" | "write" | "mkdir" | "rmdir" | "create" | "unlink" | "open" | "close" | Poll;
+  /** One character a byte. */
   readonly path: readonly string[];
   /** Of a write: one character a byte. */
   readonly text?: string;
@@ -32,6 +33,7 @@ export interface TreeAnswer {
   readonly size?: number;
   /** Of read: one character a byte. */
   readonly text?: string;
+  /** One character a byte. */
   readonly names?: readonly { readonly name: string; readonly mode: number }[];
 }
 
@@ -293,7 +295,7 @@ function fillAttr(attr: fuse.FuseAttr, ino: number, mode: number, size = FILE_SI
 
 const nameIn = (body: Uint8Array, at = 0): string => {
   const end = body.indexOf(0, at);
-  return Buffer.from(body.subarray(at, end < 0 ? body.length : end)).toString("utf8");
+  return Buffer.from(body.subarray(at, end < 0 ? body.length : end)).toString("latin1");
 };
 
 function answerEntry(s: TreeServer, r: Request, path: readonly string[], mode: number, size?: number): void {
@@ -363,7 +365,7 @@ function readdir(s: TreeServer, r: Request): void {
     let room = Math.min(size, REPLY_BYTES - OUT);
     for (let i = offset; i < open.names.length; i++) {
       const { name, mode } = open.names[i]!;
-      const bytes = Buffer.from(name);
+      const bytes = Buffer.from(name, "latin1");
       const len = fuse.fuseDirentSize(bytes.length);
       if (len > room) break;
       const d = fuse.FuseDirent.alloc(len - fuse.FuseDirent.size);

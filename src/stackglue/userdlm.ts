@@ -3,6 +3,7 @@
  * holds it until another node asks, with 64 bytes that travel with it. Without the cancel in `bast`, two nodes that both go
  * from PR to EX would wait for each other for ever.
  */
+import { isByteName } from "../lib/byte_name.ts";
 import { Errno } from "../lib/errno.ts";
 import { assert, FsError } from "../lib/fs_error.ts";
 import { type DomainLock, EX, type LockDomain, type LockLevel, NL, PR } from "./lock_domain.ts";
@@ -37,7 +38,7 @@ export class UserLock {
   #lost = false;
 
   constructor(domain: LockDomain, name: string) {
-    assert(name.length > 0 && name.length <= NAME_MAX, `a lock's name has 1 to ${NAME_MAX} bytes`);
+    assert(name.length > 0 && name.length <= NAME_MAX && isByteName(name), `a lock's name has 1 to ${NAME_MAX} bytes`);
     this.name = name;
     this.#domain = domain;
     this.#lock = domain.newLock(name, { ast: (status) => this.#ast(status), bast: (level) => this.#bast(level) });

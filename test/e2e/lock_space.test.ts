@@ -1,6 +1,6 @@
 /** Locks of the cluster for programs that are no node: through the process of the node of their machine. */
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { constants, existsSync, mkdirSync, openSync, readdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { LockSpace } from "../../src/api/lock_space.ts";
@@ -77,6 +77,26 @@ describe.skipIf(why !== "")("two nodes of this machine, and programs", () => {
     expect(domains(0).sort()).toEqual([uuid, "things"].sort());
     for (const space of [one, beside, other]) await space.close();
     expect(domains(0)).toEqual([uuid]);
+  }, 60_000);
+
+  test("are the same locks as files, whatever the letters of their names", async () => {
+    const files = join(dir, "files");
+    mkdirSync(files);
+    await ocfs2("node", "start", "--node", names[0], "--dlmfs", files);
+    mkdirSync(join(files, "日本"));
+    const other = await LockSpace.join("日本", { node: names[1] });
+    expect(domains(1)).toContain("日本");
+    writeFileSync(join(files, "日本", "é"), "by the file");
+    const held = await other.lock("é", "exclusive");
+    expect(Buffer.from(held.value()).toString()).toContain("by the file");
+    const path = join(files, "日本", readdirSync(join(files, "日本"))[0]!);
+    expect(() => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)).toThrow("ETXTBSY");
+    held.unlock();
+    rmSync(path);
+    rmdirSync(join(files, "日本"));
+    expect(() => mkdirSync(join(files, "日".repeat(22)))).toThrow("EINVAL");
+    await other.close();
+    sh(["umount", files]);
   }, 60_000);
 
   test("a program that is killed leaves its locks to the others", async () => {
