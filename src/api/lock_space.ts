@@ -113,7 +113,7 @@ export class LockSpace {
 
   /**
    * Joins the domain `name` through the process of this machine's node, which must run (a mount, or `ocfs2 node start`) and heartbeat. Rejects with ENOTCONN
-   * when it does not run, EBUSY when the domain is a mounted volume's.
+   * when it does not run, EINVAL when it does not heartbeat, EBUSY when the domain is a mounted volume's.
    */
   static async join(name: string, options: JoinOptions = {}): Promise<LockSpace> {
     checkOptionNames(options, ["node"]);

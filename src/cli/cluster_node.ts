@@ -15,7 +15,9 @@ import { ClusterStack } from "../cluster/stack.ts";
 import { ModKeyRouter } from "../dlm/mod_key.ts";
 import type { ClusterNode as DlmClusterNode } from "../dlm/node.ts";
 import { systemClock, systemRandom } from "../lib/clock.ts";
+import { Errno } from "../lib/errno.ts";
 import { assert, check } from "../lib/fs_error.ts";
+import { ML, mlog } from "../lib/masklog.ts";
 import { openReader } from "../native/disk_reader.ts";
 import { fenceNow, fenceTrigger, killSelfIn, leaseAlloc, leaseSet } from "../native/index.ts";
 import { tcpHub, tcpTransport } from "../native/tcp_transport.ts";
@@ -115,6 +117,8 @@ export class ClusterNode {
   readonly #programs = new Set<string>();
   /** All domains of this node, each on one thread: a message to the domain goes to that one. */
   readonly #domains = new Set<string>();
+  /** Domains that are about to be joined: nobody else may have them meanwhile. */
+  readonly #claimed = new Set<string>();
   /** Hears that the node must go, when the mounts are cut off and the process is about to end. */
   onFence: (why: string) => void = () => {};
 
@@ -205,9 +209,9 @@ export class ClusterNode {
 
   /**
    * Settles when every node whose heartbeat is seen can be reached: joining a lock domain takes an answer of each. Rejects with the one
-   * that cannot, and what to do.
+   * that cannot, and what to do. `what`: the device, or the domain of programs.
    */
-  async reachPeers(device: string): Promise<void> {
+  async reachPeers(what: string, has: string): Promise<void> {
     const { net, hb } = this.stack;
     const since_ms = performance.now();
     const { timeouts } = this.nodes;
@@ -219,16 +223,38 @@ export class ClusterNode {
       if (waiting.length === 0) return;
       const refused = waiting.find((p) => p.is_refused);
       if (refused !== undefined)
-        throw new CliError(1, `${device}: ${peerText(this.nodes, refused)} ${refused.last_error}`);
+        throw new CliError(1, `${what}: ${peerText(this.nodes, refused)} ${refused.last_error}`);
       // A connection that was lost is judged by the quorum, or the other node is declared dead: that takes its time.
       const never = waiting.find((p) => p.state === "connecting" || p.state === "failed");
       const waited_ms = performance.now() - since_ms;
       if (never !== undefined && waited_ms > limit_ms)
         throw new CliError(
           1,
-          `${device}: ${peerText(this.nodes, never)} has the volume, but cannot be reached${never.last_error === "" ? "" : ` (${never.last_error})`}: check that it runs with this cluster.conf, and the network and firewalls between it and ${peerText(this.nodes, { node: this.number })}`,
+          `${what}: ${peerText(this.nodes, never)} has ${has}, but cannot be reached${never.last_error === "" ? "" : ` (${never.last_error})`}: check that it runs with this cluster.conf, and the network and firewalls between it and ${peerText(this.nodes, { node: this.number })}`,
         );
       await new Promise((ok) => setTimeout(ok, PEERS_LOOK_MS));
+    }
+  }
+
+  /**
+   * Whether this node may join a domain for programs (o2cb_cluster_check): 0, and it keeps its heartbeat for that, or -errno and a line in the log. Without a
+   * heartbeat nobody would see it: it would be alone in the domain, as would the next one.
+   */
+  async checkCluster(domain: string): Promise<number> {
+    if (this.nodes.this_node === undefined || !this.stack.hb.regions().some((r) => r.isSteady)) {
+      const remedy = this.nodes.heartbeat_mode === "global" ? "ocfs2 cluster start-heartbeat" : "mount a volume";
+      mlog(ML.ERROR, `domain ${domain} is not joined: this node does not heartbeat; ${remedy} first`);
+      return -Errno.EINVAL;
+    }
+    this.#programs.add(domain);
+    try {
+      await this.reachPeers(`domain ${domain} is not joined`, "a heartbeat");
+      return 0;
+    } catch (err) {
+      this.#leftDomain(domain);
+      if (!(err instanceof CliError)) throw err;
+      mlog(ML.ERROR, err.message);
+      return -Errno.ENOTCONN;
     }
   }
 
@@ -273,7 +299,14 @@ export class ClusterNode {
 
   /** A volume or a program of this node has joined it, or is about to. */
   hasDomain(name: string): boolean {
-    return this.#domains.has(name);
+    return this.#domains.has(name) || this.#claimed.has(name);
+  }
+
+  /** Keeps a domain that this node does not have for who is about to join it, until what is returned is called. */
+  claimDomain(name: string): () => void {
+    assert(!this.hasDomain(name), `domain ${name} is taken`);
+    this.#claimed.add(name);
+    return () => void this.#claimed.delete(name);
   }
 
   /** Lets a volume thread at the cluster through `port`. `domain` is one that this node does not have. */
@@ -309,11 +342,10 @@ export class ClusterNode {
     }
   }
 
-  /** Lets a thread at the cluster that joins a domain for programs' locks, whose heartbeat this node keeps until it is closed. */
+  /** Lets a thread at the cluster that joins a domain for programs' locks (checkCluster is 0), whose heartbeat this node keeps until it is closed. */
   openDomain(name: string, wake: () => void): DomainOfThread {
     const { port1, port2 } = new MessageChannel();
     const server = this.serve(port1, name, wake);
-    this.#programs.add(name);
     return {
       of: this.#ofDomain(name),
       port: port2,

@@ -2,6 +2,7 @@
  * The node's side of the thread of programs' locks (dlmfs_worker.ts): it starts with the first that wants it, mounts the locks as files where they are wanted,
  * and carries what programs on sockets and their domains say to each other.
  */
+import { Errno } from "../lib/errno.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import { closeFd, MNT_DETACH, umount2 } from "../native/index.ts";
 import type { FromHost, ToHost } from "../stackglue/remote.ts";
@@ -96,7 +97,17 @@ export class DlmThread {
   }
 
   #join(name: string): void {
-    if (this.#node.hasDomain(name)) return this.#worker.tell({ t: "refused", name });
+    if (this.#node.hasDomain(name)) return this.#worker.tell({ t: "refused", name, err: -Errno.EBUSY });
+    const unclaim = this.#node.claimDomain(name);
+    void this.#node.checkCluster(name).then((err) => {
+      unclaim();
+      if (this.has_ended) return;
+      if (err === 0) this.#open(name);
+      else this.#worker.tell({ t: "refused", name, err });
+    });
+  }
+
+  #open(name: string): void {
     const domain = this.#node.openDomain(name, this.#worker.wake);
     this.#domains.set(name, domain);
     this.#worker.tell({ t: "domain", of: domain.of, port: domain.port }, [domain.port]);

@@ -9,7 +9,6 @@ import { Dlmfs } from "../fuse/dlmfs.ts";
 import { serveTree } from "../fuse/tree_loop.ts";
 import { TreeServer } from "../fuse/tree_server.ts";
 import { plainArena } from "../lib/arena.ts";
-import { Errno } from "../lib/errno.ts";
 import { mlogSet } from "../lib/masklog.ts";
 import { Loop } from "../native/loop.ts";
 import { O2cbDomain } from "../stackglue/o2cb.ts";
@@ -41,8 +40,8 @@ export type ToDlmfs =
   /** Serves the files through an open /dev/fuse. */
   | { readonly t: "serve"; readonly fd: number }
   | { readonly t: "domain"; readonly of: ClusterOfDomain; readonly port: MessagePort }
-  /** Another thread of this node has the domain. */
-  | { readonly t: "refused"; readonly name: string }
+  /** Another thread of this node has the domain, or the node is in no state to join one. */
+  | { readonly t: "refused"; readonly name: string; readonly err: number }
   /** What the domains are like: answered by the same of `FromDlmfs`. */
   | { readonly t: "domains"; readonly id: number }
   | { readonly t: "log"; readonly mask: string; readonly state: "allow" | "off" }
@@ -94,10 +93,10 @@ function join(of: ClusterOfDomain, port: MessagePort): void {
   });
 }
 
-function refused(name: string): void {
+function refused(name: string, err: number): void {
   const done = joining.get(name)!;
   joining.delete(name);
-  done(-Errno.EBUSY, null);
+  done(err, null);
 }
 
 // Programs -----------------------------------------------------------------------------------------------------------------
@@ -153,7 +152,7 @@ function heard(m: ToDlmfs): void {
     case "domain":
       return join(m.of, m.port);
     case "refused":
-      return refused(m.name);
+      return refused(m.name, m.err);
     case "domains":
       return say({ t: "domains", id: m.id, domains: [...joined.values()].map((d) => domainSummary(d.dlm)) });
     case "log":

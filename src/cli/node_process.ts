@@ -142,12 +142,14 @@ export class NodeProcess {
   async mount(device: string, dir: string, o: readonly string[]): Promise<string[]> {
     if (this.#mounts.has(dir) || this.#coming.has(dir)) throw mountFailed(`${dir} has a mount already`);
     this.#coming.add(dir);
+    let unclaim = (): void => {};
     try {
       const volume = volumeOn(device);
       if (volume === undefined) throw mountFailed(`${device}: there is no OCFS2 volume on it`);
       this.#checkCluster(device, volume.cluster);
       this.#checkFree(device, volume.uuid);
       this.#volumes.set(dir, volume.uuid);
+      unclaim = this.node.claimDomain(volume.uuid);
       const { hb } = this.node.stack;
       // As the boot scripts of o2cb do it before anything is mounted.
       if (this.node.nodes.heartbeat_mode === "global" && !hb.regions().some((r) => r.isSteady))
@@ -155,7 +157,7 @@ export class NodeProcess {
       await this.node.joinRegion(device, volume);
       let daemon: Daemon;
       try {
-        await this.node.reachPeers(device);
+        await this.node.reachPeers(device, "the volume");
         const options = { ...parseMountOptions(o), node: this.node.name };
         daemon = new Daemon({ device, dir, options, cluster: { node: this.node, volume } });
       } catch (err) {
@@ -171,6 +173,7 @@ export class NodeProcess {
       await daemon.ready;
       return daemon.notes;
     } finally {
+      unclaim();
       this.#coming.delete(dir);
       if (!this.#mounts.has(dir)) this.#volumes.delete(dir);
       this.#maybeStop();

@@ -1,6 +1,16 @@
 /** Locks of the cluster for programs that are no node: through the process of the node of their machine. */
 import { spawn } from "node:child_process";
-import { constants, existsSync, mkdirSync, openSync, readdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { LockSpace } from "../../src/api/lock_space.ts";
@@ -40,6 +50,12 @@ describe.skipIf(why !== "")("two nodes of this machine, and programs", () => {
       formatClusterConf([{ name: "locks", heartbeat_mode: "local", nodes, regions: [] }]),
     );
     await expect(LockSpace.join("things", { node: names[0] })).rejects.toThrow("ENOTCONN");
+    // Without a heartbeat each of the two would be alone in the domain, and have all locks.
+    await ocfs2("node", "start", "--node", names[0], "--config", "cluster.conf");
+    await expect(LockSpace.join("things", { node: names[0] })).rejects.toThrow("EINVAL");
+    expect(readFileSync(`/run/ocfs2/node-${names[0]}.log`, "utf8")).toMatch(
+      /domain things is not joined: this node does not heartbeat; mount a volume first$/m,
+    );
     await Promise.all(
       names.map((name) => {
         mkdirSync(join(dir, name));
