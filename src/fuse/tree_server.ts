@@ -327,8 +327,9 @@ function init(s: TreeServer, r: Request): void {
     const out = fuse.FuseInitOut.at(dv, at);
     out.major = fuse.FUSE_KERNEL_VERSION;
     out.minor = Math.min(minor, 31);
-    out.max_background = 16;
-    out.congestion_threshold = 12;
+    // Only RELEASE comes so, and all of it at once: what is over the limit the kernel holds back, and an unlink overtakes the close before it.
+    out.max_background = 0xffff;
+    out.congestion_threshold = 0xffff;
     out.max_write = 64 << 10;
     out.time_gran = 1;
   });
