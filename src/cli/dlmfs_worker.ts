@@ -103,7 +103,10 @@ function refused(name: string, err: number): void {
 const dlmfs = new Dlmfs((name, done) => domains.join(name, done));
 
 function serve(fd: number): void {
-  const server = new TreeServer(fd, plainArena(1 << 20), (ask, done) => dlmfs.ask(ask, done), { names_stay: true });
+  const server = new TreeServer(fd, plainArena(1 << 20), (ask, done) => dlmfs.ask(ask, done), {
+    names_stay: true,
+    makers_own: true,
+  });
   serveTree(loop, fd, server, () => {
     say({ t: "unmounted" });
     if (!closing) dlmfs.close(() => {});

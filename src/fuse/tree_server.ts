@@ -1,7 +1,8 @@
 /**
  * A small FUSE server for trees of short files, as the kernel's configfs and dlmfs are: folders, and files that are read as a whole. It
- * asks for everything by path and keeps nothing but who is open and what the kernel knows, so what is asked may live on another
- * thread. No contents are cached by the kernel, and no names unless they change through this mount only.
+ * asks for everything else by path and keeps nothing but who is open and what the kernel knows, so what is asked may live on another
+ * thread. Whose a file is, and who may use it, is kept here, too: the kernel checks it. No contents are cached by the kernel, and no names unless they change through
+ * this mount only.
  */
 import * as fuse from "../format/fuse/index.ts";
 import type { Arena } from "../lib/arena.ts";
@@ -40,11 +41,16 @@ export interface TreeAnswer {
 export interface TreeOptions {
   /** Names and attributes change through this mount only: the kernel may keep them. */
   readonly names_stay?: boolean;
+  /** What is made is its maker's, with the permissions that he gave it. Otherwise root's, with those that stat says. */
+  readonly makers_own?: boolean;
 }
 
 export type AskTree = (ask: TreeAsk, done: (answer: TreeAnswer) => void) => void;
 
+const S_IFMT = 0o170000;
 const S_IFDIR = 0o040000;
+const S_IFREG = 0o100000;
+const PERMISSIONS = 0o7777;
 const IN = fuse.FuseInHeader.size;
 const OUT = fuse.FuseOutHeader.size;
 const REQUEST_BYTES = 256 << 10;
@@ -58,6 +64,13 @@ interface Known {
   readonly ino: number;
   readonly path: readonly string[];
   nlookup: number;
+}
+
+/** Whose something is, and its permissions. */
+interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+  readonly permissions: number;
 }
 
 interface Open {
@@ -74,6 +87,8 @@ interface Request {
   readonly path: readonly string[];
   readonly nodeid: number;
   readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
   /** What follows the header. */
   readonly body: Uint8Array;
 }
@@ -91,6 +106,9 @@ export class TreeServer {
   readonly #by_ino = new Map<number, Known>();
   readonly #by_path = new Map<string, Known>();
   readonly #open = new Map<number, Open>();
+  /** By path; what is not here is root's. */
+  readonly #owners = new Map<string, Owner>();
+  readonly #makers_own: boolean;
   /** Opens that wait for their answer, and what an interrupt of them does. */
   readonly #opening = new Map<number, () => void>();
   /** Polls that are to be woken, by path. */
@@ -100,6 +118,7 @@ export class TreeServer {
 
   constructor(fd: number, arena: Arena, ask: AskTree, options: TreeOptions = {}) {
     this.valid_s = options.names_stay === true ? FOREVER : 0;
+    this.#makers_own = options.makers_own === true;
     this.#fd = fd;
     this.#ask = ask;
     this.#arena = arena;
@@ -133,6 +152,8 @@ export class TreeServer {
       path: known?.path ?? [],
       nodeid: head.nodeid,
       pid: head.pid,
+      uid: head.uid,
+      gid: head.gid,
       body: this.#arena.u8.slice(at + IN, at + got),
     };
     const handler = HANDLERS[r.opcode];
@@ -204,6 +225,27 @@ export class TreeServer {
     }
     known.nlookup++;
     return known.ino;
+  }
+
+  /** `mode` is what stat says. */
+  ownerOf(path: readonly string[], mode: number): Owner {
+    return this.#owners.get(path.join("/")) ?? { uid: 0, gid: 0, permissions: mode & PERMISSIONS };
+  }
+
+  own(path: readonly string[], owner: Owner): void {
+    this.#owners.set(path.join("/"), owner);
+  }
+
+  /** `r` has made it. */
+  made(r: Request, path: readonly string[], mode: number): void {
+    if (this.#makers_own) this.own(path, { uid: r.uid, gid: r.gid, permissions: mode & PERMISSIONS });
+  }
+
+  /** It is gone, and what was in it. */
+  removed(path: readonly string[]): void {
+    const key = path.join("/");
+    for (const other of this.#owners.keys())
+      if (other === key || other.startsWith(`${key}/`)) this.#owners.delete(other);
   }
 
   /** Answers with a new handle. */
@@ -284,10 +326,12 @@ export class TreeServer {
   }
 }
 
-function fillAttr(attr: fuse.FuseAttr, ino: number, mode: number, size = FILE_SIZE): void {
+function fillAttr(attr: fuse.FuseAttr, ino: number, mode: number, owner: Owner, size = FILE_SIZE): void {
   const is_dir = (mode & S_IFDIR) !== 0;
   attr.ino = ino;
-  attr.mode = mode;
+  attr.mode = (mode & S_IFMT) | owner.permissions;
+  attr.uid = owner.uid;
+  attr.gid = owner.gid;
   attr.nlink = is_dir ? 2 : 1;
   attr.size = is_dir ? 0 : size;
   attr.blksize = FILE_SIZE;
@@ -306,7 +350,7 @@ function answerEntry(s: TreeServer, r: Request, path: readonly string[], mode: n
     out.generation = 1;
     out.entry_valid = s.valid_s;
     out.attr_valid = s.valid_s;
-    fillAttr(out.attr, ino, mode, size);
+    fillAttr(out.attr, ino, mode, s.ownerOf(path, mode), size);
   });
 }
 
@@ -315,9 +359,44 @@ function stat(s: TreeServer, r: Request): void {
     s.answer(r, fuse.FuseAttrOut.size, (at, dv) => {
       const out = fuse.FuseAttrOut.at(dv, at);
       out.attr_valid = s.valid_s;
-      fillAttr(out.attr, r.nodeid, mode, size);
+      fillAttr(out.attr, r.nodeid, mode, s.ownerOf(r.path, mode), size);
     }),
   );
+}
+
+/** Truncating what is written as a whole, and times, change nothing. */
+function setattr(s: TreeServer, r: Request): void {
+  const given = fuse.FuseSetattrIn.from(r.body);
+  const has = (flag: number): boolean => (given.valid & flag) !== 0;
+  if (!has(fuse.FATTR_MODE | fuse.FATTR_UID | fuse.FATTR_GID)) return stat(s, r);
+  s.ask(r, { what: "stat", path: r.path }, ({ mode = 0 }) => {
+    const was = s.ownerOf(r.path, mode);
+    s.own(r.path, {
+      uid: has(fuse.FATTR_UID) ? given.uid : was.uid,
+      gid: has(fuse.FATTR_GID) ? given.gid : was.gid,
+      permissions: has(fuse.FATTR_MODE) ? given.mode & PERMISSIONS : was.permissions,
+    });
+    stat(s, r);
+  });
+}
+
+/** The kernel's VFS asks for MKNOD and OPEN where there is no CREATE. */
+function mknod(s: TreeServer, r: Request): void {
+  const path = [...r.path, nameIn(r.body, fuse.FuseMknodIn.size)];
+  const { mode } = fuse.FuseMknodIn.from(r.body);
+  if ((mode & S_IFMT) !== S_IFREG) return s.fail(r, -Errno.EPERM);
+  s.ask(r, { what: "create", path }, () => {
+    s.made(r, path, mode);
+    s.ask(r, { what: "stat", path }, ({ mode: type = 0, size }) => answerEntry(s, r, path, type, size));
+  });
+}
+
+function remove(s: TreeServer, r: Request, what: "rmdir" | "unlink"): void {
+  const path = [...r.path, nameIn(r.body)];
+  s.ask(r, { what, path }, () => {
+    s.removed(path);
+    ok(s, r);
+  });
 }
 
 function init(s: TreeServer, r: Request): void {
@@ -396,25 +475,21 @@ const HANDLERS: Readonly<Record<number, (s: TreeServer, r: Request) => void>> = 
   [fuse.FUSE_DESTROY]: ok,
   [fuse.FUSE_STATFS]: (s, r) => s.answer(r, fuse.FuseStatfsOut.size),
   [fuse.FUSE_GETATTR]: stat,
-  // Truncating what is written as a whole, and times, change nothing.
-  [fuse.FUSE_SETATTR]: stat,
+  [fuse.FUSE_SETATTR]: setattr,
   [fuse.FUSE_LOOKUP]: (s, r) => {
     const path = [...r.path, nameIn(r.body)];
     s.ask(r, { what: "stat", path }, ({ mode = 0, size }) => answerEntry(s, r, path, mode, size));
   },
   [fuse.FUSE_MKDIR]: (s, r) => {
     const path = [...r.path, nameIn(r.body, fuse.FuseMkdirIn.size)];
-    s.ask(r, { what: "mkdir", path }, () => answerEntry(s, r, path, S_IFDIR | 0o755));
+    s.ask(r, { what: "mkdir", path }, () => {
+      s.made(r, path, fuse.FuseMkdirIn.from(r.body).mode);
+      answerEntry(s, r, path, S_IFDIR | 0o755);
+    });
   },
-  [fuse.FUSE_RMDIR]: (s, r) => s.ask(r, { what: "rmdir", path: [...r.path, nameIn(r.body)] }, () => ok(s, r)),
-  // The kernel's VFS asks for MKNOD and OPEN where there is no CREATE.
-  [fuse.FUSE_MKNOD]: (s, r) => {
-    const path = [...r.path, nameIn(r.body, fuse.FuseMknodIn.size)];
-    s.ask(r, { what: "create", path }, () =>
-      s.ask(r, { what: "stat", path }, ({ mode = 0, size }) => answerEntry(s, r, path, mode, size)),
-    );
-  },
-  [fuse.FUSE_UNLINK]: (s, r) => s.ask(r, { what: "unlink", path: [...r.path, nameIn(r.body)] }, () => ok(s, r)),
+  [fuse.FUSE_RMDIR]: (s, r) => remove(s, r, "rmdir"),
+  [fuse.FUSE_MKNOD]: mknod,
+  [fuse.FUSE_UNLINK]: (s, r) => remove(s, r, "unlink"),
   [fuse.FUSE_OPEN]: (s, r) => s.openFile(r, fuse.FuseOpenIn.from(r.body).flags),
   [fuse.FUSE_OPENDIR]: (s, r) => s.open(r, 0),
   [fuse.FUSE_READ]: read,

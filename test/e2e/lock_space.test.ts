@@ -1,6 +1,9 @@
 /** Locks of the cluster for programs that are no node: through the process of the node of their machine. */
 import { spawn } from "node:child_process";
 import {
+  chmodSync,
+  chownSync,
+  closeSync,
   constants,
   existsSync,
   mkdirSync,
@@ -9,6 +12,7 @@ import {
   readFileSync,
   rmdirSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -19,7 +23,7 @@ import { findHeartbeatArea } from "../../src/tools/heartbeat_area.ts";
 import { tempDir } from "../support/cleanup.ts";
 import { sparseFile } from "../support/images.ts";
 import { repoRoot } from "../support/rig.ts";
-import { missing, run, sh, toolEnv, trySh } from "../support/sh.ts";
+import { missing, type Ran, run, sh, toolEnv, trySh } from "../support/sh.ts";
 
 const why = process.getuid?.() !== 0 ? "a node needs root" : missing("mkfs.ocfs2").length > 0 ? "no mkfs.ocfs2" : "";
 if (why !== "") console.warn(`SKIPPED: locks of the cluster for programs: ${why}`);
@@ -28,6 +32,7 @@ describe.skipIf(why !== "")("two nodes of this machine, and programs", () => {
   const bin = join(repoRoot, "bin/ocfs2");
   const dir = tempDir("ocfs2-locks");
   const image = join(dir, "image");
+  const files = join(dir, "files");
   const names = [1, 2].map((n) => `locks${process.pid}n${n}`) as [string, string];
   const env = { ...toolEnv(), O2CB_HEARTBEAT_THRESHOLD: "7" };
   const ocfs2 = (...args: string[]): Promise<string> =>
@@ -96,7 +101,6 @@ describe.skipIf(why !== "")("two nodes of this machine, and programs", () => {
   }, 60_000);
 
   test("are the same locks as files, whatever the letters of their names", async () => {
-    const files = join(dir, "files");
     mkdirSync(files);
     await ocfs2("node", "start", "--node", names[0], "--dlmfs", files);
     mkdirSync(join(files, "日本"));
@@ -112,6 +116,36 @@ describe.skipIf(why !== "")("two nodes of this machine, and programs", () => {
     rmdirSync(join(files, "日本"));
     expect(() => mkdirSync(join(files, "日".repeat(22)))).toThrow("EINVAL");
     await other.close();
+  }, 60_000);
+
+  test("files of locks are their makers', and chmod and chown keep others away", () => {
+    const space = join(files, "space");
+    chmodSync(dir, 0o711);
+    mkdirSync(space, { mode: 0o711 });
+    writeFileSync(join(space, "lock"), "", { mode: 0o640 });
+    const mode = (path: string): string => (statSync(path).mode & 0o7777).toString(8);
+    expect([mode(space), mode(join(space, "lock"))]).toEqual(["711", "640"]);
+    const nobody = (script: string): Ran =>
+      trySh(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", `cd ${space} && ${script}`]);
+    expect(nobody("exec 3<lock").stderr).toContain("Permission denied");
+    chownSync(join(space, "lock"), 65534, 0);
+    expect(nobody("exec 3<lock; chmod 600 lock")).toMatchObject({ status: 0 });
+    expect(nobody("touch mine").stderr).toContain("Permission denied");
+    chmodSync(space, 0o777);
+    expect(nobody("umask 7; touch mine; stat -c '%u %g %a' lock mine").stdout).toBe("65534 0 600\n65534 65534 660\n");
+    expect(trySh(["mkfifo", join(space, "pipe")]).stderr).toContain("not permitted");
+    expect(readdirSync(space).sort()).toEqual(["lock", "mine"]);
+    rmSync(join(space, "mine"));
+    writeFileSync(join(space, "mine"), "");
+    expect(statSync(join(space, "mine")).uid).toBe(0);
+    for (const name of readdirSync(space)) rmSync(join(space, name));
+
+    // No rm overtakes the close before it.
+    const many = Array.from({ length: 200 }, (_, i) => join(space, `l${i}`));
+    const fds = many.map((path) => openSync(path, "w+"));
+    for (const fd of fds) closeSync(fd);
+    for (const path of many.reverse()) rmSync(path);
+    rmdirSync(space);
     sh(["umount", files]);
   }, 60_000);
 
