@@ -4,11 +4,13 @@
  */
 import { spawn } from "node:child_process";
 import { openSync, rmSync } from "node:fs";
-import { connect, createServer, type Server, type Socket } from "node:net";
+import { createServer, type Server, type Socket } from "node:net";
 import { resolve } from "node:path";
 import { settingsOf, unusedSettings } from "../cluster/cluster_conf.ts";
 import { OCFS2_CLUSTER_O2CB_GLOBAL_HEARTBEAT } from "../format/disk/index.ts";
+import { Errno, errnoName } from "../lib/errno.ts";
 import { ML, mlog, mlogSet, mlogStates } from "../lib/masklog.ts";
+import { closeFd, O, ofdTryLock, openFile } from "../native/index.ts";
 import { type LineSocket, nodeSocketPath, overLines } from "../native/node_socket.ts";
 import type { ToHost } from "../stackglue/remote.ts";
 import type { ClusterDesc } from "../tools/mkfs/params.ts";
@@ -22,7 +24,7 @@ import { CliError, MOUNT_FAILURE, mountFailed } from "./errors.ts";
 import { parseMountOptions } from "./mount_opts.ts";
 import { mountAt } from "./mount_table.ts";
 import { configTreeOf } from "./node_configfs.ts";
-import { cliPath, closeToOthers, nodeLogPath } from "./run_dir.ts";
+import { cliPath, closeToOthers, nodeLogPath, nodeStartPath } from "./run_dir.ts";
 import { askConfigTree, type MountedTree, mountConfigfs } from "./tree_mount.ts";
 import { within } from "./within.ts";
 
@@ -346,25 +348,27 @@ export interface Told {
   readonly message?: string;
 }
 
+/** How often a starter looks whether the one before it is through. */
+const START_LOOK_MS = 50;
+
 /**
- * One starter at a time: the mounts of /etc/fstab come all at once, and a second process would find the node's address taken. The name goes with
- * its process, whatever ends that. Undefined when somebody else had it: he has started the node, or could not.
+ * One starter at a time: the mounts of /etc/fstab come all at once, and a second process would find the node's address taken. The lock goes with
+ * what is returned, whatever ends its process; it lies where nobody else can take it and have us wait for ever.
  */
-async function startLock(name: string): Promise<Server | undefined> {
-  const path = `\0ocfs2-start-${name}`;
-  const server = createServer();
-  const error = await new Promise<NodeJS.ErrnoException | undefined>((ok) => {
-    server.once("error", ok);
-    server.listen(path, () => ok(undefined));
-  });
-  if (error === undefined) return server;
-  if (error.code !== "EADDRINUSE") throw error;
-  await new Promise<void>((ok) =>
-    connect(path)
-      .once("error", () => {})
-      .once("close", () => ok()),
-  );
-  return undefined;
+async function startLock(name: string): Promise<number> {
+  const path = nodeStartPath(name);
+  const fd = openFile(path, O.RDWR | O.CREAT, 0o600);
+  const failed = (errno: number): CliError => new CliError(1, `${path} cannot be locked: ${errnoName(errno)}`);
+  if (fd < 0) throw failed(-fd);
+  for (;;) {
+    const locked = ofdTryLock(fd, true);
+    if (locked === 0) return fd;
+    if (locked !== -Errno.EAGAIN && locked !== -Errno.EACCES) {
+      closeFd(fd);
+      throw failed(-locked);
+    }
+    await new Promise((ok) => setTimeout(ok, START_LOOK_MS));
+  }
 }
 
 async function isRunning(name: string): Promise<boolean> {
@@ -380,21 +384,14 @@ export async function ensureNode(
   stays: boolean,
   o: Trees & { cluster?: string } = {},
 ): Promise<boolean> {
-  for (;;) {
+  if (await isRunning(name)) return false;
+  const lock = await startLock(name);
+  try {
     if (await isRunning(name)) return false;
-    const lock = await startLock(name);
-    if (lock === undefined) continue;
-    // Whoever waits is connected to it, and goes on when this ends.
-    const waiting = new Set<Socket>();
-    lock.on("connection", (socket) => waiting.add(socket.on("error", () => {})));
-    try {
-      if (await isRunning(name)) return false;
-      await startNode(config, name, stays, o);
-      return true;
-    } finally {
-      lock.close();
-      for (const socket of waiting) socket.destroy();
-    }
+    await startNode(config, name, stays, o);
+    return true;
+  } finally {
+    closeFd(lock);
   }
 }
 

@@ -39,6 +39,8 @@ export const socketPath = (dir: string): string => join(runDir(), `${idOf(dir)}.
 export const logPath = (dir: string): string => join(runDir(), `${idOf(dir)}.log`);
 /** Of the process of a cluster's node, which may serve several mounts; its socket is native/node_socket.ts's. */
 export const nodeLogPath = (node: string): string => join(runDir(), `node-${encodeURIComponent(node)}.log`);
+/** Locked by who starts that process. */
+export const nodeStartPath = (node: string): string => join(runDir(), `node-${encodeURIComponent(node)}.start`);
 const recordPath = (dir: string): string => join(runDir(), `${idOf(dir)}.json`);
 
 /** Field 22 of /proc/PID/stat; undefined when there is no such process, or only what is left of it (a zombie). */

@@ -233,6 +233,8 @@ describe.skipIf(why !== "")("a node of its own", () => {
     ok("node", "start", "--config", join(dir, "cluster.conf"), "--node", node);
     process.umask(umask);
     expect(["sock", "log"].map((kind) => statSync(`/run/ocfs2/node-${node}.${kind}`).mode & 0o22)).toEqual([0, 0]);
+    // Nor may anybody else take the lock that its starters wait for.
+    expect(statSync(`/run/ocfs2/node-${node}.start`).mode & 0o77).toBe(0);
     // Who names none is told of it.
     const unnamed = ocfs2("cluster", "log");
     expect(unnamed.status).toBe(1);
