@@ -10,7 +10,7 @@ import { type ClusterConf, nodeManagerFrom, parseClusterConf, timeoutsFrom } fro
 import { startDiskRegion } from "../cluster/disk_region.ts";
 import type { HbRegion } from "../cluster/heartbeat.ts";
 import { type NodeManager, quorumDelayMs } from "../cluster/nodemanager.ts";
-import { ClusterServer, type ToNode } from "../cluster/proxy.ts";
+import { ClusterServer, type Members, type ToNode } from "../cluster/proxy.ts";
 import { ClusterStack } from "../cluster/stack.ts";
 import { ModKeyRouter } from "../dlm/mod_key.ts";
 import type { ClusterNode as DlmClusterNode } from "../dlm/node.ts";
@@ -117,6 +117,7 @@ export class ClusterNode {
   readonly #programs = new Set<string>();
   /** All domains of this node, each on one thread: a message to the domain goes to that one. */
   readonly #domains = new Set<string>();
+  readonly #servers = new Set<ClusterServer>();
   /** Domains that are about to be joined: nobody else may have them meanwhile. */
   readonly #claimed = new Set<string>();
   /** Hears that the node must go, when the mounts are cut off and the process is about to end. */
@@ -135,6 +136,8 @@ export class ClusterNode {
       transport: tcpTransport,
       fence: (why) => this.#fenced(why),
     });
+    nodes.onNodes({ added: () => this.#membersChanged(), removed: () => this.#membersChanged() });
+    this.stack.hb.onRegions = () => this.#membersChanged();
     this.#router = new ModKeyRouter({
       net: this.stack.net,
       hb: this.stack.hb,
@@ -324,12 +327,26 @@ export class ClusterNode {
       this.stack.net,
     );
     port.on("message", (batch: readonly ToNode[]) => server.heard(batch));
+    this.#servers.add(server);
     return {
       close: () => {
         server.close();
+        this.#servers.delete(server);
         this.#domains.delete(domain);
       },
     };
+  }
+
+  #members(): Members {
+    return { nodes: this.#dlmNodes(), regions: this.#globalRegions() };
+  }
+
+  /** The threads hear of it once the change is through: who joins one of their domains is compared with it. */
+  #membersChanged(): void {
+    queueMicrotask(() => {
+      const members = this.#members();
+      for (const server of this.#servers) server.tellMembers(members);
+    });
   }
 
   #leftDomain(name: string): void {
@@ -380,8 +397,7 @@ export class ClusterNode {
       domain,
       hub: tcpHub(),
       live: [...this.stack.hb.liveNodes()],
-      nodes: this.#dlmNodes(),
-      regions: this.#globalRegions(),
+      ...this.#members(),
     };
   }
 

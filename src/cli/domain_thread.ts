@@ -4,7 +4,7 @@
  */
 import { type MessagePort, receiveMessageOnPort } from "node:worker_threads";
 import { Lane } from "../cluster/lane.ts";
-import { ClusterClient, type FromNode } from "../cluster/proxy.ts";
+import { ClusterClient, type FromNode, type Members } from "../cluster/proxy.ts";
 import { DlmNode } from "../dlm/node.ts";
 import { systemRandom } from "../lib/clock.ts";
 import { NativeLane } from "../native/lane.ts";
@@ -33,6 +33,10 @@ export function attachDomain(
   wire.received = (conn, message) => lane.received(conn, message);
   wire.isFull = () => lane.isFull;
   const client = new ClusterClient(of.node_num, of.live, (batch) => port.postMessage(batch), wake, lane);
+  let members: Members = of;
+  client.onMembers = (now) => {
+    members = now;
+  };
   let wakes = -1;
   const take = loop.addWork(() => {
     if (wakes !== loop.wakes) {
@@ -54,8 +58,8 @@ export function attachDomain(
     hb: client,
     clock: loop.clock,
     random: systemRandom,
-    nodes: () => of.nodes,
-    regions: () => of.regions,
+    nodes: () => members.nodes,
+    regions: () => members.regions,
     fatal,
   });
   return {

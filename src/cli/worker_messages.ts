@@ -1,21 +1,18 @@
 /** What the daemon's main thread and the volume thread say to each other. */
 import type { MessagePort } from "node:worker_threads";
-import type { ClusterNode } from "../dlm/node.ts";
+import type { Members } from "../cluster/proxy.ts";
 import type { MountOptions } from "../volume/mount_options.ts";
 import type { LogMasks } from "./log.ts";
 import type { ThreadFigures } from "./thread_figures.ts";
 
 /** The cluster at the moment at which a thread joins a domain. */
-export interface ClusterOfDomain {
+export interface ClusterOfDomain extends Members {
   readonly node_num: number;
   /** For a volume: its UUID. */
   readonly domain: string;
   /** The main thread's connections (native/tcp_transport.ts). */
   readonly hub: number;
   readonly live: readonly number[];
-  readonly nodes: readonly ClusterNode[];
-  /** Regions of the global heartbeat. */
-  readonly regions: readonly string[];
 }
 
 export interface ClusterOfVolume extends ClusterOfDomain {

@@ -630,6 +630,8 @@ export class Heartbeat implements O2hb {
   net: HeartbeatNet | null = null;
   /** This node must stop. Set by the stack. */
   fence: (why: string) => void = () => {};
+  /** A region has come or gone. */
+  onRegions: () => void = () => {};
   readonly #regions = new Map<string, HbRegion>();
   readonly #ends = new Map<HbRegion, () => void>();
   /** Regions in which a node is seen (o2hb_live_slots). */
@@ -686,6 +688,7 @@ export class Heartbeat implements O2hb {
     const region = new HbRegion(this, name, num, live_threshold, this.clock.monotonic_ms());
     this.#regions.set(name, region);
     if (this.net !== null) this.#ends.set(region, region.listen(this.net));
+    this.onRegions();
     return region;
   }
 
@@ -693,6 +696,7 @@ export class Heartbeat implements O2hb {
     this.#ends.get(region)?.();
     this.#ends.delete(region);
     this.#regions.delete(region.name);
+    this.onRegions();
   }
 
   /** Ms since the node's block was last seen to change, in whichever region; undefined when it is not live. */

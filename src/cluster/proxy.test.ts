@@ -125,10 +125,12 @@ describe("the cluster seen through a thread", () => {
         up: (n) => seen.push(`${priority} up ${n} ${client.liveNodes().has(n)}`),
         down: (n) => seen.push(`${priority} down ${n} ${client.liveNodes().has(n)}`),
       });
+    client.onMembers = ({ nodes, regions }) => seen.push(`members ${nodes.map((n) => n.num)} ${regions}`);
     below.listeners[0]!.up(5);
+    server.tellMembers({ nodes: [{ num: 5, ipv4_port: 7777, ipv4_address: 1 }], regions: ["A"] });
     below.listeners[0]!.down(5);
     turn();
-    expect(seen).toEqual(["1 up 5 true", "2 up 5 true", "1 down 5 false", "2 down 5 false"]);
+    expect(seen).toEqual(["1 up 5 true", "2 up 5 true", "members 5 A", "1 down 5 false", "2 down 5 false"]);
     client.register(505, 9, 100, () => 1);
     turn();
     const later = below.handlers.get("505.9")!(new Uint8Array(0), 2);

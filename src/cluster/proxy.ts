@@ -32,6 +32,13 @@ export type ToNode =
   /** A connection was lost with messages of the lane under way. */
   | { readonly t: "lost"; readonly node: NodeNum; readonly conn: number };
 
+/** What a node that joins a domain must have as those in it do. */
+export interface Members {
+  readonly nodes: readonly { readonly num: NodeNum; readonly ipv4_port: number; readonly ipv4_address: number }[];
+  /** Regions of the global heartbeat. */
+  readonly regions: readonly string[];
+}
+
 /** What the node thread tells a volume thread. */
 export type FromNode =
   | { readonly t: "done"; readonly id: number; readonly err: number; readonly status: number }
@@ -44,6 +51,7 @@ export type FromNode =
       readonly from: NodeNum;
     }
   | { readonly t: "up" | "down"; readonly node: NodeNum }
+  | { readonly t: "members"; readonly members: Members }
   /** As PeerWatcher (tcp.ts). */
   | { readonly t: "reach"; readonly node: NodeNum; readonly conn: number; readonly err: number };
 
@@ -52,6 +60,8 @@ const keyOf = (type: number, key: number): string => `${type}.${key >>> 0}`;
 /** The volume thread's half. `post` is called at most once a turn, from `flush`. */
 export class ClusterClient implements O2net, O2hb {
   readonly node_num: NodeNum;
+  /** Nodes or regions have come or gone. */
+  onMembers: (members: Members) => void = () => {};
   readonly #post: (batch: readonly ToNode[]) => void;
   readonly #wake: () => void;
   readonly #live: Set<NodeNum>;
@@ -161,6 +171,9 @@ export class ClusterClient implements O2net, O2hb {
       case "reach":
         this.#lane?.reach(m.node, m.conn, m.err);
         break;
+      case "members":
+        this.onMembers(m.members);
+        break;
       case "up":
         this.#live.add(m.node);
         for (const l of this.#listeners) l.up(m.node);
@@ -228,6 +241,11 @@ export class ClusterServer {
       this.#batch = [];
       if (!this.#closed) this.#post(batch);
     });
+  }
+
+  /** Nodes or regions have come or gone. */
+  tellMembers(members: Members): void {
+    this.#say({ t: "members", members });
   }
 
   heard(batch: readonly ToNode[]): void {

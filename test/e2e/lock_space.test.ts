@@ -18,6 +18,7 @@ import {
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { LockSpace } from "../../src/api/lock_space.ts";
+import { Control } from "../../src/cli/control.ts";
 import { formatClusterConf } from "../../src/cluster/cluster_conf.ts";
 import { findHeartbeatArea } from "../../src/tools/heartbeat_area.ts";
 import { tempDir } from "../support/cleanup.ts";
@@ -98,6 +99,18 @@ describe.skipIf(why !== "")("two nodes of this machine, and programs", () => {
     expect(domains(0).sort()).toEqual([uuid, "things"].sort());
     for (const space of [one, beside, other]) await space.close();
     expect(domains(0)).toEqual([uuid]);
+  }, 60_000);
+
+  test("are shared with a node that joins when cluster.conf has got one more", async () => {
+    const early = await LockSpace.join("early", { node: names[0] });
+    await ocfs2("cluster", "--config-file", "cluster.conf", "add-node", "locks", "third", "--ip", "127.201.0.77");
+    for (const name of names) {
+      const control = (await Control.openNode(name))!;
+      expect(await control.ask({ type: "reload" })).toMatchObject({ notes: ["node third (0) added"], refused: [] });
+      control.close();
+    }
+    const late = await LockSpace.join("early", { node: names[1] });
+    for (const space of [early, late]) await space.close();
   }, 60_000);
 
   test("are the same locks as files, whatever the letters of their names", async () => {
