@@ -2,11 +2,10 @@
  * The cluster's locks for programs, without a file system: what dlmfs offers as files. A lock space is a domain of the lock manager; every node that
  * joined it sees the same locks.
  */
-import { hostname } from "node:os";
 import { byteName } from "../lib/byte_name.ts";
 import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
-import { connectLines, type LineSocket, nodeSocketPath } from "../native/node_socket.ts";
+import { connectLines, hostNode, type LineSocket, nodeSocketPath } from "../native/node_socket.ts";
 import { EX, type LockDomain, PR } from "../stackglue/lock_domain.ts";
 import { type FromHost, RemoteDomain } from "../stackglue/remote.ts";
 import { type HeldLevel, UserLock } from "../stackglue/userdlm.ts";
@@ -92,7 +91,7 @@ function level(mode: LockMode): HeldLevel {
 }
 
 export interface JoinOptions {
-  /** Which node of this machine; the host's name when not given. */
+  /** Which node of this machine; the one with the host's name when not given. */
   readonly node?: string;
 }
 
@@ -119,7 +118,7 @@ export class LockSpace {
     checkOptionNames(options, ["node"]);
     if (typeof name !== "string" || !/^[^/\0]{1,63}$/.test(byteName(name)))
       throw new FsError(Errno.EINVAL, "lock_space.join", { name });
-    const node = options.node ?? hostname();
+    const node = options.node ?? hostNode();
     return new Promise((ok, fail) => {
       let domain: RemoteDomain | null = null;
       let space = null as LockSpace | null;

@@ -2,14 +2,15 @@
 
 import { lookup } from "node:dns/promises";
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { hostname } from "node:os";
 import { dirname, resolve } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 import pkg from "../../package.json" with { type: "json" };
 import { type ClusterConf, DEFAULT_CONF, formatClusterConf, parseClusterConf } from "../cluster/cluster_conf.ts";
+import { hostNode } from "../native/node_socket.ts";
 import { findHeartbeatArea } from "../tools/heartbeat_area.ts";
 import * as o2cb from "../tools/o2cb/index.ts";
 import { deviceProblem, problemOf } from "../tools/problem.ts";
+import { hostNodeIn } from "./cluster_node.ts";
 import { type NodeStatus, statusText } from "./cluster_report.ts";
 import { type Answer, Control, sayWhoRuns } from "./control.ts";
 import { CliError, report } from "./errors.ts";
@@ -215,7 +216,7 @@ async function statusIn(node: string, cluster: string | undefined): Promise<Answ
 
 /** `named`: by --node, if it was. */
 async function active(named: string | undefined, cluster: string): Promise<Answer> {
-  const node = named ?? hostname();
+  const node = named ?? hostNode();
   const status = await statusIn(node, cluster);
   if (status !== undefined) return status;
   await sayWhoRuns(named);
@@ -223,7 +224,7 @@ async function active(named: string | undefined, cluster: string): Promise<Answe
 }
 
 async function askLog(named: string | undefined, change: { mask?: string; state?: string }): Promise<Answer> {
-  const node = named ?? hostname();
+  const node = named ?? hostNode();
   const answer = await ask(node, { type: "log", ...change });
   if (answer !== undefined) return answer;
   await sayWhoRuns(named);
@@ -236,9 +237,9 @@ clusterCommand
   .option(...NODE)
   .action((cluster: string, o: NodeOptions) =>
     done("register-cluster", async () => {
-      const node = o.node ?? hostname();
       o2cb.clusterOf(readConf(confPath()), cluster);
       const config = resolve(confPath());
+      const node = o.node ?? hostNodeIn(config, cluster);
       if (await ensureNode(config, node, true, { cluster })) return 0;
       await active(o.node, cluster);
       await stay(node);
@@ -255,7 +256,7 @@ clusterCommand
   .option(...NODE)
   .action((cluster: string, o: NodeOptions) =>
     done("unregister-cluster", async () => {
-      const node = o.node ?? hostname();
+      const node = o.node ?? hostNode();
       const status = await active(o.node, cluster);
       if ((status["heartbeat"] as unknown[]).length > 0)
         throw new CliError(1, "at least one heartbeat region is still active: unmount, or stop-heartbeat, first");
@@ -272,7 +273,7 @@ clusterCommand
   .option("--device <path...>", "devices or files to look for regions on, before all block devices")
   .action((cluster: string, o: NodeOptions & { device?: string[] }) =>
     done("start-heartbeat", async () => {
-      const node = o.node ?? hostname();
+      const node = o.node ?? hostNode();
       if (o2cb.clusterOf(readConf(confPath()), cluster).heartbeat_mode !== "global") return 0;
       await active(o.node, cluster);
       const devices = (o.device ?? []).map((path) => resolve(path));
@@ -285,7 +286,7 @@ clusterCommand
   .option(...NODE)
   .action((cluster: string, o: NodeOptions) =>
     done("stop-heartbeat", async () => {
-      const node = o.node ?? hostname();
+      const node = o.node ?? hostNode();
       await active(o.node, cluster);
       return sayDone(await ask(node, { type: "stop-heartbeat" }));
     }),
@@ -299,7 +300,7 @@ clusterCommand
   .option("--json", "as JSON")
   .action((cluster: string | undefined, o: NodeOptions) =>
     done("cluster-status", async () => {
-      const status = await statusIn(o.node ?? hostname(), cluster);
+      const status = await statusIn(o.node ?? hostNode(), cluster);
       const heartbeats = (status?.["heartbeat"] as { state: string }[] | undefined) ?? [];
       // Global heartbeat is online with at least one region, local always (o2cbtool_cluster_status).
       const is_global = status?.["heartbeat_mode"] === "global";

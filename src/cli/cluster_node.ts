@@ -20,6 +20,7 @@ import { assert, check } from "../lib/fs_error.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import { openReader } from "../native/disk_reader.ts";
 import { fenceNow, fenceTrigger, killSelfIn, leaseAlloc, leaseSet } from "../native/index.ts";
+import { hostNodeOf } from "../native/node_socket.ts";
 import { tcpHub, tcpTransport } from "../native/tcp_transport.ts";
 import { findHeartbeatArea, type HeartbeatArea } from "../tools/heartbeat_area.ts";
 import { type ExistingVolume, findExisting } from "../tools/mkfs/existing.ts";
@@ -58,6 +59,12 @@ export function readConf(config: string): ClusterConf[] {
       `${config} cannot be read: a clustered volume is mounted through the cluster that it describes; "ocfs2 cluster add-cluster" makes one, or mount with -o nocluster if no other node uses the volume`,
     );
   return parseClusterConf(text, config);
+}
+
+/** This machine's node of a cluster, of any if it is not said, in a cluster.conf. Throws with what to do. */
+export function hostNodeIn(config: string, cluster?: string): string {
+  const clusters = readConf(config).filter((c) => cluster === undefined || c.name === cluster);
+  return hostNodeOf(clusters.flatMap((c) => c.nodes.map((n) => n.name)));
 }
 
 /** Where a node of this volume heartbeats, and how large a slot is. Throws with the device's name. */

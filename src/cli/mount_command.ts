@@ -4,7 +4,6 @@
  */
 import { spawn } from "node:child_process";
 import { openSync, realpathSync, statSync } from "node:fs";
-import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { Command } from "commander";
 import { Errno, errnoName } from "../lib/errno.ts";
@@ -12,7 +11,7 @@ import { blkReadonly, closeFd, mount2, O, openFile } from "../native/index.ts";
 import { diskOf } from "../tools/mkfs/in_use.ts";
 import type { ClusterDesc } from "../tools/mkfs/params.ts";
 import { deviceProblem, folderOf, problemOf } from "../tools/problem.ts";
-import { readConf, volumeOn } from "./cluster_node.ts";
+import { hostNodeIn, readConf, volumeOn } from "./cluster_node.ts";
 import { Control } from "./control.ts";
 import { Daemon } from "./daemon.ts";
 import { CliError, MOUNT_FAILURE, MOUNT_USAGE, mountFailed, report } from "./errors.ts";
@@ -154,8 +153,8 @@ async function mountClustered(
   foreground: boolean,
 ): Promise<number> {
   if (parsed.writeback_cache) throw new UsageError("writeback_cache is for mounts without other nodes");
-  const name = parsed.node ?? hostname();
   const cluster = checkCluster(device, parsed.config, of);
+  const name = parsed.node ?? hostNodeIn(parsed.config, cluster);
   const alone = mountRecords().find((r) => r.cluster === null && diskOf(r.device) === diskOf(device));
   if (alone !== undefined)
     throw mountFailed(

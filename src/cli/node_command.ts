@@ -1,13 +1,17 @@
 /** `ocfs2 node`: the processes that serve mounts on this machine. */
-import { hostname } from "node:os";
 import { Command } from "commander";
 import { DEFAULT_CONF } from "../cluster/cluster_conf.ts";
+import { hostNode, isOfHost } from "../native/node_socket.ts";
 import { folderOf, problemOf } from "../tools/problem.ts";
+import { hostNodeIn } from "./cluster_node.ts";
 import { type NodeStatus, statusText } from "./cluster_report.ts";
 import { Control, sayWhoRuns } from "./control.ts";
 import { report } from "./errors.ts";
 import { ensureNode, NodeProcess, silentNode, stay, stopNode, type Told, type Trees } from "./node_process.ts";
 import { closeToOthers, type MountRecord, mountRecords } from "./run_dir.ts";
+
+/** A mount without a cluster has the host's name, which may be longer than its node's. */
+const isOf = (r: MountRecord, node: string): boolean => r.node === node || (isOfHost(r.node) && isOfHost(node));
 
 async function statusOf(r: MountRecord): Promise<Record<string, unknown>> {
   const control = await Control.open(r.dir);
@@ -26,21 +30,21 @@ function stateOf(m: Record<string, unknown>): string {
 }
 
 async function status(o: { json?: boolean; node?: string }): Promise<number> {
-  const name = o.node ?? hostname();
+  const name = o.node ?? hostNode();
   const control = await Control.openNode(name);
   const answer = await control?.askSoon({ type: "status" });
   control?.close();
   if (answer?.type === "status") {
     const { type: _, mounts: of_cluster, ...rest } = answer;
     // Those without a cluster have processes of their own.
-    const alone = mountRecords().filter((r) => r.node === name && r.cluster === null);
+    const alone = mountRecords().filter((r) => isOf(r, name) && r.cluster === null);
     const mounts = [...(of_cluster as unknown[]), ...(await Promise.all(alone.map(statusOf)))];
     const clustered = { ...rest, mounts };
     if (o.json === true) process.stdout.write(`${JSON.stringify(clustered)}\n`);
     else process.stdout.write(statusText(clustered as unknown as NodeStatus));
     return 0;
   }
-  const records = mountRecords().filter((r) => r.node === name);
+  const records = mountRecords().filter((r) => isOf(r, name));
   const mounts = await Promise.all(records.map(statusOf));
   const [first] = records;
   const is_silent = answer?.type === "silent";
@@ -61,9 +65,9 @@ async function status(o: { json?: boolean; node?: string }): Promise<number> {
 }
 
 async function stop(o: { node?: string }): Promise<number> {
-  const name = o.node ?? hostname();
+  const name = o.node ?? hostNode();
   const has_node = await stopNode(name);
-  const alone = mountRecords().filter((m) => m.node === name && m.cluster === null);
+  const alone = mountRecords().filter((m) => isOf(m, name) && m.cluster === null);
   for (const r of alone) await stopMount(r);
   if (!has_node && alone.length === 0) {
     process.stdout.write(`node ${name} does not run\n`);
@@ -80,7 +84,7 @@ async function stopMount(r: MountRecord): Promise<void> {
 }
 
 async function start(o: { config: string; node?: string } & Trees): Promise<number> {
-  const name = o.node ?? hostname();
+  const name = o.node ?? hostNodeIn(o.config);
   const trees: Trees = {};
   if (o.configfs !== undefined) trees.configfs = folderOf(o.configfs);
   if (o.dlmfs !== undefined) trees.dlmfs = folderOf(o.dlmfs);

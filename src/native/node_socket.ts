@@ -1,6 +1,7 @@
 /** The sockets of the processes that serve mounts: where that of a cluster's node is, and how all of them are spoken to. */
-import { lstatSync } from "node:fs";
+import { lstatSync, readdirSync } from "node:fs";
 import { connect, type Socket } from "node:net";
+import { hostname } from "node:os";
 import { join } from "node:path";
 
 /** Where this user's processes have their sockets and records. */
@@ -18,6 +19,30 @@ export function runPath(): string {
 }
 
 export const nodeSocketPath = (node: string): string => join(runPath(), `node-${encodeURIComponent(node)}.sock`);
+
+/** Whether a node of this name is this machine's: the host's name, or that up to a dot, in whatever case (node_is_local of o2cb). */
+export function isOfHost(node: string, host: string = hostname()): boolean {
+  return node !== "" && `${host}.`.toLowerCase().startsWith(`${node}.`.toLowerCase());
+}
+
+/** Which of these nodes is this machine's; the host's name where none is. */
+export function hostNodeOf(names: readonly string[], host: string = hostname()): string {
+  return names.includes(host) ? host : (names.find((name) => isOfHost(name, host)) ?? host);
+}
+
+/** The node of this machine for who names none: of those that have run here the one with the host's name. */
+export function hostNode(): string {
+  const names: string[] = [];
+  try {
+    for (const file of readdirSync(runPath())) {
+      const name = /^node-(.*)\.sock$/.exec(file)?.[1];
+      if (name !== undefined) names.push(decodeURIComponent(name));
+    }
+  } catch {
+    // Nothing has run here.
+  }
+  return hostNodeOf(names);
+}
 
 export interface LineEvents {
   /** An object came. */

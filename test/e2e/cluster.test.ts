@@ -267,8 +267,10 @@ describe.skipIf(why !== "")("a node of its own", () => {
     const o2cb =
       "O2CB_HEARTBEAT_THRESHOLD=11\\nO2CB_IDLE_TIMEOUT_MS=12000\\nO2CB_KEEPALIVE_DELAY_MS=1500\\nO2CB_RECONNECT_DELAY_MS=1600\\n";
     const start = `${dropOtherMounts()}; mount -t tmpfs none /etc/default && printf '${o2cb}' >/etc/default/o2cb && exec "$@"`;
-    const argv = ["unshare", "-m", "sh", "-c", start, "sh", process.execPath, bin, "node", "start", "--config"];
-    const ran = trySh([...argv, join(dir, "cluster.conf"), "--node", node], { env: env(), cwd: dir });
+    // It is the host's, whose name has its domain behind it.
+    const host = `hostname ${node.toUpperCase()}.example.org && ${start}`;
+    const argv = ["unshare", "-mu", "sh", "-c", host, "sh", process.execPath, bin, "node", "start", "--config"];
+    const ran = trySh([...argv, join(dir, "cluster.conf")], { env: env(), cwd: dir });
     expect([ran.status, ran.stderr]).toEqual([0, ""]);
     expect(status()["timeouts"]).toEqual({
       dead_threshold: 7,
