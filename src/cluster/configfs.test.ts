@@ -273,6 +273,17 @@ describe("heartbeat regions", () => {
     expect(sh.echo(text, `${R}/${file}`)).toBe(err);
   });
 
+  test("32 of global heartbeat, and any number of local", () => {
+    const sh = registered();
+    const mkdir = (i: number): number => sh.mkdir(`cluster/web/heartbeat/R${i}`);
+    sh.echo("global", "cluster/web/heartbeat/mode");
+    for (let i = 0; i < 32; i++) expect(mkdir(i)).toBe(0);
+    expect(mkdir(32)).toBe(-Errno.EFBIG);
+    for (let i = 0; i < 32; i++) expect(sh.rmdir(`cluster/web/heartbeat/R${i}`)).toBe(0);
+    sh.echo("local", "cluster/web/heartbeat/mode");
+    for (let i = 0; i < 33; i++) expect(mkdir(i)).toBe(0);
+  });
+
   test("one that a mount started shows up, with its device", () => {
     const sh = registered();
     sh.hb!.addRegion("AA");

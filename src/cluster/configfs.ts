@@ -13,6 +13,7 @@ import {
   type NodeConfig,
   type NodeManager,
   O2NM_MAX_NAME_LEN,
+  O2NM_MAX_REGIONS,
   parseIpv4,
   type Timeouts,
 } from "./nodemanager.ts";
@@ -380,6 +381,8 @@ export class ConfigTree {
         mkdir: (name) => {
           if (name.length > 32) return -Errno.ENAMETOOLONG;
           if (name === "dead_threshold" || name === "mode" || this.#regionNames().includes(name)) return -Errno.EEXIST;
+          if (c.nodes.heartbeat_mode === "global" && this.#regionNames().length >= O2NM_MAX_REGIONS)
+            return -Errno.EFBIG;
           this.#regions.set(name, { name, block_bytes: 0, start_block: 0, blocks: 0, path: "" });
           return 0;
         },
