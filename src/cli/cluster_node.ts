@@ -112,6 +112,8 @@ export interface DomainOfThread {
 export class ClusterNode {
   readonly stack: ClusterStack;
   readonly name: string;
+  /** It stays, whatever the configuration tree says. */
+  readonly number: number;
   /** Gates every write of the process's mounts; renewed by the heartbeat's native thread. */
   readonly lease: number;
   readonly #router: ModKeyRouter;
@@ -136,6 +138,7 @@ export class ClusterNode {
     const nodes = nodeManagerFrom(readConf(config), { cluster, node, timeouts, file: config });
     nodes.arm_fence = (method) => fenceTrigger("/proc/sysrq-trigger", SYSRQ[method]);
     this.name = node;
+    this.number = nodes.this_node!;
     this.lease = check(leaseAlloc(), "lease");
     this.stack = new ClusterStack({
       nodes,
@@ -158,10 +161,6 @@ export class ClusterNode {
 
   get nodes(): ClusterStack["nodes"] {
     return this.stack.nodes;
-  }
-
-  get number(): number {
-    return this.nodes.this_node!;
   }
 
   /** Listens on this node's address. */

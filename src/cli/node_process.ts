@@ -146,6 +146,10 @@ export class NodeProcess {
     this.#coming.add(dir);
     let unclaim = (): void => {};
     try {
+      if (this.node.nodes.this_node === undefined)
+        throw mountFailed(
+          `node ${this.node.name} is taken out of its cluster in the configuration tree: write 1 to its "local" there, or start it anew ("ocfs2 node stop --node ${this.node.name}")`,
+        );
       const volume = volumeOn(device);
       if (volume === undefined) throw mountFailed(`${device}: there is no OCFS2 volume on it`);
       this.#checkCluster(device, volume.cluster);

@@ -64,6 +64,18 @@ test.skipIf(why !== "")("a node's configuration tree is read, changed, and start
   bash(`rmdir heartbeat/${uuid}`);
   expect(block().hb_generation).toBe(0n);
 
+  // A node that is not the local one any more mounts nothing, and says what to do.
+  bash(`echo 0 > node/${NAME}/local`);
+  mkdirSync(join(dir, "mnt"));
+  const mount = ["mount", "-o", `node=${NAME},config=${conf}`, image, join(dir, "mnt")];
+  expect(trySh([process.execPath, join(repoRoot, "bin/ocfs2"), ...mount])).toMatchObject({
+    status: 32,
+    stderr: expect.stringMatching(
+      /^ocfs2 mount: node \S+ is taken out of its cluster [^\n]* write 1 to its "local" there[^\n]*\n$/,
+    ),
+  });
+  bash(`echo 1 > node/${NAME}/local`);
+
   // Unmounted by hand: the node mounts it anew, here or elsewhere, and takes nobody else's mount away.
   const other = join(dir, "elsewhere");
   mkdirSync(other);
