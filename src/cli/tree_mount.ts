@@ -47,6 +47,8 @@ export function askConfigTree(tree: ConfigTree, ask: TreeAsk, done: (answer: Tre
 }
 
 export function mountFuse(kind: "configfs" | "dlmfs", dir: string): { fd: number; forgetAbort: () => void } {
+  if (process.getuid?.() !== 0)
+    throw mountFailed(`${kind} cannot be mounted on ${dir}: start the node as root for that`);
   const fd = fuseOpen();
   if (fd < 0)
     throw mountFailed(`/dev/fuse cannot be opened (${errnoName(-fd)}): load the kernel's module with "modprobe fuse"`);
