@@ -1,7 +1,7 @@
 /** `ocfs2 cluster`: a cluster is described, registered, gets global heartbeat, changes while it runs, and is taken down again. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { formatClusterConf } from "../../src/cluster/cluster_conf.ts";
@@ -39,8 +39,13 @@ test.skipIf(why !== "")("a cluster with global heartbeat, from register-cluster 
   sh(["mkfs.ocfs2", "-q", "-F", "-N", "2", "--cluster-stack=o2cb", "--cluster-name=glob", "--global-heartbeat", image]);
   const one = { image, ...findHeartbeatArea(image) };
   const self = { name: node, num: 1, ipv4_address: `${net}.1`, ipv4_port: 7777 };
+  symlinkSync("shared.conf", conf);
   writeFileSync(conf, formatClusterConf([{ name: "glob", heartbeat_mode: "global", nodes: [self], regions: [] }]));
   said("add-heartbeat", "glob", one.image);
+  expect([readlinkSync(conf), readdirSync(dir).sort()]).toEqual([
+    "shared.conf",
+    ["cluster.conf", "image", "shared.conf"],
+  ]);
   expect(cluster("start-heartbeat", "glob", ...on).stderr).toContain("is not active");
   expect(cluster("cluster-status", "glob", ...on)).toMatchObject({ status: 1, stdout: "Cluster 'glob' is offline\n" });
 
