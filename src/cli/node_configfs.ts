@@ -6,6 +6,7 @@ import { systemRandom } from "../lib/clock.ts";
 import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
 import { ML, mlog } from "../lib/masklog.ts";
+import { slotBytesOf } from "../tools/heartbeat_area.ts";
 import type { ClusterNode } from "./cluster_node.ts";
 
 function pathOfFd(pid: number, fd: number): string | undefined {
@@ -37,6 +38,15 @@ export function configTreeOf(node: ClusterNode, setLog: (name: string, state: "a
       startRegion(region, done) {
         try {
           const { name, path, block_bytes, start_block } = region;
+          // It would write over the slots of other nodes, which would not see it.
+          const expected = slotBytesOf(path);
+          if (block_bytes !== expected) {
+            mlog(
+              ML.ERROR,
+              `o2hb: block_bytes ${block_bytes} of region ${name} is wrong for ${path}: it is ${expected}`,
+            );
+            return done(-Errno.EINVAL);
+          }
           const where = { path, offset_bytes: start_block * block_bytes, slot_bytes: block_bytes };
           startDiskRegion(stack.hb, systemRandom, { name, ...where, lease: node.lease }, (failure) =>
             done(failure === "" ? 0 : -Errno.EIO),

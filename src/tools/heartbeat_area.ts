@@ -41,12 +41,24 @@ export function heartbeatAreaOn(readAt: ReadAt, slot_bytes: number): HeartbeatAr
   };
 }
 
+const slotBytes = (path: string, fd: number): number =>
+  statSync(path).isBlockDevice() ? blkLogicalSize(fd) : FILE_SLOT_BYTES;
+
+/** The size of a slot on a device, or in a file. FsError when that cannot be opened. */
+export function slotBytesOf(path: string): number {
+  const reader = openReader(path);
+  try {
+    return slotBytes(path, reader.fd);
+  } finally {
+    reader.close();
+  }
+}
+
 /** As heartbeatAreaOn, of the volume on a device or in a file; and FsError when that cannot be opened. */
 export function findHeartbeatArea(path: string): HeartbeatArea {
   const reader = openReader(path);
   try {
-    const is_device = statSync(path).isBlockDevice();
-    return heartbeatAreaOn(reader.readAt, is_device ? blkLogicalSize(reader.fd) : FILE_SLOT_BYTES);
+    return heartbeatAreaOn(reader.readAt, slotBytes(path, reader.fd));
   } finally {
     reader.close();
   }

@@ -53,10 +53,12 @@ test.skipIf(why !== "")("a node's configuration tree is read, changed, and start
   sparseFile(image, 64);
   sh(["mkfs.ocfs2", "-q", "-F", "-N", "2", "--cluster-stack=o2cb", "--cluster-name=tree", image]);
   const { uuid, offset_bytes, slot_bytes } = findHeartbeatArea(image);
-  bash(
-    `mkdir heartbeat/${uuid} && cd heartbeat/${uuid} && echo ${slot_bytes} > block_bytes && echo 255 > blocks &&` +
-      ` echo ${offset_bytes / slot_bytes} > start_block && exec 3<>${image} && echo 3 > dev`,
-  );
+  const start_with = (block_bytes: number): string =>
+    `cd heartbeat/${uuid} && echo ${block_bytes} > block_bytes && echo 255 > blocks &&` +
+    ` echo ${offset_bytes / block_bytes} > start_block && exec 3<>${image} && echo 3 > dev`;
+  bash(`mkdir heartbeat/${uuid}`);
+  expect(refused(start_with(4096))).toContain("Invalid argument");
+  bash(start_with(slot_bytes));
   const block = (): HeartbeatBlock => HeartbeatBlock.from(readFileSync(image), offset_bytes + slot_bytes);
   expect([block().hb_node, block().hb_generation !== 0n]).toEqual([1, true]);
   expect(bash(`cat heartbeat/${uuid}/dev`)).toBe("image\n");
