@@ -1,6 +1,8 @@
 /** A real thread with an eventfd, which says its number twice: to be woken by, and to the test. */
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { tempDir } from "../../test/support/cleanup.ts";
 import { Errno } from "../lib/errno.ts";
 import { eventfdDrain, eventfdWake } from "../native/index.ts";
 import { RingWorker } from "./ring_worker.ts";
@@ -20,7 +22,8 @@ test("the number that wakes a thread stays its own until it has ended, and is cl
   const number = new Promise<number>((ok) => {
     said = ok;
   });
-  const program = `data:text/javascript,${encodeURIComponent(PROGRAM)}`;
+  const program = join(tempDir("ocfs2-worker"), "program.mjs");
+  writeFileSync(program, PROGRAM);
   const worker = new RingWorker<string, { number: number }>(program, addon, (m) => said(m.number));
   const ended = new Promise<void>((ok) => worker.onExit(ok));
   const wakefd = await number;

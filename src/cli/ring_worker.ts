@@ -3,7 +3,7 @@
  * message; what was posted before waits for that. The number is closed when the thread has ended, and here, where it is written to: by then it would be
  * another file's, a connection's to another node perhaps.
  */
-import { join } from "node:path";
+import { resolve } from "node:path";
 import { type TransferListItem, Worker } from "node:worker_threads";
 import { closeFd, eventfdWake } from "../native/index.ts";
 
@@ -20,7 +20,7 @@ export class RingWorker<To, From extends object> {
 
   /** `file` is beside this one in dist. */
   constructor(file: string, workerData: unknown, heard: (m: From) => void, transfer: readonly TransferListItem[] = []) {
-    this.#worker = new Worker(join(import.meta.dirname, file), { workerData, transferList: [...transfer] });
+    this.#worker = new Worker(resolve(import.meta.dirname, file), { workerData, transferList: [...transfer] });
     this.#worker.on("message", (m: From | WakeFd) => {
       if ("wakefd" in m) {
         this.#wakefd = m.wakefd;
