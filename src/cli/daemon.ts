@@ -24,7 +24,7 @@ import { problemOf } from "../tools/problem.ts";
 import { abortAtEnd } from "./abort_at_end.ts";
 import type { ClusterNode, DomainServer } from "./cluster_node.ts";
 import { Control } from "./control.ts";
-import { mountFailed } from "./errors.ts";
+import { mountFailed, noFuse } from "./errors.ts";
 import { logMasks, logToStderr } from "./log.ts";
 import { MS, type ParsedOptions } from "./mount_opts.ts";
 import { mountAt } from "./mount_table.ts";
@@ -152,6 +152,9 @@ export class Daemon {
           if (this.#leaving) throw mountFailed(`${this.#o.device} is not mounted: the mount was called off`);
           this.#mount(m.info);
         } catch (err) {
+          // Whoever came to what nobody serves would wait as long as this process lives.
+          this.abort();
+          if (this.#fuse_fd >= 0) closeFd(this.#fuse_fd);
           this.#failed(err as Error);
           this.#worker.tell({ type: "close" });
         }
@@ -205,10 +208,7 @@ export class Daemon {
 
   #mountAsRoot(device: string, dir: string, flags: number): void {
     const fd = fuseOpen();
-    if (fd < 0)
-      throw mountFailed(
-        `/dev/fuse cannot be opened (${errnoName(-fd)}): load the kernel's module with "modprobe fuse"`,
-      );
+    if (fd < 0) throw mountFailed(noFuse(-fd));
     const data = `fd=${fd},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other,max_read=1048576`;
     const rc = mount2(device, dir, "fuse.ocfs2", flags, data);
     if (rc < 0) {

@@ -8,7 +8,7 @@ import { Errno, errnoName } from "../lib/errno.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import { closeFd, fuseOpen, MNT_DETACH, mount2, umount2 } from "../native/index.ts";
 import { abortAtEnd } from "./abort_at_end.ts";
-import { mountFailed } from "./errors.ts";
+import { mountFailed, noFuse } from "./errors.ts";
 import { RingWorker } from "./ring_worker.ts";
 
 const modeOf = (entry: Entry): number => ("dir" in entry ? S_IFDIR | 0o755 : S_IFREG | entry.file.mode);
@@ -50,8 +50,7 @@ export function mountFuse(kind: "configfs" | "dlmfs", dir: string): { fd: number
   if (process.getuid?.() !== 0)
     throw mountFailed(`${kind} cannot be mounted on ${dir}: start the node as root for that`);
   const fd = fuseOpen();
-  if (fd < 0)
-    throw mountFailed(`/dev/fuse cannot be opened (${errnoName(-fd)}): load the kernel's module with "modprobe fuse"`);
+  if (fd < 0) throw mountFailed(noFuse(-fd));
   const rc = mount2(
     `ocfs2-${kind}`,
     dir,
@@ -63,7 +62,13 @@ export function mountFuse(kind: "configfs" | "dlmfs", dir: string): { fd: number
     closeFd(fd);
     throw mountFailed(`${kind} cannot be mounted on ${dir}: ${errnoName(-rc)}`);
   }
-  return { fd, forgetAbort: abortAtEnd(dir) };
+  try {
+    return { fd, forgetAbort: abortAtEnd(dir) };
+  } catch (err) {
+    umount2(dir, MNT_DETACH);
+    closeFd(fd);
+    throw err;
+  }
 }
 
 /** A tree of the node that is mounted. */

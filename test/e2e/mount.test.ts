@@ -322,6 +322,26 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     expect(fsck(image).findings).toEqual([]);
   });
 
+  test("what goes wrong right behind mount(2), for want of descriptors say, leaves nothing mounted that nobody serves", async () => {
+    mnt = mountPoint();
+    const preload = join(tempDir("ocfs2-life"), "preload.cjs");
+    writeFileSync(
+      preload,
+      `const fs = require("node:fs");
+      const { readFileSync } = fs;
+      fs.readFileSync = (path, ...more) => {
+        const read = readFileSync(path, ...more);
+        if (path === "/proc/self/mountinfo" && read.includes("${mnt}")) throw new Error("no descriptors");
+        return read;
+      };
+      require("node:module").syncBuiltinESMExports();`,
+    );
+    const env = { ...toolEnv(), NODE_OPTIONS: `--require ${preload}` };
+    const ran = await runAsync([process.execPath, ocfs2, "mount", "-f", fresh, mnt], { env, timeout_ms: 60_000 });
+    expect(ran).toMatchObject({ status: 32, stderr: "ocfs2 mount: no descriptors\n" });
+    expect(isMounted(mnt)).toBe(false);
+  });
+
   test("in the foreground, with nobody left who reads its messages: it ends as well as with somebody", async () => {
     dir = tempDir("ocfs2-life");
     image = join(dir, "volume.img");
