@@ -86,6 +86,7 @@ export class Daemon {
   readonly #cluster: DomainServer | null;
   #fuse_fd = -1;
   #mounted = false;
+  #served = false;
   #forgetAbort: () => void = () => {};
   #info: VolumeInfo | null = null;
   #server: Server | null = null;
@@ -163,6 +164,7 @@ export class Daemon {
         this.#giveUp(remedy(this.#o.device, this.#o.options.volume.ro, m.errno, m.message));
         break;
       case "initialized":
+        this.#served = true;
         try {
           this.#announce();
         } catch (err) {
@@ -177,6 +179,10 @@ export class Daemon {
         this.#mounted = false;
         break;
       case "closed":
+        if (!this.#served) {
+          this.abort();
+          this.#failed(mountFailed(`${this.#o.device} cannot be served: ${m.error ?? "it was closed"}`));
+        }
         this.#finish(m.error);
         break;
       case "fatal":

@@ -13,7 +13,7 @@ import { FEATURE_INCOMPAT } from "../format/disk/index.ts";
 import { FUSE_OPCODE_NAMES } from "../format/fuse/index.ts";
 import { DevFuse, groupsOf, NotifierWorker } from "../fuse/dev_fuse.ts";
 import { SessionCaches } from "../fuse/kernel_caches.ts";
-import { Notifier } from "../fuse/notifier.ts";
+import { FIRST_THREADS, Notifier } from "../fuse/notifier.ts";
 import { Session } from "../fuse/session.ts";
 import { fileOps } from "../fuse/vfs_face.ts";
 import { seededRandom, systemRandom } from "../lib/clock.ts";
@@ -188,8 +188,28 @@ function fatal(err: unknown): void {
 process.on("uncaughtException", fatal);
 process.on("unhandledRejection", fatal);
 
+/** Serves the mount once the first notifier threads run: without them nobody could take a lock away from this node again. */
 function serve(o: Osb, fd: number): void {
   fuse_fd = fd;
+  if (!o.glue.domain.clustered) return begin(o, fd, []);
+  // Their news does not wake a loop that sleeps in its ring.
+  const may_sleep = loop.addWork(() => true);
+  loop.wake();
+  const first: NotifierWorker[] = [];
+  const started = async (): Promise<void> => {
+    while (first.length < FIRST_THREADS) first.push(new NotifierWorker(fd, loop));
+    await Promise.all(first.map((t) => t.started));
+  };
+  started()
+    .finally(may_sleep)
+    .then(
+      () => begin(o, fd, first),
+      (err) => close(o, err),
+    );
+}
+
+function begin(o: Osb, fd: number, notifiers: NotifierWorker[]): void {
+  if (closing) return;
   session = new Session(o, fileOps, loop, new DevFuse(arena.u8, fd, loop), {
     policy: {
       clustered: o.glue.domain.clustered,
@@ -206,7 +226,7 @@ function serve(o: Osb, fd: number): void {
     small_slots: SMALL_SLOTS,
   });
   const { domain } = o.glue;
-  notifier = domain.clustered ? new Notifier(() => new NotifierWorker(fd, loop), loop) : null;
+  notifier = domain.clustered ? new Notifier(() => notifiers.pop() ?? new NotifierWorker(fd, loop), loop) : null;
   if (notifier !== null) o.kernel_caches = new SessionCaches(session, notifier, loop, o.glue);
   session.onInit = () => say({ type: "initialized" });
   session.onUnmounted = () => {
@@ -217,7 +237,8 @@ function serve(o: Osb, fd: number): void {
 }
 
 let closing = false;
-function close(o: Osb): void {
+/** `why`: it could not be served. */
+function close(o: Osb, why: unknown = null): void {
   if (closing) return;
   closing = true;
   function* all(): Task<void> {
@@ -226,7 +247,7 @@ function close(o: Osb): void {
   }
   spawn(all(), (err) => {
     if (err instanceof AssertionFailure) return fatal(err);
-    leaveCluster(() => closed(o, err));
+    leaveCluster(() => closed(o, err ?? why));
   });
 }
 

@@ -69,6 +69,8 @@ export interface NotifierWorkerData {
 export class NotifierWorker implements NotifierThread {
   readonly #words: Int32Array;
   readonly #bytes: Uint8Array;
+  /** Rejects when it cannot: there are no descriptors left, or no threads. */
+  readonly started: Promise<void>;
 
   constructor(fd: number, loop: Loop) {
     const mailbox = new SharedArrayBuffer(MAILBOX.BYTES);
@@ -76,6 +78,13 @@ export class NotifierWorker implements NotifierThread {
     this.#bytes = new Uint8Array(mailbox);
     const workerData: NotifierWorkerData = { fd, wakefd: loop.wakefd, mailbox };
     const worker = new Worker(join(import.meta.dirname, "notifier_worker.js"), { workerData });
+    this.started = new Promise((ok, no) => {
+      worker.once("error", no);
+      worker.once("message", () => {
+        worker.off("error", no);
+        ok();
+      });
+    });
     // The volume thread's end does not wait for it.
     worker.unref();
   }

@@ -22,7 +22,7 @@ import type { NotifierThread, Turns } from "./channel.ts";
 /** Node ids in one FUSE_NOTIFY_PRUNE: what a mailbox holds. */
 export const PRUNE_MAX = 200;
 
-const FIRST_THREADS = 2;
+export const FIRST_THREADS = 2;
 /** Each thread that waits has a request of its own to wait for: a WRITE to a part of a page, or one that came in between. With 32 a build stood still. */
 const MAX_THREADS = 512;
 

@@ -6,7 +6,7 @@
  */
 import { readlinkSync } from "node:fs";
 import { basename } from "node:path";
-import { workerData } from "node:worker_threads";
+import { parentPort, workerData } from "node:worker_threads";
 import { eventfdWake, fuseNotify } from "../native/index.ts";
 import { MAILBOX, type NotifierWorkerData, STATE } from "./dev_fuse.ts";
 
@@ -15,6 +15,7 @@ const words = new Int32Array(mailbox);
 const bytes = new Uint8Array(mailbox);
 const tid = Number(basename(readlinkSync("/proc/thread-self")));
 
+parentPort!.postMessage("started");
 for (;;) {
   const state = Atomics.load(words, MAILBOX.STATE);
   if (state === STATE.STOP) break;

@@ -92,6 +92,14 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     sh(["mkfs.ocfs2", "-q", "-F", "-M", "local", fresh]);
   });
 
+  /** Mounts `fresh` in the foreground, on threads that begin with `program`. */
+  function mountWith(program: string, ...args: string[]): Promise<Ran> {
+    const preload = join(tempDir("ocfs2-life"), "preload.cjs");
+    writeFileSync(preload, program);
+    const env = { ...toolEnv(), NODE_OPTIONS: `--require ${preload}` };
+    return runAsync([process.execPath, ocfs2, "mount", "-f", ...args, fresh, mnt], { env, timeout_ms: 60_000 });
+  }
+
   async function mounted(...args: string[]): Promise<number> {
     dir = tempDir("ocfs2-life");
     image = join(dir, "volume.img");
@@ -322,22 +330,29 @@ describe.skipIf(unavailable !== undefined)("a mount", () => {
     expect(fsck(image).findings).toEqual([]);
   });
 
+  test("a mount whose notifier threads do not start fails; in a cluster the node was fenced for it", async () => {
+    mnt = mountPoint();
+    const ran = await mountWith(
+      'if (require("node:worker_threads").workerData?.mailbox) throw new Error("no descriptors");',
+      ...["-o", "lockdomain=random:1"],
+    );
+    expect(ran.stderr).toContain(`ocfs2 mount: ${fresh} cannot be served: no descriptors\n`);
+    expect(ran.status).toBe(32);
+    expect(isMounted(mnt)).toBe(false);
+    expect(fsck(fresh).findings).toEqual([]);
+  });
+
   test("what goes wrong right behind mount(2), for want of descriptors say, leaves nothing mounted that nobody serves", async () => {
     mnt = mountPoint();
-    const preload = join(tempDir("ocfs2-life"), "preload.cjs");
-    writeFileSync(
-      preload,
-      `const fs = require("node:fs");
+    const ran = await mountWith(`
+      const fs = require("node:fs");
       const { readFileSync } = fs;
       fs.readFileSync = (path, ...more) => {
         const read = readFileSync(path, ...more);
         if (path === "/proc/self/mountinfo" && read.includes("${mnt}")) throw new Error("no descriptors");
         return read;
       };
-      require("node:module").syncBuiltinESMExports();`,
-    );
-    const env = { ...toolEnv(), NODE_OPTIONS: `--require ${preload}` };
-    const ran = await runAsync([process.execPath, ocfs2, "mount", "-f", fresh, mnt], { env, timeout_ms: 60_000 });
+      require("node:module").syncBuiltinESMExports();`);
     expect(ran).toMatchObject({ status: 32, stderr: "ocfs2 mount: no descriptors\n" });
     expect(isMounted(mnt)).toBe(false);
   });
