@@ -84,10 +84,10 @@ async function stopMount(r: MountRecord): Promise<void> {
 }
 
 async function start(o: { config: string; node?: string } & Trees): Promise<number> {
-  const name = o.node ?? hostNodeIn(o.config);
   const trees: Trees = {};
   if (o.configfs !== undefined) trees.configfs = folderOf(o.configfs);
   if (o.dlmfs !== undefined) trees.dlmfs = folderOf(o.dlmfs);
+  const name = o.node ?? hostNodeIn(o.config);
   if (await ensureNode(o.config, name, true, trees)) return 0;
   await stay(name, trees);
   process.stdout.write(`node ${name} runs already\n`);
