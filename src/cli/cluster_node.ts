@@ -257,6 +257,9 @@ export class ClusterNode {
     }
     this.#programs.add(domain);
     try {
+      // A mount may be under way that does not know yet of one whose disk is slow.
+      const certain = [...this.#regions.values()].map((r) => r.steady);
+      if (certain.length > 0) await Promise.any(certain).catch(() => {});
       await this.reachPeers(`domain ${domain} is not joined`, "a heartbeat");
       return 0;
     } catch (err) {
