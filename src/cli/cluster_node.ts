@@ -94,6 +94,8 @@ interface Region {
   readonly region: HbRegion;
   readonly steady: Promise<void>;
   users: number;
+  /** Who started it in the configuration tree ends it there. */
+  readonly stays: boolean;
 }
 
 /** What serves a thread with a lock domain of its own. */
@@ -178,6 +180,8 @@ export class ClusterNode {
       known.users++;
       return known.steady;
     }
+    const there = this.stack.hb.region(volume.uuid);
+    if (there !== undefined) return this.#joinStarted(there, device);
     const { offset_bytes, slot_bytes } = heartbeatAreaOf(device);
     this.noteDevice(volume.uuid, device);
     let region: HbRegion | undefined;
@@ -189,11 +193,21 @@ export class ClusterNode {
         (failure) => (failure === "" ? ok() : no(new CliError(1, `heartbeat on ${device}: ${failure}`))),
       );
     }).then(() => this.#known(region!, device));
-    this.#regions.set(volume.uuid, { region: region!, steady, users: 1 });
+    this.#regions.set(volume.uuid, { region: region!, steady, users: 1, stays: false });
     steady.catch(() => {
       this.#regions.delete(volume.uuid);
       region?.stop(true, () => {});
     });
+    return steady;
+  }
+
+  /** In a region that was started in the configuration tree. */
+  #joinStarted(region: HbRegion, device: string): Promise<void> {
+    if (!region.isSteady)
+      return Promise.reject(new CliError(1, `${device}: heartbeat is being started on it: mount it when that is done`));
+    const steady = this.#known(region, device);
+    this.#regions.set(region.name, { region, steady, users: 1, stays: true });
+    steady.catch(() => this.#regions.delete(region.name));
     return steady;
   }
 
@@ -280,7 +294,7 @@ export class ClusterNode {
     // A domain for programs still needs this node's heartbeat, wherever it is (o2hb_region_pin); a later mount finds it.
     if (this.#programs.size > 0) return Promise.resolve();
     this.#regions.delete(uuid);
-    return new Promise((ok) => known.region.stop(true, ok));
+    return known.stays ? Promise.resolve() : new Promise((ok) => known.region.stop(true, ok));
   }
 
   /**
@@ -361,10 +375,10 @@ export class ClusterNode {
   #leftDomain(name: string): void {
     this.#programs.delete(name);
     if (this.#programs.size > 0) return;
-    for (const [uuid, { region, users }] of this.#regions) {
+    for (const [uuid, { region, users, stays }] of this.#regions) {
       if (users > 0) continue;
       this.#regions.delete(uuid);
-      region.stop(true, () => {});
+      if (!stays) region.stop(true, () => {});
     }
   }
 

@@ -63,13 +63,18 @@ test.skipIf(why !== "")("a node's configuration tree is read, changed, and start
   expect([block().hb_node, block().hb_generation !== 0n]).toEqual([1, true]);
   expect(bash(`cat heartbeat/${uuid}/dev`)).toBe("image\n");
   expect(refused(`rmdir node/${NAME}`)).toContain("busy");
+  // A mount takes the heartbeat that is there, and leaves it there.
+  mkdirSync(join(dir, "mnt"));
+  const mount = ["mount", "-o", `node=${NAME},config=${conf}`, image, join(dir, "mnt")];
+  ocfs2(...mount);
+  expect(refused(`rmdir heartbeat/${uuid}`)).toContain("busy");
+  ocfs2("umount", join(dir, "mnt"));
+  expect(block().hb_generation).not.toBe(0n);
   bash(`rmdir heartbeat/${uuid}`);
   expect(block().hb_generation).toBe(0n);
 
   // A node that is not the local one any more mounts nothing, and says what to do.
   bash(`echo 0 > node/${NAME}/local`);
-  mkdirSync(join(dir, "mnt"));
-  const mount = ["mount", "-o", `node=${NAME},config=${conf}`, image, join(dir, "mnt")];
   expect(trySh([process.execPath, join(repoRoot, "bin/ocfs2"), ...mount])).toMatchObject({
     status: 32,
     stderr: expect.stringMatching(
