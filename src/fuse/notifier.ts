@@ -25,6 +25,8 @@ export const PRUNE_MAX = 200;
 export const FIRST_THREADS = 2;
 /** Each thread that waits has a request of its own to wait for: a WRITE to a part of a page, or one that came in between. With 32 a build stood still. */
 const MAX_THREADS = 512;
+/** More than were needed at once for so long are ended: each keeps some 8 MiB. */
+const REST_MS = 30_000;
 
 /** Bytes, or -errno (-ENOENT: the kernel does not have it). */
 export type Notified = (res: number) => void;
@@ -64,6 +66,9 @@ export class Notifier {
   readonly #threads: Sender[] = [];
   readonly #queue: Job[] = [];
   #stopped = false;
+  /** Most threads that were busy at once since somebody looked last. */
+  #needed = 0;
+  #resting = false;
   sent = 0;
 
   /** Its work comes behind the session's in each turn; so make it after the session. `start` starts a thread. */
@@ -93,11 +98,36 @@ export class Notifier {
       t.job.thread = t.thread;
       t.thread.send(t.job.message);
     }
+    if (this.#threads.length > FIRST_THREADS) this.#needed = Math.max(this.#needed, this.#busy);
     if (this.#queue.length > 0 && this.#threads.length < MAX_THREADS && !this.#stopped) {
       this.#threads.push({ thread: this.#start(), job: null });
+      this.#endLater();
       return true;
     }
     return ended;
+  }
+
+  get #busy(): number {
+    let n = 0;
+    for (const t of this.#threads) if (t.job !== null) n++;
+    return n;
+  }
+
+  #endLater(): void {
+    if (this.#resting) return;
+    this.#resting = true;
+    this.#loop.after(REST_MS, () => {
+      this.#resting = false;
+      if (this.#stopped) return;
+      const keep = Math.max(FIRST_THREADS, this.#needed);
+      this.#needed = this.#busy;
+      for (let i = this.#threads.length - 1; i >= 0 && this.#threads.length > keep; i--) {
+        if (this.#threads[i]!.job !== null) continue;
+        const [idle] = this.#threads.splice(i, 1);
+        idle!.thread.stop();
+      }
+      if (this.#threads.length > FIRST_THREADS) this.#endLater();
+    });
   }
 
   #send(code: number, body: number, fill: (dv: DataView, at: number) => void, done: Notified): Notice {
