@@ -57,7 +57,7 @@ const SHOWN_BEFORE = 6;
 const SEED_TIMEOUT_MS = 600_000;
 
 /** The first line that is not the same, with what came before it; undefined when there is none. */
-function firstDifference(ext4: string, ours: string): string | undefined {
+export function firstDifference(ext4: string, ours: string): string | undefined {
   if (ext4 === ours) return undefined;
   const [a, b] = [ext4.split("\n"), ours.split("\n")];
   const at = a.findIndex((line, i) => line !== b[i]);

@@ -7,6 +7,7 @@
  *
  * usage: differ [-k] [-a] SEED CALLS DIR | ..., as root (to a pipe: files have limits now and then); DIR is empty, and the root of the program's: no name leads out of it. -a: some calls set immutable and
  *        append-only.
+ *        A second DIR is the same folder by way of another node: each call is made on one of the two, and what came of it is looked at on the other.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -48,7 +49,7 @@
 #endif
 
 static uint64_t rng;
-static int known, chattr, limited, root_fd, proc_fd;
+static int known, chattr, limited, two, node, root_fds[2], proc_fd;
 static char *buffer;
 static struct timespec began;
 
@@ -222,6 +223,7 @@ static char *path(void)
 static struct slot {
 	int fd;
 	int flags;
+	int node;
 	char of[80];
 } slots[SLOTS];
 
@@ -269,9 +271,24 @@ static int frozen(const struct slot *s)
 /* A folder to start from: mostly the top, else an open one. */
 static int at(void)
 {
+	struct slot *s;
+
 	if (!percent(12))
 		return AT_FDCWD;
-	return held()->fd;
+	s = held();
+	return s->node == node ? s->fd : AT_FDCWD;
+}
+
+/* From here on names are those of a node. */
+static void turn_to(int n)
+{
+	if (n == node)
+		return;
+	node = n;
+	if (fchdir(root_fds[n]) || chroot(".")) {
+		perror("differ: chroot");
+		exit(2);
+	}
 }
 
 static mode_t any_mode(void)
@@ -541,6 +558,7 @@ static void put_slot(int fd, int flags, const char *of)
 	let_go(s);
 	s->fd = fd;
 	s->flags = flags;
+	s->node = node;
 	snprintf(s->of, sizeof(s->of), "%s", shown(of));
 	say(" in fd%ld", (long)(s - slots));
 }
@@ -608,10 +626,12 @@ static void do_close(void)
 static void do_dup(void)
 {
 	struct slot *s = held();
-	int fd = outcome(dup(s->fd));
+	int fd = outcome(dup(s->fd)), here = node;
 
+	node = s->node;
 	if (fd >= 0)
 		put_slot(fd, s->flags, s->of);
+	node = here;
 }
 
 static void say_data(long n)
@@ -662,6 +682,9 @@ static void do_write(void)
 	align(s, &offset, &n);
 	fill(buffer, n);
 	v = (struct iovec){buffer, n};
+	/* FUSE does not say it (docs/FUSE.md). */
+	if (two)
+		flags &= ~RWF_APPEND;
 	switch (below(3)) {
 	case 0:
 		if (s->flags & O_DIRECT)
@@ -777,7 +800,7 @@ static void do_copy_range(void)
 	size_t n = any_length();
 	int offsets = percent(70);
 
-	if ((a->flags | b->flags) & O_DIRECT || frozen(b))
+	if ((a->flags | b->flags) & O_DIRECT || frozen(b) || a->node != b->node)
 		return;
 	say(" %zu %lld -> %lld", n, offsets ? (long long)from : -1, offsets ? (long long)to : -1);
 	result(copy_file_range(a->fd, offsets ? &from : NULL, b->fd, offsets ? &to : NULL, n, percent(5) ? 1 : 0));
@@ -789,7 +812,7 @@ static void do_sendfile(void)
 	off_t from = below(100000);
 	size_t n = any_length();
 
-	if ((a->flags | b->flags) & O_DIRECT || frozen(b))
+	if ((a->flags | b->flags) & O_DIRECT || frozen(b) || a->node != b->node)
 		return;
 	say(" sendfile %zu @%lld", n, (long long)from);
 	result(sendfile(b->fd, a->fd, percent(50) ? &from : NULL, n));
@@ -807,7 +830,7 @@ static void do_splice(void)
 	/* A pipe that holds pages of the file that it is written to shows what they are by then. */
 	if (fstat(a->fd, &one) || fstat(b->fd, &two) || one.st_ino == two.st_ino)
 		return;
-	if ((a->flags | b->flags) & O_DIRECT || frozen(b) || pipe2(p, O_NONBLOCK))
+	if ((a->flags | b->flags) & O_DIRECT || frozen(b) || a->node != b->node || pipe2(p, O_NONBLOCK))
 		return;
 	say(" splice %zu %lld", n, (long long)from);
 	/* How much one splice takes in is a matter of what is cached. */
@@ -948,6 +971,9 @@ static struct timespec any_time(void)
 	static const int64_t SECONDS[] = {0, 1, -1, 1000000000, 2147483647, 2147483648ll, -2147483647ll, 4294967296ll, 8589934592ll};
 	struct timespec t = {PICK(SECONDS), below(1000000000)};
 
+	/* What a node tells of times in a lock's value begins in 1970 (ocfs2_pack_timespec). */
+	if (two && t.tv_sec < 0)
+		t.tv_sec = -t.tv_sec;
 	switch (below(6)) {
 	case 0:
 		t.tv_nsec = UTIME_NOW;
@@ -1011,15 +1037,14 @@ static void do_link(void)
 
 	if (percent(20)) {
 		struct slot *s = held();
-		char proc[64];
+		char proc[16];
 
-		if (s->fd < 0)
+		if (s->fd < 0 || s->node != node)
 			return;
-
-		sprintf(proc, "/proc/self/fd/%d", s->fd);
+		sprintf(proc, "%d", s->fd);
 		say(" %s", shown(b));
 		if (percent(50))
-			result(linkat(AT_FDCWD, proc, AT_FDCWD, b, AT_SYMLINK_FOLLOW));
+			result(linkat(proc_fd, proc, AT_FDCWD, b, AT_SYMLINK_FOLLOW));
 		else
 			result(linkat(s->fd, "", AT_FDCWD, b, AT_EMPTY_PATH));
 		return;
@@ -1357,7 +1382,10 @@ static void do_cwd(void)
 	if (result(fchdir(s->fd)))
 		return;
 	say(" getcwd");
-	if (getcwd(here, sizeof(here)))
+	/* A folder has no path for a moment when another node has changed one (docs/FUSE.md). */
+	if (two)
+		say(" known");
+	else if (getcwd(here, sizeof(here)))
 		say(" %s", shown(here));
 	else
 		result(-1);
@@ -1373,7 +1401,7 @@ static void do_cwd(void)
 	result(rmdir("x"));
 	say(" rename");
 	result(rename(percent(50) ? "." : "a", "../b"));
-	if (fchdir(root_fd))
+	if (fchdir(root_fds[node]))
 		exit(2);
 }
 
@@ -1382,7 +1410,7 @@ static void do_setfl(void)
 	struct slot *s = held();
 	int flags = fcntl(s->fd, F_GETFL) ^ (percent(70) ? O_APPEND : O_NOATIME);
 
-	if (chattr)
+	if (chattr || two)
 		return;
 	say(" F_SETFL %o", flags & (O_APPEND | O_NOATIME));
 	if (result(fcntl(s->fd, F_SETFL, flags)) == 0)
@@ -1396,15 +1424,17 @@ static void do_handle(void)
 		char room[128];
 	} h = {.h.handle_bytes = 128};
 	struct slot *s = held();
-	int mount_id, fd;
+	int mount_id, fd, here = node;
 
 	/* After this the kernel may forget the inode. */
 	say(" name_to_handle");
 	if (result(name_to_handle_at(s->fd, "", &h.h, &mount_id, AT_EMPTY_PATH)))
 		return;
-	fd = outcome(open_by_handle_at(root_fd, &h.h, O_RDONLY | O_NONBLOCK));
+	node = s->node;
+	fd = outcome(open_by_handle_at(root_fds[node], &h.h, O_RDONLY | O_NONBLOCK));
 	if (fd >= 0)
 		put_slot(fd, fcntl(fd, F_GETFL), s->of);
+	node = here;
 }
 
 static void do_limit(void)
@@ -1424,6 +1454,8 @@ static void do_lease(void)
 	struct slot *s = held();
 	int kind = PICK(KINDS);
 
+	if (two)
+		return;
 	say(" F_SETLEASE %d", kind);
 	/* With a lease kept, the next open would wait. */
 	result(fcntl(s->fd, F_SETLEASE, kind));
@@ -1469,7 +1501,8 @@ static void lock_call(void)
 	/* How long a folder is is its file system's own. */
 	if (fstat(*fd, &st) || S_ISDIR(st.st_mode))
 		l.l_whence = SEEK_SET;
-	switch (below(4)) {
+	/* The others are known on their node alone. */
+	switch (two ? 0 : below(4)) {
 	case 0: {
 		int how = below(3) == 0 ? LOCK_EX : percent(50) ? LOCK_SH : LOCK_UN;
 
@@ -1530,6 +1563,7 @@ static void start_other(void)
 	fflush(stdout);
 	if (fork() == 0) {
 		close(ends[0]);
+		turn_to(two);
 		while (read(ends[1], &s, sizeof(s)) == sizeof(s)) {
 			used = 0;
 			seed(s);
@@ -1577,15 +1611,19 @@ int main(int argc, char **argv)
 		known |= c == 'k';
 		chattr |= c == 'a';
 	}
-	if (argc - optind != 3)
+	if (argc - optind != 3 && argc - optind != 4)
 		return 2;
+	two = argc - optind == 4;
 	seed(strtoull(argv[optind], NULL, 10));
 	calls = strtol(argv[optind + 1], NULL, 10);
-	if ((proc_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0 || chdir(argv[optind + 2]) || chroot(".") ||
-	    (root_fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
-		perror(argv[optind + 2]);
-		return 2;
-	}
+	proc_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	for (int i = 0; i <= two; i++)
+		if ((root_fds[i] = open(argv[optind + 2 + i], O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
+			perror(argv[optind + 2 + i]);
+			return 2;
+		}
+	node = -1;
+	turn_to(0);
 	signal(SIGXFSZ, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
 	if (posix_memalign((void **)&buffer, 4096, BUFFER) || !(before = calloc(MOST, sizeof(*before))) || !(after = calloc(MOST, sizeof(*after))))
@@ -1616,12 +1654,17 @@ int main(int argc, char **argv)
 		if (who)
 			say(" by %d", who);
 		say(" umask=%o", mask);
+		if (two) {
+			turn_to(below(2));
+			say(" on %d", node);
+		}
 		become(who);
 		umask(mask);
 		errno = 0;
 		CALLS[i].call();
 		become(0);
 		puts(line);
+		turn_to(two ? 1 - node : 0);
 		compare(0);
 		compare_open();
 		if (n % 256 == 0)
