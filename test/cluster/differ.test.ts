@@ -13,7 +13,7 @@ import { OurMember } from "./members.ts";
 
 const SEED = Number(process.env["OCFS2_DIFFER_SEED"] ?? 1);
 const SEEDS = Number(process.env["OCFS2_DIFFER_SEEDS"] ?? 1);
-const CALLS = Number(process.env["OCFS2_DIFFER_CALLS"] ?? 400);
+const CALLS = Number(process.env["OCFS2_DIFFER_CALLS"] ?? 250);
 const unavailable = clusterUnavailable() ?? targetUnavailable("ext4");
 
 describe.skipIf(unavailable !== undefined)("random system calls on two nodes", () => {
@@ -33,7 +33,10 @@ describe.skipIf(unavailable !== undefined)("random system calls on two nodes", (
     await Promise.all(members.map((m) => m.unmount()));
     await ext4.stop();
     const judged = fsck(image);
-    expect(judged.findings.filter((line) => !KEPT_SPACE.test(line)), judged.output).toEqual([]);
+    expect(
+      judged.findings.filter((line) => !KEPT_SPACE.test(line)),
+      judged.output,
+    ).toEqual([]);
     rig.close();
   }, 60_000);
 

@@ -10,12 +10,12 @@ if (unavailable !== undefined) console.warn(`SKIPPED: random system calls: ${una
 
 describe.skipIf(unavailable !== undefined)("random system calls", () => {
   test("say and change the same as on ext4", async () => {
-    const { differences } = await differRun({ seed: 1, seeds: 1, calls: 600 });
+    const { differences } = await differRun({ seed: 1, seeds: 1, calls: 500 });
     expect(differences).toEqual([]);
   });
 
   test("are found out where ACLs are off", async () => {
-    const { differences } = await differRun({ seed: 1, seeds: 1, calls: 300, mountOptions: "noacl" });
+    const { differences } = await differRun({ seed: 1, seeds: 1, calls: 180, mountOptions: "noacl" });
     expect(differences).toHaveLength(1);
     expect(differences[0]).toMatch(/ours: \d+ removexattr .* system\.posix_acl_access .* = EOPNOTSUPP$/);
   });

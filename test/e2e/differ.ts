@@ -32,7 +32,13 @@ export const KNOWN: readonly (readonly [what: string, why: string])[] = [
   ["access(2), F_SETFL and mmap(2) of what chattr forbids", "docs/FUSE.md"],
   ["times of pipes and devices that are written to", "docs/FUSE.md"],
   ["chown(-1, -1)", "docs/FUSE.md"],
-  ["RWF_NOAPPEND", "docs/FUSE.md"],
+  ["RWF_NOAPPEND; on two nodes RWF_APPEND, and O_APPEND by F_SETFL", "docs/FUSE.md"],
+  ["on two nodes: times before 1970", "0 seconds where a lock's value tells of them (ocfs2_pack_timespec)"],
+  [
+    "on two nodes: getcwd(2); locks other than flock, leases",
+    "docs/FUSE.md; on their node alone, by the kernel's ocfs2, too",
+  ],
+  ["-o writeback_cache", "a change within 4 ms of another does not move times, which the kernel keeps then"],
   ["atime, of reads", "docs/FUSE.md: both are mounted with noatime"],
 ];
 
