@@ -51,7 +51,9 @@ function checkAttrChange(inode: Inode, di: Dinode, changes: AttrChanges): void {
     changes.uid !== undefined ||
     changes.gid !== undefined ||
     typeof changes.atime === "object" ||
-    typeof changes.mtime === "object";
+    typeof changes.mtime === "object" ||
+    // utimensat(2) with UTIME_OMIT; both to now is utime(2) without times.
+    (changes.atime === undefined) !== (changes.mtime === undefined);
   const bits = explicit ? I_ATTR.IMMUTABLE | I_ATTR.APPEND : I_ATTR.IMMUTABLE;
   if ((di.i_attr & bits) !== 0) throw new FsError(Errno.EPERM, "file.setattr", { ino: inode.ino, i_attr: di.i_attr });
 }

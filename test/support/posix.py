@@ -499,6 +499,8 @@ def chattr():
         "chmod": lambda: os.chmod(f, 0o600),
         "chown": lambda: os.chown(f, 0, 0),
         "utime to a time": lambda: os.utime(f, (1, 1)),
+        "utime to now": lambda: os.utime(f),
+        "utime of mtime alone to now": lambda: call("utimensat", -100, f.encode(), struct.pack("<qqqq", 0, (1 << 30) - 2, 0, (1 << 30) - 1), 0),
         "setxattr": lambda: os.setxattr(f, "user.a", b"1"),
         "setfacl": lambda: os.setxattr(f, "system.posix_acl_access", struct.pack("<IHHIHHIHHI", 2, 1, 7, 2**32 - 1, 4, 5, 2**32 - 1, 32, 5, 2**32 - 1)),
         "fallocate": lambda: opened(f, os.O_WRONLY | os.O_APPEND, lambda d: call("fallocate", d, 0, 0, 10000)),
