@@ -17,6 +17,6 @@ describe.skipIf(unavailable !== undefined)("random system calls", () => {
   test("are found out where ACLs are off", async () => {
     const { differences } = await differRun({ seed: 1, seeds: 1, calls: 180, mountOptions: "noacl" });
     expect(differences).toHaveLength(1);
-    expect(differences[0]).toMatch(/ours: \d+ removexattr .* system\.posix_acl_access .* = EOPNOTSUPP$/);
+    expect(differences[0]).toMatch(/ours: .* = EOPNOTSUPP$/);
   });
 });

@@ -38,7 +38,10 @@ export const KNOWN: readonly (readonly [what: string, why: string])[] = [
     "on two nodes: getcwd(2); locks other than flock, leases",
     "docs/FUSE.md; on their node alone, by the kernel's ocfs2, too",
   ],
-  ["-o writeback_cache", "a change within 4 ms of another does not move times, which the kernel keeps then"],
+  [
+    "with -o writeback_cache: times of two changes within a tick of the clock, and by chattr",
+    "FUSE inodes have their times from the kernel then",
+  ],
   ["atime, of reads", "docs/FUSE.md: both are mounted with noatime"],
 ];
 
@@ -78,7 +81,10 @@ export async function differRun(options: DifferOptions): Promise<DifferResult> {
   mkfs(image, 1024, options.mkfs ?? []);
   const known = fsck(image).findings;
   const differences: string[] = [];
-  const flags = options.chattr === true ? ["-a"] : [];
+  const flags = [
+    ...(options.chattr === true ? ["-a"] : []),
+    ...(options.mountOptions?.includes("writeback_cache") ? ["-t"] : []),
+  ];
   const one = async (at: string, seed: number, more: readonly string[]): Promise<string> => {
     const dir = join(at, String(seed));
     mkdirSync(dir);

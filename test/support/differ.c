@@ -5,8 +5,8 @@
  *
  * What the one file system cannot do the other is not asked for: with -k, KNOWN below is what OCFS2 or FUSE answers in place of the call.
  *
- * usage: differ [-k] [-a] SEED CALLS DIR | ..., as root (to a pipe: files have limits now and then); DIR is empty, and the root of the program's: no name leads out of it. -a: some calls set immutable and
- *        append-only.
+ * usage: differ [-k] [-a] [-t] SEED CALLS DIR | ..., as root (to a pipe: files have limits now and then); DIR is empty, and the root of the program's: no name leads out of it. -a: some calls set immutable and
+ *        append-only. -t: the kernel keeps the times of files (-o writeback_cache); its clock ticks before each call, and it does not know of chattr.
  *        A second DIR is the same folder by way of another node: each call is made on one of the two, and what came of it is looked at on the other.
  */
 #define _GNU_SOURCE
@@ -49,7 +49,7 @@
 #endif
 
 static uint64_t rng;
-static int known, chattr, limited, two, node, root_fds[2], proc_fd;
+static int known, chattr, ticks, limited, two, node, root_fds[2], proc_fd;
 static char *buffer;
 static struct timespec began;
 
@@ -108,7 +108,7 @@ static const char *shown(const char *name)
 /* FUSE asks us about immutable and append-only when it has looked at all else: which of two reasons is given may differ then. */
 static long result(long r)
 {
-	if (r < 0 && chattr && errno != ENOENT && errno != EBADF && errno != ENODATA)
+	if (r < 0 && chattr && errno != EBADF && errno != ENODATA)
 		say(" = refused");
 	else if (r < 0)
 		say(" = %s", strerrorname_np(errno));
@@ -200,7 +200,7 @@ static char *path(void)
 
 		return strcpy(p, PICK(ODD));
 	}
-	if (chattr && below(1000) == 0) {
+	if (below(1000) == 0) {
 		while (n < PATH_MAX + (int)below(4) - 2)
 			n += sprintf(p + n, "./");
 		return p;
@@ -1291,7 +1291,7 @@ static void do_flags(void)
 	struct slot *s = held();
 	long now = 0, wanted = PICK(FLAGS);
 
-	if (s->flags & O_PATH)
+	if (s->flags & O_PATH || ticks)
 		return;
 	if (ioctl(s->fd, FS_IOC_GETFLAGS, &now)) {
 		say(" get");
@@ -1348,7 +1348,7 @@ static void do_readdir(void)
 		lseek(s->fd, 0, SEEK_SET);
 	else
 		return;
-	while ((r = syscall(SYS_getdents64, s->fd, buffer, percent(30) ? 200 : 30000)) > 0)
+	while ((r = syscall(SYS_getdents64, s->fd, buffer, percent(30) ? 300 : 30000)) > 0)
 		for (long i = 0; i < r && n < COUNT(names);) {
 			struct dirent64 *e = (struct dirent64 *)(buffer + i);
 			char name[300];
@@ -1378,6 +1378,9 @@ static void do_cwd(void)
 	struct stat st;
 	int fd;
 
+	/* Above the folder that is the root of a node there is another one by way of the other. */
+	if (s->node != node)
+		return;
 	say(" fchdir");
 	if (result(fchdir(s->fd)))
 		return;
@@ -1607,9 +1610,10 @@ int main(int argc, char **argv)
 	int c, weights = 0;
 	long calls;
 
-	while ((c = getopt(argc, argv, "ka")) != -1) {
+	while ((c = getopt(argc, argv, "kat")) != -1) {
 		known |= c == 'k';
 		chattr |= c == 'a';
+		ticks |= c == 't';
 	}
 	if (argc - optind != 3 && argc - optind != 4)
 		return 2;
@@ -1660,6 +1664,8 @@ int main(int argc, char **argv)
 		}
 		become(who);
 		umask(mask);
+		if (ticks)
+			usleep(11000);
 		errno = 0;
 		CALLS[i].call();
 		become(0);
