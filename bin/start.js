@@ -55,6 +55,10 @@ function start() {
   try {
     cache = readFileSync(cachePath(bundle));
   } catch {
+    if (!existsSync(bundle)) {
+      process.stderr.write(`ocfs2: ${bundle} is missing: run "npm run setup" first\n`);
+      process.exit(1);
+    }
     require(bundle);
     return;
   }

@@ -2,7 +2,7 @@
  * bin/ocfs2 builds what is stale at each start: sources that a checkout made newer without changing them must not be built over and over.
  * And what V8 made of a bundle is used with that bundle, or not at all.
  */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -33,6 +33,16 @@ test("sources that are newer and the same are looked at once", () => {
   expect(isStale(root)).toBe(true);
   execFileSync(process.execPath, [join(root, "bin", "ocfs2"), "--help"]);
   expect(isStale(root)).toBe(false);
+});
+
+test("what was not built is named", () => {
+  const root = tempDir("ocfs2-unbuilt");
+  cpSync(join(repoRoot, "bin"), join(root, "bin"), { recursive: true });
+  const ran = spawnSync(process.execPath, [join(root, "bin", "ocfs2"), "--help"], { encoding: "utf8" });
+  expect(ran).toMatchObject({
+    status: 1,
+    stderr: `ocfs2: ${root}/dist/cli_help.cjs is missing: run "npm run setup" first\n`,
+  });
 });
 
 describe("the code cache of a bundle", () => {
