@@ -1,5 +1,6 @@
 /** Whole trees: rm, and cp. Many operations; what stops one half-way leaves what is done so far, as with node. */
 import { constants } from "node:fs";
+import { posix } from "node:path";
 import { DT, isDir } from "../format/disk/index.ts";
 import { Errno } from "../lib/errno.ts";
 import type { Attr } from "../vfs/namespace.ts";
@@ -7,10 +8,12 @@ import * as ns from "../vfs/namespace.ts";
 import { changePath } from "./attributes.ts";
 import { copyFile } from "./copy_file.ts";
 import { entriesOf } from "./directory.ts";
-import { codedError, hasCode, systemError } from "./errors.ts";
+import { codedError, hasCode, invalidArg, systemError } from "./errors.ts";
 import * as names from "./names.ts";
+import { integerOf } from "./numbers.ts";
 import type { OpenVolume } from "./open_volume.ts";
-import { find, type PathLike, type Place, pathBytes, pathText, walk } from "./path.ts";
+import { booleanOf } from "./options.ts";
+import { find, type PathLike, pathBytes, pathText, walk } from "./path.ts";
 import { timesOf } from "./times.ts";
 
 export interface RmOptions {
@@ -20,6 +23,13 @@ export interface RmOptions {
   /** As node has them; nothing here fails in a way that would be better the next time. */
   readonly maxRetries?: number;
   readonly retryDelay?: number;
+}
+
+function checkRmOptions(o: RmOptions): void {
+  booleanOf(o.force, "options.force");
+  booleanOf(o.recursive, "options.recursive");
+  integerOf(o.maxRetries ?? 0, "options.maxRetries", 0, 2 ** 32 - 1);
+  integerOf(o.retryDelay ?? 0, "options.retryDelay", 0, 2 ** 31 - 1);
 }
 
 /** Empties a directory, deepest first. */
@@ -41,6 +51,7 @@ async function empty(v: OpenVolume, dir: number, path: string): Promise<void> {
 }
 
 export async function rm(v: OpenVolume, path: PathLike, o: RmOptions): Promise<void> {
+  checkRmOptions(o);
   const bytes = pathBytes(path);
   const text = pathText(path);
   let attr: Attr;
@@ -84,60 +95,95 @@ export interface CopyOptions {
 }
 
 const cpError = (code: string, errno: number, message: string, path: string): Error => {
-  const err = codedError(code, `${message}: ${path}`);
+  const err = codedError(code, `${message} ${path}`);
   err.name = "SystemError";
   return Object.assign(err, { errno, syscall: "cp", path });
 };
 
+/** What is at a path; undefined when nothing is, or no directory that it would be in. */
 async function attrAt(v: OpenVolume, path: string, follow: boolean): Promise<Attr | undefined> {
-  return v.run({ syscall: follow ? "stat" : "lstat", path }, (op) => walk(op, pathBytes(path), follow).attr);
-}
-
-/** Where the copy is to be; undefined when directories on the way are missing too. */
-async function destinationOf(v: OpenVolume, dest: string): Promise<Place | undefined> {
   try {
-    return await v.run({ syscall: "cp", path: dest }, (op) => walk(op, pathBytes(dest), true, true));
+    return await v.run({ syscall: follow ? "stat" : "lstat", path }, (op) => walk(op, pathBytes(path), follow).attr);
   } catch (err) {
     if (hasCode(err, "ENOENT")) return undefined;
     throw err;
   }
 }
 
+/** Whether a path, or the last directory on the way to it that is there, is in a directory or is that itself. */
+async function isWithin(v: OpenVolume, path: string, dir: number): Promise<boolean> {
+  for (let at = posix.resolve("/", path); ; at = posix.dirname(at)) {
+    try {
+      const { attr, dirs } = await v.run({ syscall: "stat", path: at }, (op) => walk(op, pathBytes(at), true));
+      if (attr !== undefined) return attr.ino === dir || dirs.includes(dir);
+    } catch (err) {
+      if (!hasCode(err, "ENOENT")) throw err;
+    }
+  }
+}
+
+function checkCopyOptions(o: CopyOptions): void {
+  // One that is there without a value is none of node's either.
+  for (const name of [
+    "dereference",
+    "errorOnExist",
+    "force",
+    "preserveTimestamps",
+    "recursive",
+    "verbatimSymlinks",
+  ] as const)
+    if (name in o && o[name] === undefined) throw invalidArg(`options.${name}`, "of type boolean", undefined);
+    else booleanOf(o[name], `options.${name}`);
+  if (o.dereference === true && o.verbatimSymlinks === true)
+    throw codedError(
+      "ERR_INCOMPATIBLE_OPTION_PAIR",
+      'Option "dereference" cannot be used in combination with option "verbatimSymlinks"',
+      TypeError,
+    );
+  if (o.filter !== undefined && typeof o.filter !== "function")
+    throw invalidArg("options.filter", "of type function", o.filter);
+}
+
 export async function cp(v: OpenVolume, source: PathLike, destination: PathLike, o: CopyOptions): Promise<void> {
+  checkCopyOptions(o);
+  pathBytes(source, "src");
+  pathBytes(destination, "dest");
   const src = pathText(source);
   const dest = pathText(destination);
+  await copyAny(v, src, dest, o, async (from) => {
+    if (isDir(from.mode) && (await isWithin(v, dest, from.ino)))
+      throw cpError(
+        "ERR_FS_CP_EINVAL",
+        Errno.EINVAL,
+        `Invalid src or dest: cp returned EINVAL (cannot copy ${src} to a subdirectory of self ${dest})`,
+        dest,
+      );
+    const above = posix.dirname(posix.resolve("/", dest));
+    if (above !== "/") await names.mkdirp(v, above);
+  });
+}
+
+/** `before`: what is done when the copy may begin. */
+async function copyAny(
+  v: OpenVolume,
+  src: string,
+  dest: string,
+  o: CopyOptions,
+  before?: (from: Attr) => Promise<void>,
+): Promise<void> {
+  if (o.filter !== undefined && !(await o.filter(src, dest))) return;
   const follow = o.dereference === true;
-  const src_real = await v.run({ syscall: "cp", path: src }, (op) => walk(op, pathBytes(src), true).names);
-  const dest_real = await destinationOf(v, dest);
-  const attr = await attrAt(v, src, follow);
-  if (attr === undefined) throw systemError(Errno.ENOENT, { syscall: follow ? "stat" : "lstat", path: src });
-  if (attr.ino === dest_real?.attr?.ino)
+  const from = await attrAt(v, src, follow);
+  if (from === undefined) throw systemError(Errno.ENOENT, { syscall: follow ? "stat" : "lstat", path: src });
+  const to = await attrAt(v, dest, follow);
+  const type = from.mode & constants.S_IFMT;
+  if (from.ino === to?.ino)
     throw cpError(
       "ERR_FS_CP_EINVAL",
       Errno.EINVAL,
       "Invalid src or dest: cp returned EINVAL (src and dest cannot be the same)",
       dest,
     );
-  const inside = src_real.every((name, i) => Buffer.compare(name, dest_real?.names[i] ?? Buffer.alloc(0)) === 0);
-  if (isDir(attr.mode) && inside && (dest_real?.names.length ?? 0) > src_real.length)
-    throw cpError(
-      "ERR_FS_CP_EINVAL",
-      Errno.EINVAL,
-      `Invalid src or dest: cp returned EINVAL (cannot copy ${src} to a subdirectory of self)`,
-      dest,
-    );
-  const above = dest.replace(/\/+$/, "").replace(/\/?[^/]*$/, "");
-  if (above !== "") await names.mkdirp(v, above);
-  await copyAny(v, src, dest, o);
-}
-
-async function copyAny(v: OpenVolume, src: string, dest: string, o: CopyOptions): Promise<void> {
-  if (o.filter !== undefined && !(await o.filter(src, dest))) return;
-  const follow = o.dereference === true;
-  const from = await attrAt(v, src, follow);
-  if (from === undefined) throw systemError(Errno.ENOENT, { syscall: "lstat", path: src });
-  const to = await attrAt(v, dest, follow);
-  const type = from.mode & constants.S_IFMT;
   if (to !== undefined && isDir(from.mode) && !isDir(to.mode))
     throw cpError(
       "ERR_FS_CP_DIR_TO_NON_DIR",
@@ -152,6 +198,7 @@ async function copyAny(v: OpenVolume, src: string, dest: string, o: CopyOptions)
       `Cannot overwrite directory with non-directory: cp returned ENOTDIR (cannot overwrite directory ${dest} with non-directory ${src})`,
       dest,
     );
+  await before?.(from);
   if (isDir(from.mode)) await copyDir(v, src, dest, o, from, to);
   else if (type === constants.S_IFREG) await copyRegular(v, src, dest, o, from, to);
   else if (type === constants.S_IFLNK) await copyLink(v, src, dest, o, to);
@@ -208,8 +255,8 @@ async function copyRegular(v: OpenVolume, src: string, dest: string, o: CopyOpti
 async function copyLink(v: OpenVolume, src: string, dest: string, o: CopyOptions, to: Attr | undefined): Promise<void> {
   let target = await names.readlink(v, src);
   if (o.verbatimSymlinks !== true && target[0] !== 0x2f) {
-    const above = src.replace(/\/+$/, "").replace(/[^/]*$/, "");
-    target = Buffer.concat([Buffer.from(above.startsWith("/") ? above : `/${above}`), target]);
+    const above = Buffer.from(posix.dirname(posix.resolve("/", src))).toString("latin1");
+    target = Buffer.from(posix.resolve(above, target.toString("latin1")), "latin1");
   }
   if (to !== undefined) {
     if (!replaces(dest, o)) return;

@@ -454,6 +454,13 @@ const STEPS: Step[] = [
     (fs, at) =>
       fs.cp(at("tree"), at("cp/deep"), { recursive: true, force: false, errorOnExist: true }).catch((e) => [e.code]),
   ],
+  [
+    "cp into a new directory in itself",
+    async (fs, at) => [
+      await fs.cp(at("tree"), at("tree/new/in"), { recursive: true }).catch((e) => [e.code]),
+      (await fs.readdir(at("tree"))).sort(),
+    ],
+  ],
   ["cp into itself", (fs, at) => fs.cp(at("tree"), at("tree/a/in"), { recursive: true }).catch((e) => [e.code])],
   [
     "cp filter",
