@@ -15,7 +15,8 @@ const NAME = { names_end: true };
 
 export async function mkdir(v: OpenVolume, path: PathLike, mode?: string | number | null): Promise<void> {
   const bytes = pathBytes(path);
-  const bits = modeOf(mode, 0o777);
+  // The set-uid and set-gid bits are not taken from the caller (vfs_mkdir).
+  const bits = modeOf(mode, 0o777) & 0o1777;
   const call = { syscall: "mkdir", path: pathText(path) };
   await v.at(call, bytes, NAME, (place) =>
     v.change(call, (op) => {
@@ -25,12 +26,20 @@ export async function mkdir(v: OpenVolume, path: PathLike, mode?: string | numbe
   );
 }
 
-/** The directory above, as text of the path says; undefined at the top. */
-function dirname(path: string): string | undefined {
-  const trimmed = path.replace(/\/+$/, "");
-  const at = trimmed.lastIndexOf("/");
-  if (trimmed === "") return undefined;
-  return at < 0 ? "/" : trimmed.slice(0, at).replace(/\/+$/, "") || "/";
+const SLASH = 0x2f;
+
+/** The path without slashes at its end. */
+function trimmed(path: Buffer): Buffer {
+  let end = path.length;
+  while (end > 0 && path[end - 1] === SLASH) end--;
+  return path.subarray(0, end);
+}
+
+/** The directory above, as the path says; undefined at the top. */
+function dirname(path: Buffer): Buffer | undefined {
+  const name = trimmed(path);
+  const above = trimmed(name.subarray(0, name.lastIndexOf(SLASH) + 1));
+  return above.length === 0 ? undefined : above;
 }
 
 /** Makes a directory and those above it that are missing; answers the first that was made. */
@@ -39,22 +48,27 @@ export async function mkdirp(
   path: PathLike,
   mode?: string | number | null,
 ): Promise<string | undefined> {
-  const text = pathText(path);
-  const full = text.startsWith("/") ? text : `/${text}`;
+  const bytes = Buffer.from(pathBytes(path));
+  if (bytes.length === 0) throw systemError(Errno.ENOENT, { syscall: "mkdir", path: "" });
+  const full = bytes[0] === SLASH ? bytes : Buffer.concat([Buffer.from("/"), bytes]);
+  return (await mkdirFrom(v, full, mode))?.toString("utf8");
+}
+
+async function mkdirFrom(v: OpenVolume, path: Buffer, mode?: string | number | null): Promise<Buffer | undefined> {
   try {
-    await mkdir(v, full, mode);
-    return full;
+    await mkdir(v, path, mode);
+    return path;
   } catch (err) {
     if (hasCode(err, "EEXIST")) {
-      const attr = await v.run({ syscall: "mkdir", path: text }, (op) => find(op, pathBytes(path), true));
+      const attr = await v.run({ syscall: "mkdir", path: pathText(path) }, (op) => find(op, path, true));
       if (!isDir(attr.mode)) throw err;
       return undefined;
     }
-    const above = dirname(full);
-    if (!hasCode(err, "ENOENT") || above === undefined || above === full || above === "/") throw err;
-    const first = await mkdirp(v, above, mode);
-    await mkdirp(v, full, mode);
-    return first ?? full;
+    const above = dirname(path);
+    if (!hasCode(err, "ENOENT") || above === undefined) throw err;
+    const first = await mkdirFrom(v, above, mode);
+    await mkdirFrom(v, path, mode);
+    return first ?? path;
   }
 }
 
@@ -62,13 +76,15 @@ const LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 const TRIES = 100;
 
 /** A new directory with six random characters behind `prefix`. */
-export async function mkdtemp(v: OpenVolume, prefix: string): Promise<string> {
-  const call = { syscall: "mkdtemp", path: `${prefix}XXXXXX` };
+export async function mkdtemp(v: OpenVolume, prefix: PathLike): Promise<Buffer> {
+  const start = pathBytes(prefix, "prefix");
+  const call = { syscall: "mkdtemp", path: `${pathText(prefix)}XXXXXX` };
   for (let tries = 0; ; tries++) {
-    let path = prefix;
-    for (let c = 0; c < 6; c++) path += LETTERS[v.osb.random.u32() % LETTERS.length];
+    let random = "";
+    for (let c = 0; c < 6; c++) random += LETTERS[v.osb.random.u32() % LETTERS.length];
+    const path = Buffer.concat([start, Buffer.from(random)]);
     try {
-      await v.at(call, pathBytes(path, "prefix"), NAME, (place) =>
+      await v.at(call, path, NAME, (place) =>
         v.change(call, (op) => {
           checkNew(place, true);
           ns.mkdir(op, place.parent, place.name, 0o700, v.cred);
@@ -148,9 +164,9 @@ export async function symlink(v: OpenVolume, target: PathLike, path: PathLike): 
   const target_bytes = pathBytes(target, "target");
   const bytes = pathBytes(path);
   const call: CallInfo = { syscall: "symlink", path: pathText(target), dest: pathText(path) };
+  if (target_bytes.length === 0) throw systemError(Errno.ENOENT, call);
   await v.at(call, bytes, NAME, (place) =>
     v.change(call, (op) => {
-      if (target_bytes.length === 0) throw pathError(Errno.ENOENT, "symlink");
       checkNew(place, false);
       ns.symlink(op, place.parent, place.name, target_bytes, v.cred);
     }),

@@ -201,6 +201,18 @@ const STEPS: Step[] = [
     },
   ],
   [
+    "mkdir recursive of bytes",
+    async (fs, at) => {
+      const dir = Buffer.concat([Buffer.from(at("odd/")), Buffer.from([0xff])]);
+      await fs.mkdir(Buffer.concat([dir, Buffer.from("/below")]), { recursive: true });
+      const names = await fs.readdir(at("odd"), "buffer");
+      await fs.rm(at("odd"), { recursive: true });
+      return names.map((n) => n.toString("hex"));
+    },
+  ],
+  ["mkdir suid", async (fs, at) => [await fs.mkdir(at("suid"), 0o7755), shape(await fs.stat(at("suid")))]],
+  ["mkdir recursive of nothing", (fs) => fs.mkdir("", { recursive: true })],
+  [
     "unicode",
     async (fs, at) => {
       await fs.writeFile(at("naïve 文件 🎉"), "x");
