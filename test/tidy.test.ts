@@ -125,14 +125,16 @@ const BANS: readonly Ban[] = [
   {
     what: /"node:(?:fs|fs\/promises|child_process)"/g,
     instead: "the BlockDevice that is handed in",
-    // The device itself, the built module, what /proc says of notifier threads, and node's own numbers of flags.
+    // The device itself, the built module, what /proc says of notifier threads, node's own numbers of flags, and its streams.
     allowed: [
       ...EDGES,
       "src/block/file_device.ts",
       "src/fuse/dev_fuse.ts",
       "src/fuse/notifier_worker.ts",
       "src/wasm/arena.ts",
-      ...["open_flags", "attributes", "copy_file", "tree", "promises", "callbacks"].map((f) => `src/api/${f}.ts`),
+      ...["open_flags", "attributes", "copy_file", "tree", "promises", "callbacks", "streams"].map(
+        (f) => `src/api/${f}.ts`,
+      ),
     ],
   },
   {

@@ -9,7 +9,7 @@ import type { Inode } from "../volume/inode.ts";
 import type { Op } from "../volume/op.ts";
 import * as xattrs from "../volume/xattr/index.ts";
 import { type CallInfo, systemError } from "./errors.ts";
-import { lengthOf } from "./numbers.ts";
+import { integerOf, lengthOf } from "./numbers.ts";
 import type { OpenVolume } from "./open_volume.ts";
 import { find, type PathLike, pathBytes, pathText } from "./path.ts";
 import { BigIntStats, bigintStatsFs, Stats, type StatsFs, statsFs } from "./stats.ts";
@@ -38,14 +38,20 @@ interface Owner {
 /** The library acts as root: of every group. */
 const ofAllGroups = (): boolean => true;
 
-const changesFor = (c: Changes): AttrChanges =>
-  !("uid" in c)
-    ? c
-    : {
-        ...(c.uid !== undefined && { uid: c.uid }),
-        ...(c.gid !== undefined && { gid: c.gid }),
-        kill_suid: ofAllGroups,
-      };
+const isTime = (time: AttrChanges["atime"]): boolean =>
+  time === undefined || time === "now" || Number.isSafeInteger(time.sec);
+
+function changesFor(c: Changes): AttrChanges {
+  if ("uid" in c)
+    return {
+      ...(c.uid !== undefined && { uid: c.uid }),
+      ...(c.gid !== undefined && { gid: c.gid }),
+      kill_suid: ofAllGroups,
+    };
+  // A Date that is none.
+  if (!isTime(c.atime) || !isTime(c.mtime)) throw new FsError(Errno.EINVAL, "api.utimes");
+  return c;
+}
 
 /** Changes attributes of an inode in hand. */
 export async function changeAttr(v: OpenVolume, call: CallInfo, inode: Inode, c: Changes): Promise<void> {
@@ -101,8 +107,9 @@ export async function truncate(v: OpenVolume, path: PathLike, len: number): Prom
 }
 
 /** As access(2) for root: what is there may be read and written; executed, if anybody may. */
-export async function access(v: OpenVolume, path: PathLike, mode: number = constants.F_OK): Promise<void> {
+export async function access(v: OpenVolume, path: PathLike, how?: number): Promise<void> {
   const bytes = pathBytes(path);
+  const mode = integerOf(how ?? constants.F_OK, "mode", 0, constants.R_OK | constants.W_OK | constants.X_OK);
   await v.run({ syscall: "access", path: pathText(path) }, (op) => {
     const attr = find(op, bytes, true);
     if ((mode & constants.W_OK) !== 0 && v.readonly) throw new FsError(Errno.EROFS, "api.access", { ino: attr.ino });

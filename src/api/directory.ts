@@ -6,6 +6,7 @@ import { readdir as readEntries } from "../vfs/namespace.ts";
 import { isDots } from "../volume/dir/name.ts";
 import { codedError } from "./errors.ts";
 import type { OpenVolume } from "./open_volume.ts";
+import { type Encoding, nameIn } from "./options.ts";
 import { find, type PathLike, pathBytes, pathText } from "./path.ts";
 import { Dirent } from "./stats.ts";
 
@@ -56,16 +57,13 @@ export function findDir(v: OpenVolume, path: PathLike, syscall: string): Promise
 }
 
 export interface ReaddirOptions {
-  readonly encoding?: BufferEncoding | "buffer" | null;
+  readonly encoding?: Encoding | null;
   readonly withFileTypes?: boolean;
   readonly recursive?: boolean;
 }
 
 const join = (dir: string, name: string): string =>
   dir === "" || dir.endsWith("/") ? `${dir}${name}` : `${dir}/${name}`;
-
-const nameAs = (name: Buffer, encoding: BufferEncoding | "buffer" | null | undefined): string | Buffer =>
-  encoding === "buffer" ? name : name.toString(encoding ?? "utf8");
 
 /** As node's readdir; with `recursive` the names are relative to `path`. */
 export async function readdir(
@@ -83,48 +81,83 @@ export async function readdir(
     const parent = below === "" ? top : join(top, below);
     for (const e of await entriesOf(v, ino, parent)) {
       const text = e.name.toString("utf8");
-      if (withFileTypes === true) out.push(new Dirent<string | Buffer>(nameAs(e.name, encoding), parent, e.dt));
-      else if (below === "") out.push(nameAs(e.name, encoding));
-      else out.push(nameAs(Buffer.concat([Buffer.from(`${below}/`), e.name]), encoding));
+      if (withFileTypes === true) out.push(new Dirent<string | Buffer>(nameIn(e.name, encoding), parent, e.dt));
+      else if (below === "") out.push(nameIn(e.name, encoding));
+      else out.push(nameIn(Buffer.concat([Buffer.from(`${below}/`), e.name]), encoding));
       if (o.recursive === true && isDir(e.dt << 12)) todo.push({ ino: e.ino, below: join(below, text) });
     }
   }
   return out;
 }
 
+export interface OpendirOptions {
+  readonly encoding?: Encoding | null;
+  /** As node has it; entries are read in stretches of the library's own. */
+  readonly bufferSize?: number;
+  /** What is below, too. */
+  readonly recursive?: boolean;
+}
+
+type DirCallback<T> = (err: unknown, value?: T) => void;
+
 /** An open directory: `for await (const entry of dir)`. */
 export class Dir implements AsyncIterable<Dirent>, AsyncDisposable {
   readonly path: string;
   readonly #v: OpenVolume;
-  readonly #ino: number;
+  readonly #options: OpendirOptions;
+  /** Directories that are still to be read; the first is being read, from `#offset` on. */
+  readonly #todo: { readonly ino: number; readonly path: string }[];
   #offset = 0;
   #ready: RawEntry[] = [];
-  #ended = false;
+  #ready_path = "";
+  #turn: Promise<unknown> = Promise.resolve();
   #closed = false;
 
   /** Made by `opendir`. */
-  constructor(v: OpenVolume, ino: number, path: string) {
+  constructor(v: OpenVolume, ino: number, path: string, options: OpendirOptions) {
     this.#v = v;
-    this.#ino = ino;
+    this.#todo = [{ ino, path }];
     this.path = path;
+    this.#options = options;
   }
 
   /** The next entry, null at the end. */
-  async read(): Promise<Dirent | null> {
-    if (this.#closed) throw codedError("ERR_DIR_CLOSED", "Directory handle was closed");
-    while (this.#ready.length === 0 && !this.#ended) {
-      const { entries, next, end } = await readStretch(this.#v, this.#ino, this.#offset, this.path);
-      this.#ready = entries.reverse();
-      this.#offset = next;
-      this.#ended = end;
-    }
-    const e = this.#ready.pop();
-    return e === undefined ? null : new Dirent(e.name.toString("utf8"), this.path, e.dt);
+  read(): Promise<Dirent | null>;
+  read(callback: DirCallback<Dirent | null>): void;
+  read(callback?: DirCallback<Dirent | null>): Promise<Dirent | null> | undefined {
+    // One after the other: two that were started together do not get one entry.
+    const entry = this.#turn.then(() => this.#next());
+    this.#turn = entry.catch(() => {});
+    return answered(entry, callback);
   }
 
-  async close(): Promise<void> {
+  async #next(): Promise<Dirent | null> {
     if (this.#closed) throw codedError("ERR_DIR_CLOSED", "Directory handle was closed");
+    while (this.#ready.length === 0) {
+      const dir = this.#todo[0];
+      if (dir === undefined) return null;
+      const { entries, next, end } = await readStretch(this.#v, dir.ino, this.#offset, dir.path);
+      this.#ready = entries.reverse();
+      this.#ready_path = dir.path;
+      this.#offset = end ? 0 : next;
+      if (end) this.#todo.shift();
+    }
+    const e = this.#ready.pop()!;
+    const path = this.#ready_path;
+    if (this.#options.recursive === true && isDir(e.dt << 12))
+      this.#todo.push({ ino: e.ino, path: join(path, e.name.toString("utf8")) });
+    return new Dirent(nameIn(e.name, this.#options.encoding) as string, path, e.dt);
+  }
+
+  close(): Promise<void>;
+  close(callback: DirCallback<void>): void;
+  close(callback?: DirCallback<void>): Promise<void> | undefined {
+    const closed = this.#closed;
     this.#closed = true;
+    const done = closed
+      ? Promise.reject<void>(codedError("ERR_DIR_CLOSED", "Directory handle was closed"))
+      : this.#turn.then(() => {});
+    return answered(done, callback);
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Dirent, void> {
@@ -140,6 +173,16 @@ export class Dir implements AsyncIterable<Dirent>, AsyncDisposable {
   }
 }
 
-export async function opendir(v: OpenVolume, path: PathLike): Promise<Dir> {
-  return new Dir(v, await findDir(v, path, "opendir"), pathText(path));
+/** A promise, or a callback that is told. */
+function answered<T>(promise: Promise<T>, callback?: DirCallback<T>): Promise<T> | undefined {
+  if (callback === undefined) return promise;
+  promise.then(
+    (value) => process.nextTick(callback, null, value),
+    (err) => process.nextTick(callback, err),
+  );
+  return undefined;
+}
+
+export async function opendir(v: OpenVolume, path: PathLike, o: OpendirOptions): Promise<Dir> {
+  return new Dir(v, await findDir(v, path, "opendir"), pathText(path), o);
 }

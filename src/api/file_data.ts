@@ -6,6 +6,7 @@ import { fsync, readFile, setattr, writeFile } from "../vfs/file.ts";
 import { reap } from "../vfs/namespace.ts";
 import { atimeIsDue, touchAtime } from "../volume/dir/attr.ts";
 import { dinodeOf, type Inode, inodeLock } from "../volume/inode.ts";
+import { invalidArg, systemError } from "./errors.ts";
 import { BUFFER_BYTES, type OpenVolume } from "./open_volume.ts";
 
 /** An open file: keeps its inode, and its data after the last name is gone, until `close`. */
@@ -13,15 +14,17 @@ export class OpenFile implements IsTold {
   readonly v: OpenVolume;
   readonly inode: Inode;
   readonly writes: boolean;
+  readonly is_dir: boolean;
   f_wb_err: number;
   #open = true;
   #atime_seen = false;
 
   /** To be made while somebody holds the inode, or in the operation that makes it: nobody must wipe it in between. */
-  constructor(v: OpenVolume, inode: Inode, writes: boolean) {
+  constructor(v: OpenVolume, inode: Inode, writes: boolean, is_dir: boolean) {
     this.v = v;
     this.inode = inode;
     this.writes = writes;
+    this.is_dir = is_dir;
     this.f_wb_err = errseqSample(inode.wb_err);
     inode.open_count++;
     if (writes) inode.writer_count++;
@@ -38,6 +41,7 @@ export class OpenFile implements IsTold {
   /** Fills `into` from `position`; answers how many bytes there were. */
   async read(into: Uint8Array, position: number): Promise<number> {
     const { v, inode } = this;
+    if (this.is_dir) throw systemError(Errno.EISDIR, { syscall: "read" });
     let got = 0;
     while (got < into.length) {
       const n = await v.withBuffer(async (addr) => {
@@ -105,8 +109,36 @@ export class OpenFile implements IsTold {
   }
 }
 
-/** The bytes of what node's write functions take as data. */
-export function bytesOf(data: string | NodeJS.ArrayBufferView, encoding?: BufferEncoding | null): Uint8Array {
-  if (typeof data === "string") return Buffer.from(data, encoding ?? "utf8");
-  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+/** Data that writeFile takes: text, bytes, or what gives them piece by piece. */
+export type FileData =
+  | string
+  | NodeJS.ArrayBufferView
+  | Iterable<string | NodeJS.ArrayBufferView>
+  | AsyncIterable<string | NodeJS.ArrayBufferView>;
+
+/** The bytes of what node's write functions take as data; `name` is the argument's. */
+export function bytesOf(
+  data: string | NodeJS.ArrayBufferView,
+  name: string,
+  encoding?: BufferEncoding | null,
+): Uint8Array {
+  if (typeof data === "string") return Buffer.from(data, encoding || "utf8");
+  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  throw invalidArg(name, "of type string or an instance of Buffer, TypedArray, or DataView", data);
+}
+
+/** The bytes of a file's data, piece by piece; what is no data is refused before the first one is asked for. */
+export function piecesOf(
+  data: FileData,
+  encoding: BufferEncoding | null | undefined,
+): Iterable<Uint8Array> | AsyncIterable<Uint8Array> {
+  const iterable = typeof data === "object" && data !== null && !ArrayBuffer.isView(data);
+  if (!iterable || !(Symbol.iterator in data || Symbol.asyncIterator in data))
+    return [bytesOf(data as string, "data", encoding)];
+  return (async function* () {
+    for await (const piece of data)
+      yield typeof piece === "string" || ArrayBuffer.isView(piece)
+        ? bytesOf(piece, "data", encoding)
+        : Buffer.from(piece);
+  })();
 }

@@ -1,4 +1,5 @@
 /** FileHandle: an open file with node's methods. It has its own position; calls that give none move it. */
+import { EventEmitter } from "node:events";
 import { createInterface, type Interface } from "node:readline";
 import type { ReadableStream } from "node:stream/web";
 import { isDir, isLnk, isReg } from "../format/disk/index.ts";
@@ -6,12 +7,13 @@ import { Errno } from "../lib/errno.ts";
 import { FsError } from "../lib/fs_error.ts";
 import { create, getattr } from "../vfs/namespace.ts";
 import type { Inode } from "../volume/inode.ts";
-import { changeAttr } from "./attributes.ts";
-import { type CallInfo, codedError, hasCode, systemError, throwIfAborted } from "./errors.ts";
-import { bytesOf, OpenFile } from "./file_data.ts";
+import { type Changes, changeAttr } from "./attributes.ts";
+import { type CallInfo, codedError, hasCode, invalidArg, systemError, throwIfAborted } from "./errors.ts";
+import { bytesOf, type FileData, OpenFile, piecesOf } from "./file_data.ts";
 import { idOf, lengthOf, modeOf, placeOf } from "./numbers.ts";
 import { type OpenFlags, openFlags } from "./open_flags.ts";
 import type { OpenVolume } from "./open_volume.ts";
+import { booleanOf, optionsOf } from "./options.ts";
 import { type PathLike, type Place, pathBytes, pathText } from "./path.ts";
 import { BigIntStats, Stats } from "./stats.ts";
 import {
@@ -23,13 +25,6 @@ import {
   writeStream,
 } from "./streams.ts";
 import { type TimeLike, timesOf } from "./times.ts";
-
-/** Data that writeFile takes: text, bytes, or what gives them piece by piece. */
-export type FileData =
-  | string
-  | NodeJS.ArrayBufferView
-  | Iterable<string | NodeJS.ArrayBufferView>
-  | AsyncIterable<string | NodeJS.ArrayBufferView>;
 
 export interface ReadFileOptions {
   readonly encoding?: BufferEncoding | null;
@@ -84,12 +79,13 @@ function checkOpen(v: OpenVolume, place: Place, f: OpenFlags): void {
 
 /** Opens what is at a place, or makes it. */
 async function openAt(v: OpenVolume, call: CallInfo, place: Place, f: OpenFlags, mode: number): Promise<OpenFile> {
-  if (place.attr !== undefined) return new OpenFile(v, v.osb.inodes.get(place.attr.ino), f.writes);
+  const { attr } = place;
+  if (attr !== undefined) return new OpenFile(v, v.osb.inodes.get(attr.ino), f.writes, isDir(attr.mode));
   let file: OpenFile | undefined;
   await v.run(call, (op) => {
     const { ino } = create(op, place.parent, place.name, mode, v.cred);
     op.onSuccess(() => {
-      file = new OpenFile(v, op.osb.inodes.get(ino), f.writes);
+      file = new OpenFile(v, op.osb.inodes.get(ino), f.writes, false);
     });
   });
   return file!;
@@ -133,27 +129,62 @@ export async function openFile(
 
 let next_fd = 3;
 
-export class FileHandle implements AsyncDisposable {
-  /** A number for messages and maps; no descriptor of the process. */
-  readonly fd: number;
+export class FileHandle extends EventEmitter implements AsyncDisposable {
+  readonly #fd = next_fd++;
   readonly #v: OpenVolume;
   readonly #file: OpenFile;
   readonly #flags: OpenFlags;
   #position = 0;
+  /** Settles when the position is free. */
+  #turn: Promise<void> = Promise.resolve();
+  /** Calls at work; the file is closed when none is left. */
+  #running = 0;
+  #closing: Promise<void> | null = null;
+  #ended: (() => void) | null = null;
   #closed = false;
 
   /** Made by `open`. */
   constructor(v: OpenVolume, file: OpenFile, flags: OpenFlags) {
-    this.fd = next_fd++;
+    super();
     this.#v = v;
     this.#file = file;
     this.#flags = flags;
     v.handles.add(this);
   }
 
-  #check(syscall: string, right: "reads" | "writes" | null = null): void {
+  /** A number for messages and maps; no descriptor of the process. -1 once the handle is closed. */
+  get fd(): number {
+    return this.#closed ? -1 : this.#fd;
+  }
+
+  /** Runs a call. Neither the file nor the volume is closed before it has ended: what has no name left would be wiped under it. */
+  async #call<T>(syscall: string, work: () => Promise<T>): Promise<T> {
     if (this.#closed) throw Object.assign(codedError("EBADF", "file closed"), { syscall });
-    if (right !== null && !this.#flags[right]) throw systemError(Errno.EBADF, { syscall });
+    this.#running++;
+    try {
+      return await this.#v.held(work);
+    } finally {
+      if (--this.#running === 0 && this.#closing !== null) this.abandon();
+    }
+  }
+
+  #may(right: "reads" | "writes", syscall: string): void {
+    if (!this.#flags[right]) throw systemError(Errno.EBADF, { syscall });
+  }
+
+  /** Lets calls have the handle's position one after the other (f_pos_lock): two that were started together do not get one place. */
+  async #atPosition(transfer: (at: number) => Promise<number>): Promise<number> {
+    const before = this.#turn;
+    let next: () => void = () => {};
+    this.#turn = new Promise((ok) => {
+      next = ok;
+    });
+    await before;
+    try {
+      return await transfer(this.#position);
+    } finally {
+      next();
+    }
   }
 
   /** Reads into a buffer, or into a new one of 16 KiB; from `position`, or from the handle's, which then moves on. */
@@ -169,28 +200,37 @@ export class FileHandle implements AsyncDisposable {
   ): Promise<{ bytesRead: number; buffer: B }>;
   read<B extends NodeJS.ArrayBufferView = Buffer>(options?: ReadOptions<B>): Promise<{ bytesRead: number; buffer: B }>;
   async read<B extends NodeJS.ArrayBufferView>(
-    first?: B | ReadOptions<B>,
+    first?: B | ReadOptions<B> | null,
     second?: number | null | Omit<ReadOptions<B>, "buffer">,
     third?: number | null,
     fourth?: number | bigint | null,
   ): Promise<{ bytesRead: number; buffer: B }> {
-    this.#check("read", "reads");
-    let o: ReadOptions<B>;
-    if (!ArrayBuffer.isView(first)) o = first ?? {};
-    else if (typeof second === "object" && second !== null) o = { ...second, buffer: first };
-    else o = { buffer: first, offset: second ?? 0, length: third ?? null, position: fourth ?? null };
-    const buffer = (o.buffer ?? Buffer.alloc(READ_DEFAULT_BYTES)) as B;
-    const into = part(bytesOf(buffer), o.offset, o.length);
-    const bytesRead = await this.#readAt(into, o.position);
-    return { bytesRead, buffer };
+    return this.#call("read", async () => {
+      let o: ReadOptions<B>;
+      if (!ArrayBuffer.isView(first)) o = first ?? {};
+      else if (typeof second === "object" && second !== null) o = { ...second, buffer: first };
+      else o = { buffer: first, offset: second ?? 0, length: third ?? null, position: fourth ?? null };
+      if (typeof o !== "object") throw invalidArg("options", "of type object", o);
+      const buffer = (o.buffer === undefined ? Buffer.alloc(READ_DEFAULT_BYTES) : o.buffer) as B;
+      if (!ArrayBuffer.isView(buffer))
+        throw invalidArg("buffer", "an instance of Buffer, TypedArray, or DataView", buffer);
+      const into = part(bytesOf(buffer, "buffer"), o.offset, o.length);
+      if (into.length === 0) return { bytesRead: 0, buffer };
+      this.#may("reads", "read");
+      return { bytesRead: await this.#readAt(into, o.position), buffer };
+    });
   }
 
   async #readAt(into: Uint8Array, position: number | bigint | null | undefined): Promise<number> {
     const place = placeOf(position);
-    const own = place === undefined;
-    const at = place ?? this.#position;
-    const n = await this.#file.read(into, at);
-    if (own) this.#position = at + n;
+    const n =
+      place !== undefined
+        ? await this.#file.read(into, place)
+        : await this.#atPosition(async (at) => {
+            const n = await this.#file.read(into, at);
+            this.#position = at + n;
+            return n;
+          });
     if (!this.#flags.noatime) await this.#file.accessed();
     return n;
   }
@@ -200,15 +240,18 @@ export class FileHandle implements AsyncDisposable {
     buffers: B,
     position?: number | null,
   ): Promise<{ bytesRead: number; buffers: B }> {
-    this.#check("readv", "reads");
-    let bytesRead = 0;
-    for (const b of buffers) {
-      const into = bytesOf(b);
-      const n = await this.#readAt(into, typeof position === "number" ? position + bytesRead : null);
-      bytesRead += n;
-      if (n < into.length) break;
-    }
-    return { bytesRead, buffers };
+    return this.#call("readv", async () => {
+      const parts = viewsOf(buffers);
+      this.#may("reads", "read");
+      const all = Buffer.alloc(parts.reduce((sum, b) => sum + b.length, 0));
+      const bytesRead = await this.#readAt(all, position);
+      let at = 0;
+      for (const b of parts) {
+        b.set(all.subarray(at, Math.min(bytesRead, at + b.length)));
+        at = Math.min(bytesRead, at + b.length);
+      }
+      return { bytesRead, buffers };
+    });
   }
 
   /** Writes bytes, or text; at `position`, or at the handle's, which then moves on. With O_APPEND always at the end. */
@@ -229,32 +272,36 @@ export class FileHandle implements AsyncDisposable {
     third?: number | string | null,
     position?: number | null,
   ): Promise<{ bytesWritten: number; buffer: unknown }> {
-    this.#check("write", "writes");
-    let from: Uint8Array;
-    let at: number | null | undefined;
-    if (typeof data === "string") {
-      from = bytesOf(data, third as BufferEncoding | null | undefined);
-      at = second as number | null | undefined;
-    } else if (typeof second === "object" && second !== null) {
-      from = part(bytesOf(data), second.offset, second.length);
-      at = second.position;
-    } else {
-      from = part(bytesOf(data), second, third as number | null | undefined);
-      at = position;
-    }
-    return { bytesWritten: await this.#writeAt(from, at), buffer: data };
+    return this.#call("write", async () => {
+      let from: Uint8Array;
+      let at: number | null | undefined;
+      if (typeof data === "string") {
+        from = bytesOf(data, "buffer", third as BufferEncoding | null | undefined);
+        at = second as number | null | undefined;
+      } else if (typeof second === "object" && second !== null) {
+        from = part(bytesOf(data, "buffer"), second.offset, second.length);
+        at = second.position;
+      } else {
+        from = part(bytesOf(data, "buffer"), second, third as number | null | undefined);
+        at = position;
+      }
+      if (from.length === 0) return { bytesWritten: 0, buffer: data };
+      this.#may("writes", "write");
+      return { bytesWritten: await this.#writeAt(from, at), buffer: data };
+    });
   }
 
   async #writeAt(from: Uint8Array, position: number | null | undefined): Promise<number> {
     const { append, sync, datasync } = this.#flags;
     const place = placeOf(position);
-    const own = place === undefined;
-    const at = place ?? this.#position;
-    // Taken before the wait, so that writes that were started together do not land on one place.
-    if (own) this.#position = at + from.length;
-    const n = await this.#file.write(from, at, append);
-    if (append && own) this.#position = (await this.#attr("write")).size;
-    else if (own && n < from.length) this.#position = at + n;
+    const n =
+      place !== undefined
+        ? await this.#file.write(from, place, append)
+        : await this.#atPosition(async (at) => {
+            const n = await this.#file.write(from, at, append);
+            this.#position = append ? (await this.#attr("write")).size : at + n;
+            return n;
+          });
     if (sync || datasync) await this.#file.sync(datasync && !sync);
     return n;
   }
@@ -264,9 +311,12 @@ export class FileHandle implements AsyncDisposable {
     buffers: B,
     position?: number | null,
   ): Promise<{ bytesWritten: number; buffers: B }> {
-    this.#check("writev", "writes");
-    const from = Buffer.concat(buffers.map((b) => bytesOf(b)));
-    return { bytesWritten: await this.#writeAt(from, position), buffers };
+    return this.#call("writev", async () => {
+      const from = Buffer.concat(viewsOf(buffers));
+      if (buffers.length === 0) return { bytesWritten: 0, buffers };
+      this.#may("writes", "write");
+      return { bytesWritten: await this.#writeAt(from, position), buffers };
+    });
   }
 
   /** From the handle's position to the end. */
@@ -274,34 +324,39 @@ export class FileHandle implements AsyncDisposable {
   readFile(options: { encoding: BufferEncoding; signal?: AbortSignal } | BufferEncoding): Promise<string>;
   readFile(options?: ReadFileOptions | BufferEncoding | null): Promise<Buffer | string>;
   async readFile(options?: ReadFileOptions | BufferEncoding | null): Promise<Buffer | string> {
-    const o = typeof options === "string" ? { encoding: options } : (options ?? {});
-    this.#check("read", "reads");
-    const { mode, size } = await this.#attr("read");
-    if (isDir(mode)) throw systemError(Errno.EISDIR, { syscall: "read" });
-    const chunks: Uint8Array[] = [];
-    // One byte more than the size: the end shows in the same read.
-    for (let want = Math.max(0, size - this.#position) + 1; ; want = CHUNK_BYTES) {
+    return this.#call("readFile", async () => {
+      const o = optionsOf<ReadFileOptions>(options);
       throwIfAborted(o.signal);
-      const chunk = Buffer.allocUnsafe(Math.min(want, 8 * CHUNK_BYTES));
-      const n = await this.#readAt(chunk, null);
-      chunks.push(chunk.subarray(0, n));
-      if (n < chunk.length) break;
-    }
-    const all = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks);
-    return o.encoding ? all.toString(o.encoding) : all;
+      this.#may("reads", "read");
+      const { size } = await this.#attr("read");
+      const chunks: Uint8Array[] = [];
+      // One byte more than the size: the end shows in the same read.
+      for (let want = Math.max(0, size - this.#position) + 1; ; want = CHUNK_BYTES) {
+        throwIfAborted(o.signal);
+        const chunk = Buffer.allocUnsafe(Math.min(want, 8 * CHUNK_BYTES));
+        const n = await this.#readAt(chunk, null);
+        chunks.push(chunk.subarray(0, n));
+        if (n < chunk.length) break;
+      }
+      const all = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks);
+      return o.encoding ? all.toString(o.encoding) : all;
+    });
   }
 
   /** Writes data at the handle's position. */
   async writeFile(data: FileData, options?: WriteFileOptions | BufferEncoding | null): Promise<void> {
-    const o = typeof options === "string" ? { encoding: options } : (options ?? {});
-    this.#check("write", "writes");
-    if (typeof data === "string" || ArrayBuffer.isView(data)) await this.#writeWhole(bytesOf(data, o.encoding), o);
-    else for await (const piece of data) await this.#writeWhole(bytesOf(piece, o.encoding), o);
-    if (o.flush === true) await this.sync();
+    return this.#call("writeFile", async () => {
+      const o = writeOptionsOf(options);
+      const pieces = piecesOf(data, o.encoding);
+      throwIfAborted(o.signal);
+      for await (const piece of pieces) await this.#writeWhole(piece, o);
+      if (o.flush === true) await this.#file.sync(false);
+    });
   }
 
   async #writeWhole(from: Uint8Array, o: WriteFileOptions): Promise<void> {
     throwIfAborted(o.signal);
+    if (from.length > 0) this.#may("writes", "write");
     for (let put = 0; put < from.length; ) {
       const n = await this.#writeAt(from.subarray(put), null);
       if (n === 0) throw systemError(Errno.ENOSPC, { syscall: "write" });
@@ -323,55 +378,55 @@ export class FileHandle implements AsyncDisposable {
   stat(options?: { bigint?: false }): Promise<Stats>;
   stat(options: { bigint: true }): Promise<BigIntStats>;
   async stat(options?: { bigint?: boolean }): Promise<Stats | BigIntStats> {
-    this.#check("fstat");
-    const attr = await this.#attr("fstat");
-    const dev = this.#v.osb.geo.uuid_hash;
-    return options?.bigint === true ? new BigIntStats(attr, dev) : new Stats(attr, dev);
-  }
-
-  async truncate(len = 0): Promise<void> {
-    this.#check("ftruncate");
-    const size = lengthOf(len);
-    if (!this.#flags.writes) throw systemError(Errno.EINVAL, { syscall: "ftruncate" });
-    await this.#file.truncate(size, "ftruncate");
-  }
-
-  async chmod(mode: string | number): Promise<void> {
-    this.#check("fchmod");
-    await changeAttr(this.#v, { syscall: "fchmod" }, this.#file.inode, { mode: modeOf(mode) });
-  }
-
-  async chown(uid: number, gid: number): Promise<void> {
-    this.#check("fchown");
-    await changeAttr(this.#v, { syscall: "fchown" }, this.#file.inode, {
-      uid: idOf(uid, "uid"),
-      gid: idOf(gid, "gid"),
+    return this.#call("fstat", async () => {
+      const attr = await this.#attr("fstat");
+      const dev = this.#v.osb.geo.uuid_hash;
+      return options?.bigint === true ? new BigIntStats(attr, dev) : new Stats(attr, dev);
     });
   }
 
+  async truncate(len = 0): Promise<void> {
+    return this.#call("ftruncate", async () => {
+      const size = lengthOf(len);
+      if (!this.#flags.writes) throw systemError(Errno.EINVAL, { syscall: "ftruncate" });
+      await this.#file.truncate(size, "ftruncate");
+    });
+  }
+
+  #change(syscall: string, changes: () => Changes): Promise<void> {
+    return this.#call(syscall === "futime" ? "futimes" : syscall, async () =>
+      changeAttr(this.#v, { syscall }, this.#file.inode, changes()),
+    );
+  }
+
+  async chmod(mode: string | number): Promise<void> {
+    return this.#change("fchmod", () => ({ mode: modeOf(mode) }));
+  }
+
+  async chown(uid: number, gid: number): Promise<void> {
+    return this.#change("fchown", () => ({ uid: idOf(uid, "uid"), gid: idOf(gid, "gid") }));
+  }
+
   async utimes(atime: TimeLike, mtime: TimeLike): Promise<void> {
-    this.#check("futime");
-    await changeAttr(this.#v, { syscall: "futime" }, this.#file.inode, timesOf(atime, mtime));
+    return this.#change("futime", () => timesOf(atime, mtime));
   }
 
   /** Data and metadata are durable (fsync). */
   async sync(): Promise<void> {
-    this.#check("fsync");
-    await this.#file.sync(false);
+    return this.#call("fsync", () => this.#file.sync(false));
   }
 
   /** Data, and the metadata that is needed to read it, are durable (fdatasync). */
   async datasync(): Promise<void> {
-    this.#check("fdatasync");
-    await this.#file.sync(true);
+    return this.#call("fdatasync", () => this.#file.sync(true));
   }
 
   createReadStream(options?: ReadStreamOptions): ReadStream {
-    return readStream(() => Promise.resolve(this), options);
+    return readStream(this, options);
   }
 
   createWriteStream(options?: WriteStreamOptions): WriteStream {
-    return writeStream(() => Promise.resolve(this), options);
+    return writeStream(this, options);
   }
 
   /** The lines of the file, without their ends: `for await (const line of handle.readLines())`. */
@@ -396,22 +451,31 @@ export class FileHandle implements AsyncDisposable {
     return this.#file.inode;
   }
 
-  /** True once `close` was called or the volume was closed. */
+  /** True once the handle or the volume was closed. */
   get closed(): boolean {
     return this.#closed;
   }
 
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    this.abandon();
-    this.#v.handles.delete(this);
+  /** Waits for the handle's calls that are at work. */
+  close(): Promise<void> {
+    if (this.#closed) return Promise.resolve();
+    if (this.#closing === null) {
+      this.#closing = new Promise((ok) => {
+        this.#ended = ok;
+      });
+      if (this.#running === 0) this.abandon();
+      this.emit("close");
+    }
+    return this.#closing;
   }
 
-  /** The volume is being closed; for the library's own use. */
+  /** Nothing is done with the handle any more: it, or the volume, is being closed. For the library's own use. */
   abandon(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#v.handles.delete(this);
     this.#file.close();
+    this.#ended?.();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -419,10 +483,26 @@ export class FileHandle implements AsyncDisposable {
   }
 }
 
+function viewsOf(buffers: readonly NodeJS.ArrayBufferView[]): Uint8Array[] {
+  const given: unknown = buffers;
+  if (!Array.isArray(given) || !given.every((b) => ArrayBuffer.isView(b)))
+    throw invalidArg("buffers", "an instance of ArrayBufferView[]", given);
+  return buffers.map((b) => bytesOf(b, "buffers"));
+}
+
+/** Options of writeFile, those that say no encoding, flag or mode included. */
+export function writeOptionsOf(options: WriteFileOptions | BufferEncoding | null | undefined): WriteFileOptions {
+  const o = optionsOf<WriteFileOptions>(options);
+  booleanOf(o.flush ?? undefined, "options.flush");
+  return o;
+}
+
 /** The stretch of a buffer that offset and length name. RangeError when it is not inside. */
 function part(bytes: Uint8Array, offset?: number | null, length?: number | null): Uint8Array {
   const from = offset ?? 0;
+  if (typeof from !== "number") throw invalidArg("offset", "of type number", from);
   const len = length ?? bytes.length - from;
+  if (typeof len !== "number") throw invalidArg("length", "of type number", len);
   if (!Number.isInteger(from) || !Number.isInteger(len) || from < 0 || len < 0 || from + len > bytes.length)
     throw codedError(
       "ERR_OUT_OF_RANGE",

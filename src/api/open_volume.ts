@@ -165,6 +165,12 @@ export class OpenVolume {
   /** Work of several calls that the volume is not closed in the middle of. */
   async whole<T>(work: () => Promise<T>): Promise<T> {
     if (this.#closing !== null) this.#refuse();
+    return this.held(work);
+  }
+
+  /** As whole, for what may be a part of work that began before the volume was to be closed. */
+  async held<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#closed) this.#refuse();
     this.#running++;
     try {
       return await work();

@@ -5,32 +5,31 @@
 import { constants } from "node:fs";
 import * as attributes from "./attributes.ts";
 import { copyFile } from "./copy_file.ts";
-import { type Dir, opendir, readdir } from "./directory.ts";
-import { codedError, hasCode } from "./errors.ts";
+import { type Dir, type OpendirOptions, opendir, type ReaddirOptions, readdir } from "./directory.ts";
+import { codedError, hasCode, throwIfAborted } from "./errors.ts";
+import { type FileData, piecesOf } from "./file_data.ts";
 import {
-  type FileData,
   type FileHandle,
   openFile,
   type ReadFileOptions,
   type WriteFileOptions,
+  writeOptionsOf,
 } from "./file_handle.ts";
 import * as names from "./names.ts";
 import { idOf, modeOf } from "./numbers.ts";
 import type { OpenVolume } from "./open_volume.ts";
+import { booleanOf, type Encoding, type NameOptions, nameIn, objectOf, optionsOf } from "./options.ts";
 import type { PathLike } from "./path.ts";
 import type { BigIntStats, Dirent, Stats, StatsFs } from "./stats.ts";
 import { type TimeLike, timesOf } from "./times.ts";
 import { type CopyOptions, cp, type RmOptions, rm } from "./tree.ts";
 
-type Encoding = BufferEncoding | "buffer";
-type NameOptions = { readonly encoding?: Encoding | null } | Encoding | null;
 type BufferOption = { readonly encoding: "buffer" } | "buffer";
 
-const encodingOf = (o?: NameOptions): Encoding => (typeof o === "string" ? o : o?.encoding) ?? "utf8";
-
-function named(bytes: Buffer, o?: NameOptions): string | Buffer {
-  const encoding = encodingOf(o);
-  return encoding === "buffer" ? bytes : bytes.toString(encoding);
+/** The name that `read` answers, in the encoding that was asked for. */
+async function named(options: NameOptions | undefined, read: () => Promise<Buffer>): Promise<string | Buffer> {
+  const { encoding } = optionsOf<{ readonly encoding?: Encoding | null }>(options);
+  return nameIn(await read(), encoding);
 }
 
 export interface MkdirOptions {
@@ -71,9 +70,10 @@ export class FsPromises {
     path: PathLike | FileHandle,
     options?: ReadFileOptions | BufferEncoding | null,
   ): Promise<string | Buffer> {
-    const o = typeof options === "string" ? { encoding: options } : (options ?? {});
+    const o = optionsOf<ReadFileOptions>(options);
     if (isHandle(path)) return path.readFile(o);
-    await using handle = await openFile(this.#v, path, o.flag ?? "r");
+    throwIfAborted(o.signal);
+    await using handle = await openFile(this.#v, path, o.flag || "r");
     return await handle.readFile(o);
   }
 
@@ -99,10 +99,12 @@ export class FsPromises {
     options: WriteFileOptions | BufferEncoding | null | undefined,
     flag: string,
   ): Promise<void> {
-    const o = typeof options === "string" ? { encoding: options } : (options ?? {});
-    if (isHandle(path)) return path.writeFile(data, o);
-    await using handle = await openFile(this.#v, path, o.flag ?? flag, o.mode);
-    await handle.writeFile(data, o);
+    const o = writeOptionsOf(options);
+    const pieces = piecesOf(data, o.encoding);
+    if (isHandle(path)) return path.writeFile(pieces, o);
+    throwIfAborted(o.signal);
+    await using handle = await openFile(this.#v, path, o.flag || flag, o.mode);
+    await handle.writeFile(pieces, o);
   }
 
   /** `mode`: constants.COPYFILE_EXCL. Clusters are shared where the volume has the refcount feature. */
@@ -118,16 +120,17 @@ export class FsPromises {
   mkdir(path: PathLike, options: MkdirOptions & { recursive: true }): Promise<string | undefined>;
   mkdir(path: PathLike, options?: MkdirOptions | string | number | null): Promise<undefined>;
   async mkdir(path: PathLike, options?: MkdirOptions | string | number | null): Promise<string | undefined> {
-    const o = typeof options === "object" && options !== null ? options : { mode: options ?? undefined };
-    const mode = "mode" in o ? o.mode : undefined;
-    if ("recursive" in o && o.recursive === true) return names.mkdirp(this.#v, path, mode);
-    await names.mkdir(this.#v, path, mode);
+    const o: MkdirOptions =
+      typeof options === "number" || typeof options === "string" ? { mode: options } : (options ?? {});
+    if (booleanOf(o.recursive, "options.recursive")) return names.mkdirp(this.#v, path, o.mode);
+    await names.mkdir(this.#v, path, o.mode);
     return undefined;
   }
 
-  async mkdtemp(prefix: string, options?: NameOptions): Promise<string> {
-    const made = await names.mkdtemp(this.#v, prefix);
-    return named(Buffer.from(made), options) as string;
+  mkdtemp(prefix: PathLike, options: BufferOption): Promise<Buffer>;
+  mkdtemp(prefix: PathLike, options?: { encoding?: BufferEncoding | null } | BufferEncoding | null): Promise<string>;
+  async mkdtemp(prefix: PathLike, options?: NameOptions): Promise<string | Buffer> {
+    return named(options, () => names.mkdtemp(this.#v, prefix));
   }
 
   async rmdir(path: PathLike): Promise<void> {
@@ -139,7 +142,7 @@ export class FsPromises {
   }
 
   async rm(path: PathLike, options?: RmOptions): Promise<void> {
-    return rm(this.#v, path, options ?? {});
+    return rm(this.#v, path, objectOf(options));
   }
 
   async rename(oldPath: PathLike, newPath: PathLike): Promise<void> {
@@ -158,17 +161,17 @@ export class FsPromises {
   readlink(path: PathLike, options: BufferOption): Promise<Buffer>;
   readlink(path: PathLike, options?: { encoding?: BufferEncoding | null } | BufferEncoding | null): Promise<string>;
   async readlink(path: PathLike, options?: NameOptions): Promise<string | Buffer> {
-    return named(await names.readlink(this.#v, path), options);
+    return named(options, () => names.readlink(this.#v, path));
   }
 
   realpath(path: PathLike, options: BufferOption): Promise<Buffer>;
   realpath(path: PathLike, options?: { encoding?: BufferEncoding | null } | BufferEncoding | null): Promise<string>;
   async realpath(path: PathLike, options?: NameOptions): Promise<string | Buffer> {
-    return named(await names.realpath(this.#v, path), options);
+    return named(options, () => names.realpath(this.#v, path));
   }
 
   async cp(src: PathLike, dest: PathLike, options?: CopyOptions): Promise<void> {
-    return cp(this.#v, src, dest, options ?? {});
+    return cp(this.#v, src, dest, objectOf(options));
   }
 
   // Directories -------------------------------------------------------------------------------------------------------
@@ -192,11 +195,11 @@ export class FsPromises {
     path: PathLike,
     options?: { encoding?: Encoding | null; withFileTypes?: boolean; recursive?: boolean } | Encoding | null,
   ): Promise<unknown> {
-    return readdir(this.#v, path, typeof options === "string" ? { encoding: options } : (options ?? {}));
+    return readdir(this.#v, path, optionsOf<ReaddirOptions>(options));
   }
 
-  async opendir(path: PathLike): Promise<Dir> {
-    return opendir(this.#v, path);
+  async opendir(path: PathLike, options?: OpendirOptions | BufferEncoding | null): Promise<Dir> {
+    return opendir(this.#v, path, optionsOf<OpendirOptions>(options));
   }
 
   // Attributes --------------------------------------------------------------------------------------------------------
@@ -311,4 +314,4 @@ export class FsPromises {
 }
 
 const isHandle = (path: PathLike | FileHandle): path is FileHandle =>
-  typeof path === "object" && "readFile" in path && typeof path.readFile === "function";
+  typeof path === "object" && path !== null && "readFile" in path && typeof path.readFile === "function";

@@ -1,6 +1,10 @@
-/** Streams over an open file, with the options of node's createReadStream and createWriteStream. */
-import { Readable, Writable } from "node:stream";
+/** Streams over a volume's files. They are node's own, which take the functions that they open, read, write and close with. */
+import type { EventEmitter } from "node:events";
+import { createReadStream, createWriteStream, type ReadStream, type WriteStream } from "node:fs";
 import type { FileHandle } from "./file_handle.ts";
+import type { PathLike } from "./path.ts";
+
+export type { ReadStream, WriteStream };
 
 export interface ReadStreamOptions {
   readonly encoding?: BufferEncoding;
@@ -10,6 +14,7 @@ export interface ReadStreamOptions {
   readonly highWaterMark?: number;
   /** The file is closed with the stream; so it is unless this is false. */
   readonly autoClose?: boolean;
+  readonly emitClose?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -18,103 +23,74 @@ export interface WriteStreamOptions {
   readonly start?: number;
   readonly highWaterMark?: number;
   readonly autoClose?: boolean;
+  readonly emitClose?: boolean;
   /** The data is durable before the file is closed. */
   readonly flush?: boolean;
   readonly signal?: AbortSignal;
 }
 
-/** A Readable with what node's ReadStream tells besides. */
-export type ReadStream = Readable & { bytesRead: number };
-export type WriteStream = Writable & { bytesWritten: number };
+/** Where a file that is to be opened by its path is, and how it is opened. */
+export interface StreamFile {
+  readonly flags?: string | number;
+  readonly mode?: string | number;
+  /** One that is open already; the path is not looked at then. */
+  readonly fd?: number | FileHandle;
+}
 
-const READ_AHEAD_BYTES = 1 << 16;
+// biome-ignore lint/suspicious/noExplicitAny: node's streams are typed for node:fs itself
+type Functions = any;
+type Callback = (err: Error | null, ...values: unknown[]) => void;
 
-/** Reads a file from the moment on at which somebody listens; `open` is asked once. */
-export function readStream(open: () => Promise<FileHandle>, o: ReadStreamOptions = {}): ReadStream {
-  let handle: FileHandle | undefined;
-  let at = o.start;
-  const stop = o.end === undefined ? Number.POSITIVE_INFINITY : o.end + 1;
-  let left = stop - (o.start ?? 0);
-  const stream = new Readable({
-    highWaterMark: o.highWaterMark ?? READ_AHEAD_BYTES,
-    ...(o.encoding === undefined ? {} : { encoding: o.encoding }),
-    ...(o.signal === undefined ? {} : { signal: o.signal }),
-    construct(done) {
-      open().then((h) => {
-        handle = h;
-        done();
-      }, done);
-    },
-    read(size) {
-      const want = Math.min(size, left);
-      if (want <= 0) {
-        stream.push(null);
-        return;
-      }
-      handle!.read(Buffer.allocUnsafe(want), 0, want, at ?? null).then(
-        ({ bytesRead, buffer }) => {
-          left -= bytesRead;
-          stream.bytesRead += bytesRead;
-          if (at !== undefined) at += bytesRead;
-          stream.push(bytesRead === 0 ? null : buffer.subarray(0, bytesRead));
-        },
-        (err: Error) => stream.destroy(err),
-      );
-    },
-    destroy(err, done) {
-      if (handle === undefined || o.autoClose === false) done(err);
-      else
-        handle.close().then(
-          () => done(err),
-          (close_err: Error) => done(err ?? close_err),
-        );
-    },
-  }) as ReadStream;
-  stream.bytesRead = 0;
+/** The functions of node:fs that a stream asks for, on one handle. */
+function functionsOf(handle: FileHandle): Functions {
+  return {
+    open: (_path: unknown, _flags: unknown, _mode: unknown, cb: Callback) => cb(null, handle.fd),
+    read: (_fd: number, bytes: Buffer, offset: number, length: number, position: number, cb: Callback) =>
+      handle.read(bytes, offset, length, position).then(({ bytesRead }) => cb(null, bytesRead, bytes), cb),
+    write: (_fd: number, bytes: Buffer, offset: number, length: number, position: number, cb: Callback) =>
+      handle.write(bytes, offset, length, position).then(({ bytesWritten }) => cb(null, bytesWritten, bytes), cb),
+    writev: (_fd: number, all: Buffer[], position: number, cb: Callback) =>
+      handle.writev(all, position).then(({ bytesWritten }) => cb(null, bytesWritten, all), cb),
+    fsync: (_fd: number, cb: Callback) => handle.sync().then(() => cb(null), cb),
+    close: (_fd: number, cb: Callback) => handle.close().then(() => cb(null), cb),
+  };
+}
+
+/** Ends with the handle, as node's does. */
+function ofHandle<S extends ReadStream | WriteStream>(handle: FileHandle, stream: S): S {
+  const end = (): void => void stream.destroy();
+  handle.once("close", end);
+  (stream as EventEmitter).once("close", () => handle.off("close", end));
   return stream;
 }
 
-/** Writes a file from `start` on, or from the handle's position. */
-export function writeStream(open: () => Promise<FileHandle>, o: WriteStreamOptions = {}): WriteStream {
-  let handle: FileHandle | undefined;
-  let at = o.start;
-  const put = async (bytes: Buffer): Promise<void> => {
-    for (let done = 0; done < bytes.length; ) {
-      const { bytesWritten } = await handle!.write(bytes, done, bytes.length - done, at ?? null);
-      done += bytesWritten;
-      stream.bytesWritten += bytesWritten;
-      if (at !== undefined) at += bytesWritten;
-    }
-  };
-  const stream = new Writable({
-    defaultEncoding: o.encoding ?? "utf8",
-    ...(o.highWaterMark === undefined ? {} : { highWaterMark: o.highWaterMark }),
-    ...(o.signal === undefined ? {} : { signal: o.signal }),
-    construct(done) {
-      open().then((h) => {
-        handle = h;
-        done();
-      }, done);
-    },
-    write(chunk: Buffer, _encoding, done) {
-      put(chunk).then(() => done(), done);
-    },
-    writev(chunks, done) {
-      put(Buffer.concat(chunks.map((c) => c.chunk as Buffer))).then(() => done(), done);
-    },
-    final(done) {
-      if (o.flush === true) handle!.sync().then(() => done(), done);
-      else done();
-    },
-    destroy(err, done) {
-      if (handle === undefined || o.autoClose === false) done(err);
-      else
-        handle.close().then(
-          () => done(err),
-          (close_err: Error) => done(err ?? close_err),
-        );
-    },
-  }) as WriteStream;
-  stream.bytesWritten = 0;
-  return stream;
+export function readStream(handle: FileHandle, o?: ReadStreamOptions): ReadStream {
+  const options: Functions = { ...o, fd: handle.fd, fs: functionsOf(handle) };
+  return ofHandle(handle, createReadStream("", options));
+}
+
+export function writeStream(handle: FileHandle, o?: WriteStreamOptions): WriteStream {
+  const options: Functions = { ...o, fd: handle.fd, fs: functionsOf(handle) };
+  return ofHandle(handle, createWriteStream("", options));
+}
+
+/** A stream that opens its file by `fs`, the volume's functions with callbacks. */
+export function readStreamAt(
+  fs: Functions,
+  path: PathLike,
+  options?: BufferEncoding | (ReadStreamOptions & StreamFile) | null,
+): ReadStream {
+  const o = typeof options === "string" ? { encoding: options } : (options ?? {});
+  if ("fd" in o && typeof o.fd === "object" && o.fd !== null) return o.fd.createReadStream(o);
+  return createReadStream(path as string, { ...o, fs } as Functions);
+}
+
+export function writeStreamAt(
+  fs: Functions,
+  path: PathLike,
+  options?: BufferEncoding | (WriteStreamOptions & StreamFile) | null,
+): WriteStream {
+  const o = typeof options === "string" ? { encoding: options } : (options ?? {});
+  if ("fd" in o && typeof o.fd === "object" && o.fd !== null) return o.fd.createWriteStream(o);
+  return createWriteStream(path as string, { ...o, fs } as Functions);
 }

@@ -6,7 +6,8 @@ export type TimeLike = number | string | Date;
 
 function seconds(time: TimeLike, name: string): number {
   if (time instanceof Date) return time.getTime() / 1000;
-  const n = typeof time === "string" && time.trim() !== "" ? Number(time) : time;
+  // Text that is no number is none; "" and blanks are 0, as JavaScript has it.
+  const n = typeof time === "string" ? Number(time) : time;
   if (typeof n === "number" && Number.isFinite(n)) return n;
   throw codedError("ERR_INVALID_ARG_TYPE", `The "${name}" argument must be a number, a string or a Date.`, TypeError);
 }

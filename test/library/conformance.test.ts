@@ -5,6 +5,7 @@
 import * as node_fs from "node:fs";
 import * as node_promises from "node:fs/promises";
 import { Readable } from "node:stream";
+import { pathToFileURL } from "node:url";
 import { describe, expect, test } from "vitest";
 import type { FileHandle, FsPromises, Stats } from "../../src/api/index.ts";
 import { tempDir } from "../support/cleanup.ts";
@@ -210,8 +211,33 @@ const STEPS: Step[] = [
       return names.map((n) => n.toString("hex"));
     },
   ],
+  [
+    "mkdtemp of bytes and of a URL",
+    async (fs, at) => {
+      const made = [await fs.mkdtemp(Buffer.from(at("tmp-"))), await fs.mkdtemp(pathToFileURL(at("tmp-")))];
+      for (const dir of made) await fs.rmdir(dir);
+      return made.map((m) => [m.startsWith(at("tmp-")), m.length - at("tmp-").length]);
+    },
+  ],
   ["mkdir suid", async (fs, at) => [await fs.mkdir(at("suid"), 0o7755), shape(await fs.stat(at("suid")))]],
   ["mkdir recursive of nothing", (fs) => fs.mkdir("", { recursive: true })],
+  [
+    "opendir recursive",
+    async (fs, at) => {
+      const names: string[] = [];
+      for await (const e of await fs.opendir(at("d"), { recursive: true })) names.push(`${e.parentPath}/${e.name}`);
+      return names.sort();
+    },
+  ],
+  ["opendir with an encoding that is none", (fs, at) => fs.opendir(at("d"), "odd" as never).catch((e) => e.code)],
+  [
+    "opendir in hex",
+    async (fs, at) => {
+      const names: string[] = [];
+      for await (const e of await fs.opendir(at("d"), { encoding: "hex" })) names.push(e.name);
+      return names.sort();
+    },
+  ],
   [
     "unicode",
     async (fs, at) => {
@@ -417,6 +443,33 @@ const STEPS: Step[] = [
       for await (const c of (await fs.open(at("st"))).createReadStream({ start: 5, end: 12, encoding: "utf8" }))
         part += c;
       return [w.bytesWritten, lines.length, lines[999], part];
+    },
+  ],
+  [
+    "reads that are started together",
+    async (fs, at) => {
+      await fs.writeFile(at("rt"), "onetwothr");
+      await using h = await fs.open(at("rt"));
+      const all = await Promise.all([1, 2, 3].map(() => h.read(Buffer.alloc(3))));
+      return all.map(({ buffer }) => `${buffer}`).sort();
+    },
+  ],
+  [
+    "directory read as a file",
+    async (fs, at) => {
+      await using h = await fs.open(at("d"));
+      return await Promise.all([h.read(), h.readv([Buffer.alloc(9)]), h.readFile()].map((p) => p.catch((e) => e.code)));
+    },
+  ],
+  [
+    "closed twice, and its number",
+    async (fs, at) => {
+      const h = await fs.open(at("rt"));
+      let heard = 0;
+      h.on("close", () => heard++);
+      await h.close();
+      await h.close();
+      return [h.fd, heard];
     },
   ],
   ["open r+ of nothing", (fs, at) => fs.open(at("nothing"), "r+")],

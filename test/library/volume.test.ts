@@ -104,6 +104,63 @@ describe.skipIf(lacksTools)("a volume in the library", () => {
     await fsckClean(v.path);
   });
 
+  test("waits for the calls of a handle before the handle or the volume is closed", async () => {
+    const data = Buffer.alloc(5 << 20, 1);
+    const image = newImage();
+    const v = await Volume.open(image);
+    const gone = await v.promises.open("/gone", "w+");
+    await v.promises.unlink("/gone");
+    const written = gone.write(data);
+    await gone.close();
+    expect(await written).toMatchObject({ bytesWritten: data.length });
+    await expect(gone.write("x")).rejects.toMatchObject({ code: "EBADF" });
+
+    const whole = await v.promises.open("/whole", "w");
+    const pieces = whole.writeFile([data, data, "end"]);
+    await v.close();
+    await pieces;
+    await onVolume(image, async (w) => {
+      expect((await w.promises.stat("/whole")).size).toBe(2 * data.length + 3);
+    });
+  });
+
+  test("leaves a file as it is for what cannot be written to it", async () => {
+    await onVolume(newImage(), async (v) => {
+      const p = v.promises;
+      await p.writeFile("/f", "precious");
+      for (const args of [
+        [5],
+        [undefined],
+        [{}],
+        ["x", "no-encoding"],
+        ["x", { flush: "yes" }],
+        ["x", { signal: AbortSignal.abort() }],
+        ["x", 5],
+      ] as [string, string?][])
+        await expect(p.writeFile("/f", ...(args as [string]))).rejects.toMatchObject({
+          code: expect.stringMatching(/^ERR_|ABORT/),
+        });
+      expect(await p.readFile("/f", "utf8")).toBe("precious");
+      await using h = await p.open("/f", "a");
+      await expect(h.write(5 as never)).rejects.toMatchObject({ code: "ERR_INVALID_ARG_TYPE" });
+    });
+  });
+
+  test("copies with COPYFILE_FICLONE_FORCE only where it can share", async () => {
+    for (const [features, code] of [
+      ["refcount", null],
+      ["norefcount", "ENOTSUP"],
+    ] as const)
+      await onVolume(newImage([`--fs-features=${features}`]), async (v) => {
+        const p = v.promises;
+        await p.writeFile("/f", Buffer.alloc(1 << 20, 3));
+        const copy = p.copyFile("/f", "/g", p.constants.COPYFILE_FICLONE_FORCE);
+        if (code === null) await copy;
+        else await expect(copy).rejects.toMatchObject({ code, syscall: "copyfile" });
+        expect(await p.exists("/g")).toBe(code === null);
+      });
+  });
+
   test("is durable as far as it was synced when the process dies, and whole when the program just ends", async () => {
     // In dist/, where a program finds the addon and the module.
     const program = join(import.meta.dirname, "../../dist", `library_test.${process.pid}.mjs`);
@@ -197,8 +254,13 @@ describe.skipIf(lacksTools)("a volume in the library", () => {
       expect(((await call(fs.fstat)(fd)) as { size: number }).size).toBe(5);
       await call(fs.ftruncate)(fd, 2);
       await call(fs.fsync)(fd);
+      expect(await call(fs.writev)(fd, [Buffer.from("b"), Buffer.from("y")], 0)).toMatchObject({ bytesWritten: 2 });
+      expect(await call(fs.read)(fd, Buffer.alloc(2), 0, 2, 0)).toMatchObject({ bytesRead: 2 });
+      expect(await call(fs.exists)("/d/f")).toBe(true);
+      expect(await call(fs.readFile)(fd, "utf8")).toBe("by");
+      expect(() => fs.read(fd, Buffer.alloc(1), 0, 1, 0 as never)).toThrow(/cb/);
       await call(fs.close)(fd);
-      await expect(call(fs.fstat)(fd)).rejects.toMatchObject({ code: "EBADF" });
+      await expect(call(fs.fstat)(fd)).rejects.toMatchObject({ code: "EBADF", errno: -9, syscall: "fstat" });
 
       const w = fs.createWriteStream("/d/stream");
       for (let i = 0; i < 5000; i++) w.write(`${i},`);
@@ -208,6 +270,12 @@ describe.skipIf(lacksTools)("a volume in the library", () => {
       for await (const piece of fs.createReadStream("/d/stream", { encoding: "utf8", highWaterMark: 1000 }))
         text += piece;
       expect(text.split(",")).toHaveLength(5001);
+      const r = fs.createReadStream("/d/stream", { start: 2, end: 4 });
+      const seen: unknown[] = [r.path, r.pending];
+      r.on("open", (n) => seen.push(typeof n)).on("ready", () => seen.push("ready", `${r.read()}`));
+      await new Promise((ok) => r.once("ready", () => r.close(ok)));
+      expect(seen.slice(0, 4)).toEqual(["/d/stream", true, "number", "ready"]);
+      expect(() => fs.createReadStream("/d/stream", { start: 5, end: 2 })).toThrow(/"start"/);
       await expect(finished(fs.createReadStream("/none").resume())).rejects.toMatchObject({ code: "ENOENT" });
     });
   });
