@@ -144,9 +144,9 @@ export async function getxattr(v: OpenVolume, path: PathLike, name: string, foll
 
 export interface SetxattrOptions {
   /** It must not be there yet (EEXIST). */
-  readonly create?: boolean;
+  readonly create?: boolean | undefined;
   /** It must be there (ENODATA). */
-  readonly replace?: boolean;
+  readonly replace?: boolean | undefined;
 }
 
 export async function setxattr(

@@ -57,9 +57,9 @@ export function findDir(v: OpenVolume, path: PathLike, syscall: string): Promise
 }
 
 export interface ReaddirOptions {
-  readonly encoding?: Encoding | null;
-  readonly withFileTypes?: boolean;
-  readonly recursive?: boolean;
+  readonly encoding?: Encoding | null | undefined;
+  readonly withFileTypes?: boolean | undefined;
+  readonly recursive?: boolean | undefined;
 }
 
 const join = (dir: string, name: string): string =>
@@ -91,11 +91,11 @@ export async function readdir(
 }
 
 export interface OpendirOptions {
-  readonly encoding?: Encoding | null;
+  readonly encoding?: Encoding | null | undefined;
   /** As node has it; entries are read in stretches of the library's own. */
-  readonly bufferSize?: number;
+  readonly bufferSize?: number | undefined;
   /** What is below, too. */
-  readonly recursive?: boolean;
+  readonly recursive?: boolean | undefined;
 }
 
 type DirCallback<T> = (err: unknown, value?: T) => void;

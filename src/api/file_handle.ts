@@ -27,25 +27,25 @@ import {
 import { type TimeLike, timesOf } from "./times.ts";
 
 export interface ReadFileOptions {
-  readonly encoding?: BufferEncoding | null;
-  readonly flag?: string | number;
-  readonly signal?: AbortSignal;
+  readonly encoding?: BufferEncoding | null | undefined;
+  readonly flag?: string | number | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface WriteFileOptions {
-  readonly encoding?: BufferEncoding | null;
-  readonly mode?: string | number;
-  readonly flag?: string | number;
+  readonly encoding?: BufferEncoding | null | undefined;
+  readonly mode?: string | number | undefined;
+  readonly flag?: string | number | undefined;
   /** The data is durable when the promise is fulfilled. */
-  readonly flush?: boolean;
-  readonly signal?: AbortSignal;
+  readonly flush?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface ReadOptions<B> {
-  readonly buffer?: B;
-  readonly offset?: number | null;
-  readonly length?: number | null;
-  readonly position?: number | bigint | null;
+  readonly buffer?: B | undefined;
+  readonly offset?: number | null | undefined;
+  readonly length?: number | null | undefined;
+  readonly position?: number | bigint | null | undefined;
 }
 
 const READ_DEFAULT_BYTES = 16384;

@@ -15,7 +15,7 @@ export type LockMode = "shared" | "exclusive";
 
 export interface LockOptions {
   /** EAGAIN instead of waiting. */
-  readonly trylock?: boolean;
+  readonly trylock?: boolean | undefined;
 }
 
 /** A lock that is held. `using` gives it back. */
@@ -92,7 +92,7 @@ function level(mode: LockMode): HeldLevel {
 
 export interface JoinOptions {
   /** Which node of this machine; the one with the host's name when not given. */
-  readonly node?: string;
+  readonly node?: string | undefined;
 }
 
 export class LockSpace {

@@ -22,23 +22,23 @@ import { type Place, walk } from "./path.ts";
 /** How to open a volume. */
 export interface OpenOptions {
   /** Nothing is written. A volume whose journal must be replayed is refused with EROFS. */
-  readonly readonly?: boolean;
+  readonly readonly?: boolean | undefined;
   /**
    * Opens a volume of a cluster without the cluster: only when no other node uses it. Two nodes that write without knowing of each
    * other destroy a volume.
    */
-  readonly nocluster?: boolean;
+  readonly nocluster?: boolean | undefined;
   /** Owner and umask of what is made; those of the process when not given. Nothing checks permissions: the library acts as root. */
-  readonly uid?: number;
-  readonly gid?: number;
-  readonly umask?: number;
+  readonly uid?: number | undefined;
+  readonly gid?: number | undefined;
+  readonly umask?: number | undefined;
   /** Reading a file leaves its time of access alone. */
-  readonly noatime?: boolean;
+  readonly noatime?: boolean | undefined;
   /** Seconds until what was written is on the disk without being asked for; 5 when not given. */
-  readonly commitSeconds?: number;
+  readonly commitSeconds?: number | undefined;
   /** Memory for metadata, and for data not yet written, each in bytes; 32 MiB when not given. */
-  readonly cacheBytes?: number;
-  readonly dataCacheBytes?: number;
+  readonly cacheBytes?: number | undefined;
+  readonly dataCacheBytes?: number | undefined;
 }
 
 /** Timers that do not keep the process alive: a program that is done ends, and `beforeExit` closes the volume. */

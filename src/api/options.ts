@@ -7,11 +7,11 @@ import { codedError, invalidArg } from "./errors.ts";
 export type Encoding = BufferEncoding | "buffer";
 
 /** What functions that read names take: an encoding, or an object with one. */
-export type NameOptions = { readonly encoding?: Encoding | null } | Encoding | null;
+export type NameOptions = { readonly encoding?: Encoding | null | undefined } | Encoding | null;
 
 interface Common {
-  readonly encoding?: Encoding | null;
-  readonly signal?: AbortSignal;
+  readonly encoding?: Encoding | null | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export function checkEncoding(encoding: unknown): void {

@@ -33,8 +33,8 @@ async function named(options: NameOptions | undefined, read: () => Promise<Buffe
 }
 
 export interface MkdirOptions {
-  readonly recursive?: boolean;
-  readonly mode?: string | number;
+  readonly recursive?: boolean | undefined;
+  readonly mode?: string | number | undefined;
 }
 
 export class FsPromises {

@@ -7,34 +7,34 @@ import type { PathLike } from "./path.ts";
 export type { ReadStream, WriteStream };
 
 export interface ReadStreamOptions {
-  readonly encoding?: BufferEncoding;
+  readonly encoding?: BufferEncoding | undefined;
   /** First and last byte, both included. */
-  readonly start?: number;
-  readonly end?: number;
-  readonly highWaterMark?: number;
+  readonly start?: number | undefined;
+  readonly end?: number | undefined;
+  readonly highWaterMark?: number | undefined;
   /** The file is closed with the stream; so it is unless this is false. */
-  readonly autoClose?: boolean;
-  readonly emitClose?: boolean;
-  readonly signal?: AbortSignal;
+  readonly autoClose?: boolean | undefined;
+  readonly emitClose?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface WriteStreamOptions {
-  readonly encoding?: BufferEncoding;
-  readonly start?: number;
-  readonly highWaterMark?: number;
-  readonly autoClose?: boolean;
-  readonly emitClose?: boolean;
+  readonly encoding?: BufferEncoding | undefined;
+  readonly start?: number | undefined;
+  readonly highWaterMark?: number | undefined;
+  readonly autoClose?: boolean | undefined;
+  readonly emitClose?: boolean | undefined;
   /** The data is durable before the file is closed. */
-  readonly flush?: boolean;
-  readonly signal?: AbortSignal;
+  readonly flush?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Where a file that is to be opened by its path is, and how it is opened. */
 export interface StreamFile {
-  readonly flags?: string | number;
-  readonly mode?: string | number;
+  readonly flags?: string | number | undefined;
+  readonly mode?: string | number | undefined;
   /** One that is open already; the path is not looked at then. */
-  readonly fd?: number | FileHandle;
+  readonly fd?: number | FileHandle | undefined;
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: node's streams are typed for node:fs itself

@@ -18,11 +18,11 @@ import { timesOf } from "./times.ts";
 
 export interface RmOptions {
   /** What is not there is no error. */
-  readonly force?: boolean;
-  readonly recursive?: boolean;
+  readonly force?: boolean | undefined;
+  readonly recursive?: boolean | undefined;
   /** As node has them; nothing here fails in a way that would be better the next time. */
-  readonly maxRetries?: number;
-  readonly retryDelay?: number;
+  readonly maxRetries?: number | undefined;
+  readonly retryDelay?: number | undefined;
 }
 
 function checkRmOptions(o: RmOptions): void {
@@ -79,19 +79,19 @@ function dirWithoutRecursive(code: string, what: string, syscall: string, path: 
 // cp ------------------------------------------------------------------------------------------------------------------
 
 export interface CopyOptions {
-  readonly recursive?: boolean;
+  readonly recursive?: boolean | undefined;
   /** What is there is replaced; so it is unless this is false. */
-  readonly force?: boolean;
+  readonly force?: boolean | undefined;
   /** With force false: what is there is an error. */
-  readonly errorOnExist?: boolean;
-  readonly preserveTimestamps?: boolean;
+  readonly errorOnExist?: boolean | undefined;
+  readonly preserveTimestamps?: boolean | undefined;
   /** Symlinks are copied as what they lead to. */
-  readonly dereference?: boolean;
+  readonly dereference?: boolean | undefined;
   /** Symlinks keep their text; otherwise a relative one is made to lead to the same place. */
-  readonly verbatimSymlinks?: boolean;
+  readonly verbatimSymlinks?: boolean | undefined;
   /** False leaves a file or tree out. */
-  readonly filter?: (source: string, destination: string) => boolean | Promise<boolean>;
-  readonly mode?: number;
+  readonly filter?: ((source: string, destination: string) => boolean | Promise<boolean>) | undefined;
+  readonly mode?: number | undefined;
 }
 
 const cpError = (code: string, errno: number, message: string, path: string): Error => {

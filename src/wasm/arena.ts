@@ -14,10 +14,16 @@ const GUARD_BYTES = 64;
 
 export type ArenaExports = Record<string, (...args: number[]) => number>;
 
+/** A module and a memory of WebAssembly, by no name of its: the package's declarations are read by programs that have none for it. */
+export type WasmModule = object;
+export interface WasmMemory {
+  readonly buffer: ArrayBuffer | SharedArrayBuffer;
+}
+
 /** What another thread needs to see the same arena; goes through postMessage and workerData as it is. */
 export interface ArenaHandle {
-  readonly module: WebAssembly.Module;
-  readonly memory: WebAssembly.Memory;
+  readonly module: WasmModule;
+  readonly memory: WasmMemory;
 }
 
 let compiled: WebAssembly.Module | undefined;
@@ -34,15 +40,15 @@ export function builtFile(name: string): string {
 }
 
 /** The compiled kernels, from dist/ocfs2.wasm; the same object for every call in a process. */
-export function loadModule(): WebAssembly.Module {
+export function loadModule(): WasmModule {
   compiled ??= new WebAssembly.Module(readFileSync(builtFile("ocfs2.wasm")));
   return compiled;
 }
 
 /** The memory, its views, the module's exports over it, and what is left to hand out. */
 export class Arena {
-  readonly memory: WebAssembly.Memory;
-  readonly module: WebAssembly.Module;
+  readonly memory: WasmMemory;
+  readonly module: WasmModule;
   readonly exports: ArenaExports;
   readonly buffer: SharedArrayBuffer;
   readonly u8: Uint8Array;
@@ -56,7 +62,9 @@ export class Arena {
   constructor(handle: ArenaHandle, fresh: boolean) {
     this.memory = handle.memory;
     this.module = handle.module;
-    const instance = new WebAssembly.Instance(handle.module, { env: { memory: handle.memory } });
+    const instance = new WebAssembly.Instance(handle.module as WebAssembly.Module, {
+      env: { memory: handle.memory as WebAssembly.Memory },
+    });
     this.exports = instance.exports as unknown as ArenaExports;
     this.buffer = handle.memory.buffer as unknown as SharedArrayBuffer;
     this.u8 = new Uint8Array(this.buffer);

@@ -102,7 +102,7 @@ describe("the module", () => {
     expect(WebAssembly.Module.imports(module)).toEqual([{ module: "env", name: "memory", kind: "memory" }]);
     const small = createArena(1);
     new Uint8Array(small.buffer).fill(0xa5);
-    new WebAssembly.Instance(module, { env: { memory: small.memory } });
+    new WebAssembly.Instance(module, { env: { memory: small.memory as WebAssembly.Memory } });
     expect(small.u8.every((b) => b === 0xa5)).toBe(true);
   });
 
