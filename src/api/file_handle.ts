@@ -476,6 +476,8 @@ export class FileHandle extends EventEmitter implements AsyncDisposable {
     this.#v.handles.delete(this);
     this.#file.close();
     this.#ended?.();
+    // What listens shall not stop a volume from being closed.
+    if (this.#closing === null) process.nextTick(() => this.emit("close"));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -32,19 +32,42 @@ interface Opened {
   readonly unlock: () => void;
 }
 
+/** How a file is opened and closed; `open` answers a descriptor or -errno. */
+interface Descriptors {
+  readonly open: (path: string, flags: number, mode: number) => number;
+  readonly close: (fd: number) => void;
+}
+
+const errnoOf = (err: unknown): number => {
+  const { errno } = err as NodeJS.ErrnoException;
+  return typeof errno === "number" ? errno : -Errno.EIO;
+};
+
+const BY_ADDON: Descriptors = { open: openFile, close: closeFd };
+
+/** node closes what a worker thread has opened when that ends, however it ends; the volume would be locked until the process does. */
+const BY_NODE: Descriptors = {
+  open(path, flags, mode) {
+    try {
+      return fs.openSync(path, flags, mode);
+    } catch (err) {
+      return errnoOf(err);
+    }
+  },
+  close: fs.closeSync,
+};
+
 /** Opens and locks, as the mount does: a volume is open for writing in one place of this machine at a time. */
-function open(path: string, readonly: boolean): Opened {
-  const fd = check(openFile(path, readonly ? O.RDONLY : O.RDWR, 0), "device.open", { device: path });
+function open(path: string, readonly: boolean, by: Descriptors): Opened {
+  const fd = check(by.open(path, readonly ? O.RDONLY : O.RDWR, 0), "device.open", { device: path });
   try {
     const size_bytes = check(fdSize(fd), "device.size", { device: path });
     return { fd, size_bytes, unlock: lockDisk(fd, path, !readonly) };
   } catch (err) {
-    closeFd(fd);
+    by.close(fd);
     throw err;
   }
 }
-
-const errnoOf = (err: NodeJS.ErrnoException): number => (typeof err.errno === "number" ? err.errno : -Errno.EIO);
 
 export class FileDevice implements BlockDevice {
   readonly name: string;
@@ -61,7 +84,7 @@ export class FileDevice implements BlockDevice {
     this.#arena = arena;
     this.name = path;
     this.readonly = options.readonly ?? false;
-    const opened = open(path, this.readonly);
+    const opened = open(path, this.readonly, BY_NODE);
     this.#fd = opened.fd;
     this.#unlock = opened.unlock;
     this.size_bytes = opened.size_bytes;
@@ -152,7 +175,7 @@ export class FileDevice implements BlockDevice {
   }
 
   close(): void {
-    fs.closeSync(this.#fd);
+    BY_NODE.close(this.#fd);
     this.#unlock();
   }
 }
@@ -171,7 +194,7 @@ export class SyncFileDevice implements BlockDevice {
     this.#handle = registerArena(arena.u8);
     this.name = path;
     this.readonly = options.readonly ?? false;
-    const opened = open(path, this.readonly);
+    const opened = open(path, this.readonly, BY_ADDON);
     this.#fd = opened.fd;
     this.#unlock = opened.unlock;
     this.size_bytes = opened.size_bytes;
@@ -248,7 +271,7 @@ export class SyncFileDevice implements BlockDevice {
   }
 
   close(): void {
-    closeFd(this.#fd);
+    BY_ADDON.close(this.#fd);
     this.#unlock();
   }
 }

@@ -1,9 +1,11 @@
 /** Opening and closing a volume, what only a volume has, and the face with callbacks. */
 import { fork } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { finished } from "node:stream/promises";
 import { promisify } from "node:util";
+import { Worker } from "node:worker_threads";
 import { describe, expect, test } from "vitest";
 import { type OpenOptions, Volume } from "../../src/api/index.ts";
 import { tempDir } from "../support/cleanup.ts";
@@ -110,14 +112,18 @@ describe.skipIf(lacksTools)("a volume in the library", () => {
     const v = await Volume.open(image);
     const gone = await v.promises.open("/gone", "w+");
     await v.promises.unlink("/gone");
+    let heard = 0;
+    gone.on("close", () => heard++);
     const written = gone.write(data);
     await gone.close();
+    expect(heard).toBe(1);
     expect(await written).toMatchObject({ bytesWritten: data.length });
     await expect(gone.write("x")).rejects.toMatchObject({ code: "EBADF" });
 
+    const idle = (await v.promises.open("/idle", "w")).createWriteStream();
     const whole = await v.promises.open("/whole", "w");
     const pieces = whole.writeFile([data, data, "end"]);
-    await v.close();
+    await Promise.all([v.close(), once(idle, "close")]);
     await pieces;
     await onVolume(image, async (w) => {
       expect((await w.promises.stat("/whole")).size).toBe(2 * data.length + 3);
@@ -170,6 +176,7 @@ describe.skipIf(lacksTools)("a volume in the library", () => {
       await v.promises.writeFile("/synced", "synced", { flush: true });
       await v.promises.writeFile("/late", "late");
       if (process.argv[3] === "die") process.kill(process.pid, "SIGKILL");
+      if (process.argv[3] === "exit") process.exit(3);
     `;
     const { buildSync } = await import("esbuild");
     buildSync({
@@ -191,6 +198,18 @@ describe.skipIf(lacksTools)("a volume in the library", () => {
           expect(await v.promises.readFile("/synced", "utf8")).toBe("synced");
           if (how === "end") expect(await v.promises.readFile("/late", "utf8")).toBe("late");
         });
+      }
+      // A thread that ends is no process that ends: what it had open must be let go of all the same.
+      for (const how of ["exit", "end"]) {
+        const image = newImage();
+        const worker = new Worker(program, { argv: [image, how], stderr: true });
+        let said = "";
+        worker.stderr.on("data", (text) => {
+          said += text;
+        });
+        const code = await new Promise((ok) => worker.once("exit", ok));
+        expect([code, said]).toEqual([how === "exit" ? 3 : 0, ""]);
+        await onVolume(image, async (v) => expect(await v.promises.exists("/late")).toBe(how === "end"));
       }
     } finally {
       rmSync(program, { force: true });
