@@ -3,6 +3,7 @@
  * is in docs/LIBRARY.md.
  */
 import { constants } from "node:fs";
+import { isDir } from "../format/disk/index.ts";
 import * as attributes from "./attributes.ts";
 import { copyFile } from "./copy_file.ts";
 import { type Dir, type OpendirOptions, opendir, type ReaddirOptions, readdir } from "./directory.ts";
@@ -133,7 +134,12 @@ export class FsPromises {
     return named(options, () => names.mkdtemp(this.#v, prefix));
   }
 
-  async rmdir(path: PathLike): Promise<void> {
+  /** `recursive` is what node has in older programs' stead of `rm`. */
+  async rmdir(path: PathLike, options?: RmOptions): Promise<void> {
+    if (booleanOf(objectOf(options).recursive, "options.recursive")) {
+      const { mode } = await attributes.attrOfPath(this.#v, path, true, "stat");
+      if (isDir(mode)) return rm(this.#v, path, { recursive: true });
+    }
     return names.rmdir(this.#v, path);
   }
 

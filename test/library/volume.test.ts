@@ -299,6 +299,19 @@ describe.skipIf(lacksTools)("a volume in the library", () => {
     });
   });
 
+  test("removes a tree with rmdir, as older programs ask it to", async () => {
+    await onVolume(newImage(), async (v) => {
+      const p = v.promises;
+      await p.mkdir("/d/e", { recursive: true });
+      await p.writeFile("/d/e/f", "");
+      await expect(p.rmdir("/d")).rejects.toMatchObject({ code: "ENOTEMPTY" });
+      await expect(p.rmdir("/d/e/f", { recursive: true })).rejects.toMatchObject({ code: "ENOTDIR" });
+      await expect(p.rmdir("/none", { recursive: true })).rejects.toMatchObject({ code: "ENOENT" });
+      await p.rmdir("/d", { recursive: true });
+      expect(await p.readdir("/")).toEqual(["lost+found"]);
+    });
+  });
+
   test("does not watch", async () => {
     await onVolume(newImage(), async (v) => {
       expect(() => v.promises.watch("/")).toThrow(/watch is unavailable/);
