@@ -107,6 +107,9 @@ export class OpenVolume {
   readonly cred: Cred;
   readonly #free: number[] = [];
   readonly #waiting: ((addr: number) => void)[] = [];
+  /** Operations at work may wait for nothing but a timer of the volume's, and the process must not end under them. */
+  #operations = 0;
+  readonly #alive = setInterval(() => {}, 1 << 30).unref();
   /** Calls at work; the volume is closed when none is left. */
   #running = 0;
   #idle: (() => void) | null = null;
@@ -158,6 +161,14 @@ export class OpenVolume {
     throw codedError("ERR_VOLUME_CLOSED", `the volume in ${this.path} is closed`);
   }
 
+  #begin(): void {
+    if (this.#operations++ === 0) this.#alive.ref();
+  }
+
+  #end(): void {
+    if (--this.#operations === 0) this.#alive.unref();
+  }
+
   #leave(): void {
     if (--this.#running === 0) this.#idle?.();
   }
@@ -194,7 +205,9 @@ export class OpenVolume {
     return new Promise<T>((resolve, reject) => {
       if (this.#closed) this.#refuse();
       this.#running++;
+      this.#begin();
       const done: Callback<T> = (err, value) => {
+        this.#end();
         if (err) {
           if (err instanceof Corruption) this.osb.onCorruption(err);
           reject(asSystemError(err, info));
@@ -292,6 +305,7 @@ export class OpenVolume {
     for (const h of this.handles) h.abandon();
     this.handles.clear();
     open_volumes.delete(this);
+    this.#begin();
     const { osb } = this;
     function* end(): Task<void> {
       if (osb.readonly_reason === null) yield* forgetAll(osb, systemClock);
@@ -301,6 +315,8 @@ export class OpenVolume {
       await runTask(end());
     } catch (err) {
       throw asSystemError(err, { syscall: "close volume", path: this.path });
+    } finally {
+      clearInterval(this.#alive);
     }
     const aborted = osb.slot_num >= 0 ? osb.journal.aborted : null;
     if (aborted !== null) throw codedError("EIO", `the journal was aborted: ${String(aborted)}`);
