@@ -10,7 +10,7 @@
  */
 import type { Clock } from "../lib/clock.ts";
 import { Errno } from "../lib/errno.ts";
-import { assert, FsError } from "../lib/fs_error.ts";
+import { assert, FsError, unreachable } from "../lib/fs_error.ts";
 import { ML, mlog, mlogOn } from "../lib/masklog.ts";
 import { all, asThunk, spawn, type Task, type Thunk, wait } from "../lib/task.ts";
 import { WaitQueue, waitOn } from "../lib/wait.ts";
@@ -167,7 +167,7 @@ export class DlmGlue {
     this.#awaitRecovery(locks, res);
     const held = locks.level(res);
     if (held !== undefined) {
-      assert(held >= level, `${res.name}: PR to EX inside one operation`);
+      if (held < level) unreachable(`${res.name}: PR to EX inside one operation`);
       return;
     }
     if (this.#mayHold(locks, res, level)) {
@@ -191,7 +191,7 @@ export class DlmGlue {
     this.#awaitRecovery(locks, res);
     const held = locks.level(res);
     if (held !== undefined) {
-      assert(held >= level, `${res.name}: PR to EX inside one operation`);
+      if (held < level) unreachable(`${res.name}: PR to EX inside one operation`);
       return true;
     }
     if (res.wasRefused(locks)) return false;

@@ -2,7 +2,7 @@
  * A lock resource of this node: the level that is cached, who holds it now, and what other nodes want
  * (dlmglue.h, struct ocfs2_lock_res). The level stays until another node asks for it.
  */
-import { assert } from "../lib/fs_error.ts";
+import { unreachable } from "../lib/fs_error.ts";
 import type { Task } from "../lib/task.ts";
 import { WaitQueue } from "../lib/wait.ts";
 import { type DomainLock, EX, type LockCallbacks, type LockLevel, NL, PR } from "../stackglue/lock_domain.ts";
@@ -157,10 +157,8 @@ export class LockRes implements LockCallbacks {
 
   /** Counts `locks` as a holder. The caller has checked that the level is held. */
   hold(locks: LockSet, level: LockLevel): void {
-    assert(
-      this.level >= level && (!this.gate_shut || this.serves(locks)),
-      `${this.name} held at ${level}, level ${this.level}`,
-    );
+    if (this.level < level || (this.gate_shut && !this.serves(locks)))
+      unreachable(`${this.name} held at ${level}, level ${this.level}`);
     if (level === EX) this.ex_holders++;
     else this.pr_holders++;
     locks.add(this, level);
@@ -170,7 +168,7 @@ export class LockRes implements LockCallbacks {
   unhold(level: LockLevel): void {
     if (level === EX) this.ex_holders--;
     else this.pr_holders--;
-    assert(this.ex_holders >= 0 && this.pr_holders >= 0, `${this.name} released too often`);
+    if (this.ex_holders < 0 || this.pr_holders < 0) unreachable(`${this.name} released too often`);
     if (this.blocking !== NL || this.ops.nocache === true || this.ops.idle !== undefined) this.#owner.idled(this);
     this.wakeChanged();
     if (this.#idle_waits.length > 0) {

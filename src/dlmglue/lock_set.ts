@@ -2,7 +2,7 @@
  * The cluster locks that one operation or task holds. Kept while the operation is run again, so that it makes progress;
  * released together at its end. Releasing is local and never waits.
  */
-import { assert } from "../lib/fs_error.ts";
+import { unreachable } from "../lib/fs_error.ts";
 import type { WaitQueue } from "../lib/wait.ts";
 import type { LockLevel, LockRes } from "./lock_res.ts";
 
@@ -31,7 +31,7 @@ export class LockSet {
 
   /** Called by dlmglue when a holder was counted for this set. */
   add(res: LockRes, level: LockLevel): void {
-    assert(this.level(res) === undefined, `${res.name} is held already`);
+    if (this.level(res) !== undefined) unreachable(`${res.name} is held already`);
     this.#held.push({ res, level });
     if (this.#wants !== res) return;
     this.#wants = null;
@@ -72,7 +72,7 @@ export class LockSet {
 
   release(res: LockRes): void {
     const i = this.#held.findIndex((h) => h.res === res);
-    assert(i >= 0, `${res.name} is released but not held`);
+    if (i < 0) unreachable(`${res.name} is released but not held`);
     const [h] = this.#held.splice(i, 1);
     h!.res.unhold(h!.level);
   }

@@ -15,21 +15,24 @@
 import type { Bh, BlockKind, CachingInfo } from "../block/buffer_cache.ts";
 import type { LockSet } from "../dlmglue/lock_set.ts";
 import { Errno } from "../lib/errno.ts";
-import { assert, FsError } from "../lib/fs_error.ts";
+import { assert, FsError, unreachable } from "../lib/fs_error.ts";
 import { waitOn } from "../lib/wait.ts";
 import type { Inode } from "./inode.ts";
 import type { Osb } from "./osb.ts";
+
+const NOTHING: readonly never[] = [];
 
 export class Op {
   readonly osb: Osb;
   /** Cluster locks held: kept over re-runs, dropped when the operation ends (or by the task it is a step of). */
   readonly locks: LockSet;
-  readonly #changed: Bh[] = [];
-  readonly #created: Bh[] = [];
-  readonly #success: (() => void)[] = [];
-  readonly #undone: (() => void)[] = [];
-  readonly #ordered: Inode[] = [];
-  readonly #freed = new Set<number>();
+  // Null while there is none: most operations change nothing, and there are several a request.
+  #changed: Bh[] | null = null;
+  #created: Bh[] | null = null;
+  #success: (() => void)[] | null = null;
+  #undone: (() => void)[] | null = null;
+  #ordered: Inode[] | null = null;
+  #freed: Set<number> | null = null;
   #new_blocks = 0;
   #now: { sec: number; nsec: number } | null = null;
 
@@ -56,11 +59,12 @@ export class Op {
     if (bh.in_op) return;
     this.#admit(bh);
     const { cache, undo_base, undo_slots } = this.osb;
-    const slot = this.#changed.length;
-    assert(slot < undo_slots, `an operation changes more than ${undo_slots} blocks`);
+    const changed = (this.#changed ??= []);
+    const slot = changed.length;
+    if (slot >= undo_slots) unreachable(`an operation changes more than ${undo_slots} blocks`);
     cache.u8.copyWithin(undo_base + slot * cache.block_bytes, bh.addr, bh.addr + cache.block_bytes);
     bh.in_op = true;
-    this.#changed.push(bh);
+    changed.push(bh);
   }
 
   /** A block that was just allocated: zeroed and part of this operation. No read from the disk. */
@@ -70,21 +74,22 @@ export class Op {
     // A place that was freed a moment ago: its old contents may still have to reach the log or the disk.
     if (known?.uptodate && known.busy) {
       this.modify(known);
-      if (!this.#created.includes(known)) this.onUndo(cache.identityOf(known));
+      if (this.#created?.includes(known) !== true) this.onUndo(cache.identityOf(known));
     }
-    this.#freed.delete(blkno);
+    this.#freed?.delete(blkno);
     const bh = cache.getNew(ci, blkno, kind);
     if (!bh.in_op) {
       this.#admit(bh);
       bh.in_op = true;
-      this.#created.push(bh);
+      (this.#created ??= []).push(bh);
     }
     return bh;
   }
 
   /** Blocks that were given back to their allocator: forgotten when the operation succeeds, but for those that it has taken again. */
   free(blkno: number, count: number): void {
-    for (let b = blkno; b < blkno + count; b++) this.#freed.add(b);
+    const freed = (this.#freed ??= new Set());
+    for (let b = blkno; b < blkno + count; b++) freed.add(b);
   }
 
   #admit(bh: Bh): void {
@@ -103,39 +108,41 @@ export class Op {
 
   /** The data of `inode` that is dirty now must be on the disk before this operation's changes count (data=ordered). */
   orderData(inode: Inode): void {
-    this.#ordered.push(inode);
+    (this.#ordered ??= []).push(inode);
   }
 
   /** `fn` runs when the operation has succeeded: for counters, caches, and what must happen once. */
   onSuccess(fn: () => void): void {
-    this.#success.push(fn);
+    (this.#success ??= []).push(fn);
   }
 
   /** `fn` runs when this run is undone: for caches that were filled from changed blocks. */
   onUndo(fn: () => void): void {
-    this.#undone.push(fn);
+    (this.#undone ??= []).push(fn);
   }
 
   get changesBlocks(): boolean {
-    return this.#changed.length + this.#created.length > 0;
+    return this.#changed !== null || this.#created !== null;
   }
 
   /** The run succeeded: its blocks belong to the running transaction. Called by the runner only. */
   commit(): void {
     const { journal } = this.osb;
-    for (let i = 0; i < this.#changed.length; i++) {
-      const bh = this.#changed[i]!;
+    const changed = this.#changed ?? NOTHING;
+    for (let i = 0; i < changed.length; i++) {
+      const bh = changed[i]!;
       bh.in_op = false;
+      if (bh.in_running) continue;
       journal.preserve(bh, () => this.#before(i));
       journal.add(bh);
     }
-    for (const bh of this.#created) {
+    for (const bh of this.#created ?? NOTHING) {
       bh.in_op = false;
       journal.add(bh);
     }
-    for (const inode of this.#ordered) journal.orderData(inode);
-    for (const blkno of this.#freed) this.osb.cache.forget(blkno, 1);
-    const success = this.#success.slice();
+    for (const inode of this.#ordered ?? NOTHING) journal.orderData(inode);
+    for (const blkno of this.#freed ?? NOTHING) this.osb.cache.forget(blkno, 1);
+    const success = this.#success ?? NOTHING;
     this.#reset();
     for (const fn of success) fn();
   }
@@ -149,28 +156,29 @@ export class Op {
   /** The run failed or must wait: every block is as it was. Called by the runner only. */
   rollback(): void {
     const { cache, undo_base } = this.osb;
-    for (let i = 0; i < this.#changed.length; i++) {
-      const bh = this.#changed[i]!;
+    const changed = this.#changed ?? NOTHING;
+    for (let i = 0; i < changed.length; i++) {
+      const bh = changed[i]!;
       const from = undo_base + i * cache.block_bytes;
       cache.u8.copyWithin(bh.addr, from, from + cache.block_bytes);
       bh.in_op = false;
     }
-    for (const bh of this.#created) {
+    for (const bh of this.#created ?? NOTHING) {
       bh.in_op = false;
       cache.forget(bh.blkno, 1);
     }
-    const undone = this.#undone.slice();
+    const undone = this.#undone ?? NOTHING;
     this.#reset();
     for (const fn of undone) fn();
   }
 
   #reset(): void {
-    this.#changed.length = 0;
-    this.#created.length = 0;
-    this.#success.length = 0;
-    this.#undone.length = 0;
-    this.#ordered.length = 0;
-    this.#freed.clear();
+    this.#changed = null;
+    this.#created = null;
+    this.#success = null;
+    this.#undone = null;
+    this.#ordered = null;
+    this.#freed = null;
     this.#new_blocks = 0;
   }
 }

@@ -182,7 +182,7 @@ export class Osb {
     let runs = 0;
     const attempt = (): void => {
       let value: T;
-      this.#waiting.delete(attempt);
+      if (runs > 0) this.#waiting.delete(attempt);
       if (++runs > MAX_RUNS) {
         own?.releaseAll();
         const waits = WAIT.where.split("\n").slice(2, 6).join(" <");
