@@ -21,6 +21,7 @@ import type { Inode } from "./inode.ts";
 import type { Osb } from "./osb.ts";
 
 const NOTHING: readonly never[] = [];
+let last_run = 0;
 
 export class Op {
   readonly osb: Osb;
@@ -35,6 +36,8 @@ export class Op {
   #freed: Set<number> | null = null;
   #new_blocks = 0;
   #now: { sec: number; nsec: number } | null = null;
+  /** Another number in each run: by it is known what belongs to this one. */
+  run = ++last_run;
 
   constructor(osb: Osb, locks: LockSet) {
     this.osb = osb;
@@ -180,5 +183,6 @@ export class Op {
     this.#ordered = null;
     this.#freed = null;
     this.#new_blocks = 0;
+    this.run = ++last_run;
   }
 }

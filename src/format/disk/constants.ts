@@ -452,7 +452,15 @@ export const SYSTEM_INODES: readonly SystemInodeInfo[] = [
 
 export const systemInodeIsGlobal = (type: number): boolean => type >= 0 && type <= OCFS2_LAST_GLOBAL_SYSTEM_INODE;
 
+const system_names = new Map<number, string>();
+
 /** The system file's name for a slot; the slot is ignored for global files. Mirrors ocfs2_sprintf_system_inode_name. */
 export function systemInodeName(type: SystemInode, slot = 0): string {
-  return SYSTEM_INODES[type]!.name.replace("%04d", String(slot).padStart(4, "0"));
+  const key = slot * SYSTEM_INODES.length + type;
+  let name = system_names.get(key);
+  if (name === undefined) {
+    name = SYSTEM_INODES[type]!.name.replace("%04d", String(slot).padStart(4, "0"));
+    system_names.set(key, name);
+  }
+  return name;
 }

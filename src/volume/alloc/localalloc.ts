@@ -134,20 +134,12 @@ function windowMap(st: AllocState, bits: number): ReservationMap {
   return st.resmap;
 }
 
-/** The first state of a reservation in each run of an operation. */
-const saved = new WeakMap<Op, Set<Reservation>>();
-
 /** A run that is undone has taken nothing: the next one shall not go on behind a gap. */
 function restoreOnUndo(op: Op, r: Reservation): void {
-  let known = saved.get(op);
-  if (known === undefined) saved.set(op, (known = new Set()));
-  if (known.has(r)) return;
-  known.add(r);
-  const was = { ...r };
-  op.onUndo(() => {
-    saved.delete(op);
-    r.map.restore(r, was);
-  });
+  if (r.saved_by_run === op.run) return;
+  r.saved_by_run = op.run;
+  const { start, len, last_end, window } = r;
+  op.onUndo(() => r.map.restore(r, { start, len, last_end, window }));
 }
 
 /** Takes a run out of the window as it is now; null when it has none of `min` (ocfs2_claim_local_alloc_bits). */

@@ -17,6 +17,8 @@ export interface Reservation {
   window: number;
   /** Moves at each use; the one used longest ago is robbed first. */
   used_at: number;
+  /** The last run of an operation (Op.run) that has kept what it was before. */
+  saved_by_run: number;
 }
 
 /** A window of more files than this is searched without reservations: the list is kept in an array. */
@@ -34,10 +36,11 @@ export class ReservationMap {
   }
 
   newReservation(): Reservation {
-    return { map: this, start: 0, len: 0, last_end: 0, window: 0, used_at: 0 };
+    return { map: this, start: 0, len: 0, last_end: 0, window: 0, used_at: 0, saved_by_run: 0 };
   }
 
   #remove(r: Reservation): void {
+    if (r.len === 0) return;
     const i = this.list.indexOf(r);
     if (i >= 0) this.list.splice(i, 1);
     r.len = 0;
@@ -84,13 +87,17 @@ export class ReservationMap {
   /** Bits [start, start + len) were allocated for `r`, or for nobody in particular (ocfs2_resmap_claimed_bits). */
   claimed(r: Reservation | null, start: number, len: number): void {
     const end = start + len;
-    for (const o of this.list.slice()) {
-      if (o.start + o.len <= start || o.start >= end) continue;
+    for (let i = this.indexFrom(start); i < this.list.length && this.list[i]!.start < end; ) {
+      const o = this.list[i]!;
       const behind = o.start + o.len - end;
       if (behind > 0) {
         o.start = end;
         o.len = behind;
-      } else this.#remove(o);
+        i++;
+      } else {
+        this.list.splice(i, 1);
+        o.len = 0;
+      }
     }
     if (r !== null) {
       r.last_end = end;

@@ -49,8 +49,11 @@ export const isAclIndex = (index: number): boolean =>
 /** The prefix of a namespace, undefined for a number that is none. */
 export const prefixOf = (index: number): Uint8Array | undefined => NAMESPACES.find((n) => n.index === index)?.prefix;
 
-const startsWith = (bytes: Uint8Array, prefix: Uint8Array): boolean =>
-  bytes.length >= prefix.length && prefix.every((b, i) => bytes[i] === b);
+function startsWith(bytes: Uint8Array, prefix: Uint8Array): boolean {
+  if (bytes.length < prefix.length) return false;
+  for (let i = 0; i < prefix.length; i++) if (bytes[i] !== prefix[i]) return false;
+  return true;
+}
 
 /** Whether the mount's options let a namespace be seen (ocfs2_xattr_list_entry). */
 export function namespaceEnabled(osb: Osb, index: number): boolean {
