@@ -70,6 +70,8 @@ export class DataCache {
   readonly #written_past = new Set<{ readonly pno: number; readonly count: number }>();
   /** Woken when a write-back or a direct write ended or slots became free. */
   readonly progress = new WaitQueue();
+  /** Who waits for the last page in flight of an owner: a commit has thousands of them, and each write that ends is news to one. */
+  readonly #owner_idle = new Map<DataOwner, WaitQueue>();
   /** Owners with dirty pages. */
   readonly dirty_owners = new Set<DataOwner>();
   /** Hears of each page that could not be written. */
@@ -340,10 +342,25 @@ export class DataCache {
         if (!dsync) page.owner.data_written = this.#dev.durability.written;
         if (errno !== 0) this.#writeFailed(page.owner, errno, first);
       }
+      for (const page of run) this.#ownerIdle(page.owner);
       this.progress.wakeAll();
     };
     if (iov.length === 2) this.#dev.write(iov[0]!, iov[1]!, first * PAGE_BYTES, done, dsync);
     else this.#dev.writev(iov, first * PAGE_BYTES, done);
+  }
+
+  #whenIdle(owner: DataOwner, cb: () => void): void {
+    let queue = this.#owner_idle.get(owner);
+    if (queue === undefined) this.#owner_idle.set(owner, (queue = new WaitQueue()));
+    queue.add(cb);
+  }
+
+  #ownerIdle(owner: DataOwner): void {
+    if (owner.pages_in_flight > 0) return;
+    const queue = this.#owner_idle.get(owner);
+    if (queue === undefined) return;
+    this.#owner_idle.delete(owner);
+    queue.wakeAll();
   }
 
   /**
@@ -355,13 +372,13 @@ export class DataCache {
       const round = (): void => {
         if (owner.dirty_pages > 0) this.#writeOwner(owner, durable);
         this.#dev.submit();
-        if (owner.pages_in_flight > 0) this.progress.add(settle);
+        if (owner.pages_in_flight > 0) this.#whenIdle(owner, settle);
         else cb(null);
       };
       // Pages that were being written when they became dirty again need a second round; more would chase a writer.
       let rounds = 0;
       const settle = (): void => {
-        if (owner.pages_in_flight > 0) this.progress.add(settle);
+        if (owner.pages_in_flight > 0) this.#whenIdle(owner, settle);
         else if (owner.dirty_pages > 0 && rounds++ < 1) round();
         else cb(null);
       };
