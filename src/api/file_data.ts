@@ -4,6 +4,7 @@ import { errseqSample, type IsTold } from "../lib/errseq.ts";
 import { FsError } from "../lib/fs_error.ts";
 import { fsync, readFile, setattr, writeFile } from "../vfs/file.ts";
 import { reap } from "../vfs/namespace.ts";
+import { giveBackReservation } from "../volume/alloc/suballoc.ts";
 import { atimeIsDue, touchAtime } from "../volume/dir/attr.ts";
 import { dinodeOf, type Inode, inodeLock } from "../volume/inode.ts";
 import { invalidArg, systemError } from "./errors.ts";
@@ -34,7 +35,7 @@ export class OpenFile implements IsTold {
     if (!this.#open) return;
     this.#open = false;
     this.inode.open_count--;
-    if (this.writes) this.inode.writer_count--;
+    if (this.writes && --this.inode.writer_count === 0) giveBackReservation(this.inode);
     reap(this.v.osb, this.inode);
   }
 

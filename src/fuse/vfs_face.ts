@@ -1,5 +1,6 @@
 /** What the kernel's knowledge of an inode means for its life: opened, closed, forgotten. */
 import { reap } from "../vfs/namespace.ts";
+import { giveBackReservation } from "../volume/alloc/suballoc.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { Osb } from "../volume/osb.ts";
 
@@ -17,7 +18,7 @@ export const fileOps: FileOps = {
   },
   release(osb, inode, writes) {
     inode.open_count--;
-    if (writes) inode.writer_count--;
+    if (writes && --inode.writer_count === 0) giveBackReservation(inode);
     reap(osb, inode);
   },
   forget(osb, ino, n) {

@@ -122,10 +122,11 @@ function reservationOf(op: Op, st: AllocState, inode: Inode | null, bits: number
   const map = windowMap(st, bits);
   let r = inode.reservation as Reservation | null;
   if (r?.map === map) return r;
-  const window = r?.window ?? 0;
+  const { window, given_back } = r ?? { window: 0, given_back: false };
   inode.reservation = r = map.newReservation();
   // The window moved on, and with it the file's place; what the file needs has not changed.
   r.window = window >> 1;
+  r.given_back = given_back;
   return r;
 }
 
@@ -188,13 +189,16 @@ export function claimLocal(
   return claimInWindow(op, min, max, inode, goal_cluster);
 }
 
-/** Forgets an inode's reservation: it was closed or truncated (ocfs2_resv_discard). */
-export function discardReservation(inode: Inode): void {
+/**
+ * The last who may write to the file has closed it: what is reserved for it is for others, so that files which are written once lie side by side
+ * and go to the disk in one write. (The kernel's keep it until the inode goes.) Only the first time: a file that is opened again and again to be made
+ * longer would be in pieces.
+ */
+export function giveBackReservation(inode: Inode): void {
   const r = inode.reservation as Reservation | null;
-  if (r !== null) {
-    r.map.place(r, 0, 0);
-    inode.reservation = null;
-  }
+  if (r === null || r.given_back) return;
+  r.given_back = true;
+  r.map.place(r, 0, 0);
 }
 
 /** True when a slot's local alloc has a window. */

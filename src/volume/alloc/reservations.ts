@@ -17,6 +17,8 @@ export interface Reservation {
   window: number;
   /** Moves at each use; the one used longest ago is robbed first. */
   used_at: number;
+  /** It was given back when the file was closed, which happens once. */
+  given_back: boolean;
   /** The last run of an operation (Op.run) that has kept what it was before. */
   saved_by_run: number;
 }
@@ -36,7 +38,7 @@ export class ReservationMap {
   }
 
   newReservation(): Reservation {
-    return { map: this, start: 0, len: 0, last_end: 0, window: 0, used_at: 0, saved_by_run: 0 };
+    return { map: this, start: 0, len: 0, last_end: 0, window: 0, used_at: 0, given_back: false, saved_by_run: 0 };
   }
 
   #remove(r: Reservation): void {

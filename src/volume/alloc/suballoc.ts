@@ -5,7 +5,7 @@
  */
 export { type ClaimedClusters, claimClusters, type VolumeStat, volumeStat } from "./clusters.ts";
 export { allocRecoverSlot, allocStart, allocStop, slotHasRemains } from "./lifecycle.ts";
-export { discardReservation } from "./localalloc.ts";
+export { giveBackReservation } from "./localalloc.ts";
 export {
   claimInode,
   claimMetadata,

@@ -1,0 +1,75 @@
+/** Files that are written one after another, as by tar: side by side on the disk. */
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { bytesOf } from "../../test/sim/whole/kernel/connection.ts";
+import { SessionRig } from "../../test/support/session_rig.ts";
+import { fsck, haveTool, mkfsImage } from "../../test/support/volume.ts";
+import * as F from "../format/fuse/index.ts";
+import { getClusters } from "../volume/extents/extent_map.ts";
+import { inodeLock } from "../volume/inode.ts";
+import { closeHandle } from "./ops_file.ts";
+
+const PAGE = 4096;
+const O_RDWR = 2;
+const FILES = 8;
+const image = haveTool("mkfs.ocfs2") ? mkfsImage(["-J", "size=4M", "-b", "4K", "-C", "4K"], 32) : new Uint8Array(0);
+
+describe.skipIf(image.length === 0)("files written one after another", () => {
+  let rig: SessionRig;
+  let data: Uint8Array;
+
+  beforeEach(() => {
+    data = image.slice();
+    rig = new SessionRig(data);
+  });
+
+  afterEach(() => {
+    rig.v.close();
+    expect(fsck(data).clean).toBe(true);
+  });
+
+  function append(nodeid: number, fh: number, at: number, pages: number): void {
+    const q = F.FuseWriteIn.alloc();
+    [q.fh, q.offset, q.size, q.flags] = [fh, at * PAGE, pages * PAGE, O_RDWR];
+    const { error } = rig.answerOf(F.FUSE_WRITE, nodeid, 0, bytesOf(q), Buffer.alloc(pages * PAGE, "x"));
+    expect(error).toBe(0);
+  }
+
+  function make(name: string): number {
+    const { nodeid, fh } = rig.create(name);
+    append(nodeid, fh, 0, 2);
+    closeHandle(rig.session, fh);
+    return nodeid;
+  }
+
+  const place = (nodeid: number, cpos: number): number =>
+    rig.v.osb.runSync((op) => {
+      const inode = rig.v.osb.inodes.get(nodeid);
+      inodeLock(op, inode);
+      return getClusters(op, inode, cpos).p_cluster;
+    });
+
+  test("lie side by side", () => {
+    const made = Array.from({ length: FILES }, (_, i) => make(`f${i}`));
+    const [first] = made as [number];
+    expect(made.map((nodeid) => place(nodeid, 0) - place(first, 0))).toEqual(made.map((_, i) => 2 * i));
+  });
+
+  test("and opened again and again to be made longer are in few pieces all the same", () => {
+    const made = [make("a"), make("b")];
+    const open = (nodeid: number): number => {
+      const q = F.FuseOpenIn.alloc();
+      q.flags = O_RDWR;
+      return F.FuseOpenOut.from(rig.answerOf(F.FUSE_OPEN, nodeid, 0, bytesOf(q)).body).fh;
+    };
+    for (let at = 2; at < 40; at++)
+      for (const nodeid of made) {
+        const fh = open(nodeid);
+        append(nodeid, fh, at, 1);
+        closeHandle(rig.session, fh);
+      }
+    for (const nodeid of made) {
+      const pieces = Array.from({ length: 39 }, (_, at) => place(nodeid, at + 1) !== place(nodeid, at) + 1);
+      expect(pieces.filter(Boolean).length).toBeLessThan(6);
+    }
+  });
+});
