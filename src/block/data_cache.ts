@@ -294,11 +294,13 @@ export class DataCache {
   /** Starts writing dirty pages, about `pages` of them, oldest owners first; does not wait. */
   writeback(pages: number): void {
     let left = pages;
+    const owners: DataOwner[] = [];
     for (const owner of this.dirty_owners) {
       if (left <= 0) break;
       left -= owner.dirty_pages;
-      this.#writeOwner(owner);
+      owners.push(owner);
     }
+    this.writeOwners(owners);
     this.#dev.submit();
   }
 
@@ -308,6 +310,16 @@ export class DataCache {
     for (const page of owner.pages) if (page.dirty && !page.writing) batch.push(page);
     if (durable && batch.length === 1) this.#writeRun(batch, true);
     else this.#write(batch);
+  }
+
+  /** Starts writing the dirty pages of all these: what lies side by side on the disk goes in one write, whosever it is. */
+  writeOwners(owners: Iterable<DataOwner>): void {
+    const batch: Page[] = [];
+    for (const owner of owners) {
+      if (owner.pages === null || owner.dirty_pages === 0) continue;
+      for (const page of owner.pages) if (page.dirty && !page.writing) batch.push(page);
+    }
+    this.#write(batch);
   }
 
   /** Writes pages in runs that are contiguous on the disk. A page written to meanwhile is dirty again afterwards. */
@@ -322,12 +334,18 @@ export class DataCache {
   }
 
   #writeRun(run: Page[], dsync = false): void {
-    const iov: number[] = [];
     for (const page of run) {
       page.writing = true;
       page.owner.pages_in_flight++;
       this.pages_in_flight++;
       this.#clean(page);
+    }
+    this.#sendRun(run, dsync);
+  }
+
+  #sendRun(run: readonly Page[], dsync = false): void {
+    const iov: number[] = [];
+    for (const page of run) {
       const n = iov.length;
       if (n > 0 && iov[n - 2]! + iov[n - 1]! === page.addr) iov[n - 1]! += PAGE_BYTES;
       else iov.push(page.addr, PAGE_BYTES);
@@ -335,6 +353,14 @@ export class DataCache {
     const first = run[0]!.pno;
     const done = (res: number): void => {
       const errno = res < 0 ? -res : res < run.length * PAGE_BYTES ? Errno.EIO : 0;
+      // Only that file hears of it whose own page it is.
+      const mixed = errno === 0 ? 0 : run.findIndex((page) => page.owner !== run[0]!.owner);
+      if (mixed > 0) {
+        this.#sendRun(run.slice(0, mixed));
+        this.#sendRun(run.slice(mixed));
+        this.#dev.submit();
+        return;
+      }
       for (const page of run) {
         page.writing = false;
         page.owner.pages_in_flight--;
@@ -391,12 +417,12 @@ export class DataCache {
   flushAll(): Thunk<void> {
     return (cb) => {
       const owners = [...this.dirty_owners];
-      for (const owner of owners) this.#writeOwner(owner);
+      this.writeOwners(owners);
       this.#dev.submit();
       const settle = (): void => {
         if (this.pages_in_flight > 0) this.progress.add(settle);
         else if (this.dirty_pages > 0 && rounds++ < 2) {
-          for (const owner of [...this.dirty_owners]) this.#writeOwner(owner);
+          this.writeOwners([...this.dirty_owners]);
           this.#dev.submit();
           settle();
         } else cb(null);

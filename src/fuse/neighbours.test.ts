@@ -1,9 +1,12 @@
-/** Files that are written one after another, as by tar: side by side on the disk. */
+/** Files that are written one after another, as by tar: side by side on the disk, in few writes, and each with its own failures. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { bytesOf } from "../../test/sim/whole/kernel/connection.ts";
 import { SessionRig } from "../../test/support/session_rig.ts";
 import { fsck, haveTool, mkfsImage } from "../../test/support/volume.ts";
 import * as F from "../format/fuse/index.ts";
+import { Errno } from "../lib/errno.ts";
+import { mlogSet } from "../lib/masklog.ts";
+import { wait } from "../lib/task.ts";
 import { getClusters } from "../volume/extents/extent_map.ts";
 import { inodeLock } from "../volume/inode.ts";
 import { closeHandle } from "./ops_file.ts";
@@ -16,15 +19,36 @@ const image = haveTool("mkfs.ocfs2") ? mkfsImage(["-J", "size=4M", "-b", "4K", "
 describe.skipIf(image.length === 0)("files written one after another", () => {
   let rig: SessionRig;
   let data: Uint8Array;
+  /** Pages of each write to the disk. */
+  let writes: number[];
+  /** This page cannot be written. */
+  let bad: number;
 
   beforeEach(() => {
+    mlogSet("ERROR", "off");
     data = image.slice();
     rig = new SessionRig(data);
+    const { dev } = rig.v;
+    const write = dev.write.bind(dev);
+    const writev = dev.writev.bind(dev);
+    writes = [];
+    bad = -1;
+    dev.write = (addr, len, offset, done, dsync) => {
+      writes.push(len / PAGE);
+      if (bad >= offset && bad < offset + len) done(-Errno.EIO);
+      else write(addr, len, offset, done, dsync);
+    };
+    dev.writev = (iov, offset, done) => {
+      const before = writes.length;
+      writev(iov, offset, done);
+      writes.splice(before, writes.length, iov.reduce((sum, n, i) => (i % 2 === 1 ? sum + n : sum), 0) / PAGE);
+    };
   });
 
   afterEach(() => {
     rig.v.close();
     expect(fsck(data).clean).toBe(true);
+    mlogSet("ERROR", "allow");
   });
 
   function append(nodeid: number, fh: number, at: number, pages: number): void {
@@ -41,6 +65,13 @@ describe.skipIf(image.length === 0)("files written one after another", () => {
     return nodeid;
   }
 
+  const commit = (): void => rig.v.osb.runTaskSync(wait(rig.v.osb.journal.periodic));
+
+  function fsync(nodeid: number): number {
+    const q = F.FuseFsyncIn.alloc();
+    return rig.answerOf(F.FUSE_FSYNC, nodeid, 0, bytesOf(q)).error;
+  }
+
   const place = (nodeid: number, cpos: number): number =>
     rig.v.osb.runSync((op) => {
       const inode = rig.v.osb.inodes.get(nodeid);
@@ -48,10 +79,23 @@ describe.skipIf(image.length === 0)("files written one after another", () => {
       return getClusters(op, inode, cpos).p_cluster;
     });
 
-  test("lie side by side", () => {
+  test("lie side by side, and their data is one write", () => {
     const made = Array.from({ length: FILES }, (_, i) => make(`f${i}`));
     const [first] = made as [number];
     expect(made.map((nodeid) => place(nodeid, 0) - place(first, 0))).toEqual(made.map((_, i) => 2 * i));
+    writes = [];
+    commit();
+    expect(writes.filter((pages) => pages === 2 * FILES)).toHaveLength(1);
+  });
+
+  test("and a page that the disk does not take is the misfortune of its own file", () => {
+    const made = Array.from({ length: FILES }, (_, i) => make(`f${i}`));
+    bad = place(made[3]!, 1) * PAGE;
+    commit();
+    bad = -1;
+    expect(made.map(fsync)).toEqual(made.map((_, i) => (i === 3 ? -Errno.EIO : 0)));
+    const at = place(made[4]!, 0) * PAGE;
+    expect(Buffer.from(data.subarray(at, at + 2 * PAGE)).equals(Buffer.alloc(2 * PAGE, "x"))).toBe(true);
   });
 
   test("and opened again and again to be made longer are in few pieces all the same", () => {

@@ -267,6 +267,7 @@ export class Journal {
     const kept = this.#p.keep_tail === true && log.superblock.s_start !== 0;
     if (this.#logged.length === 0 && log.superblock.s_start !== start && !kept)
       yield* log.writeTail(start, tx.tid, barrier);
+    if (!few) data.writeOwners(tx.ordered);
     yield* all<unknown>([...data_written, ...log.write(this.#staging, blocks - 1, start, few)]);
     this.#reportDataErrors(tx);
     yield* log.writeCommit(this.#staging + (blocks - 1) * log.blocksize, log.next(start, blocks - 1), barrier);
