@@ -32,7 +32,9 @@ export class LockSet {
   /** Called by dlmglue when a holder was counted for this set. */
   add(res: LockRes, level: LockLevel): void {
     if (this.level(res) !== undefined) unreachable(`${res.name} is held already`);
-    this.#held.push({ res, level });
+    // Most hold one: push on an empty array makes room for 17.
+    if (this.#held.length === 0) this.#held = [{ res, level }];
+    else this.#held.push({ res, level });
     if (this.#wants !== res) return;
     this.#wants = null;
     res.withdraw(this);

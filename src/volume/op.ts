@@ -21,6 +21,13 @@ import type { Inode } from "./inode.ts";
 import type { Osb } from "./osb.ts";
 
 const NOTHING: readonly never[] = [];
+
+/** A list that begins with one place: push on an empty array makes 17, and most lists here stay short. */
+function added<T>(list: T[] | null, item: T): T[] {
+  if (list === null) return [item];
+  list.push(item);
+  return list;
+}
 let last_run = 0;
 
 export class Op {
@@ -62,12 +69,11 @@ export class Op {
     if (bh.in_op) return;
     this.#admit(bh);
     const { cache, undo_base, undo_slots } = this.osb;
-    const changed = (this.#changed ??= []);
-    const slot = changed.length;
+    const slot = this.#changed === null ? 0 : this.#changed.length;
     if (slot >= undo_slots) unreachable(`an operation changes more than ${undo_slots} blocks`);
     cache.u8.copyWithin(undo_base + slot * cache.block_bytes, bh.addr, bh.addr + cache.block_bytes);
     bh.in_op = true;
-    changed.push(bh);
+    this.#changed = added(this.#changed, bh);
   }
 
   /** A block that was just allocated: zeroed and part of this operation. No read from the disk. */
@@ -84,7 +90,7 @@ export class Op {
     if (!bh.in_op) {
       this.#admit(bh);
       bh.in_op = true;
-      (this.#created ??= []).push(bh);
+      this.#created = added(this.#created, bh);
     }
     return bh;
   }
@@ -111,17 +117,17 @@ export class Op {
 
   /** The data of `inode` that is dirty now must be on the disk before this operation's changes count (data=ordered). */
   orderData(inode: Inode): void {
-    (this.#ordered ??= []).push(inode);
+    this.#ordered = added(this.#ordered, inode);
   }
 
   /** `fn` runs when the operation has succeeded: for counters, caches, and what must happen once. */
   onSuccess(fn: () => void): void {
-    (this.#success ??= []).push(fn);
+    this.#success = added(this.#success, fn);
   }
 
   /** `fn` runs when this run is undone: for caches that were filled from changed blocks. */
   onUndo(fn: () => void): void {
-    (this.#undone ??= []).push(fn);
+    this.#undone = added(this.#undone, fn);
   }
 
   get changesBlocks(): boolean {
@@ -135,19 +141,24 @@ export class Op {
     for (let i = 0; i < changed.length; i++) {
       const bh = changed[i]!;
       bh.in_op = false;
-      if (bh.in_running) continue;
-      journal.preserve(bh, () => this.#before(i));
-      journal.add(bh);
+      if (!bh.in_running) this.#join(bh, i);
     }
     for (const bh of this.#created ?? NOTHING) {
       bh.in_op = false;
       journal.add(bh);
     }
     for (const inode of this.#ordered ?? NOTHING) journal.orderData(inode);
-    for (const blkno of this.#freed ?? NOTHING) this.osb.cache.forget(blkno, 1);
+    if (this.#freed !== null) for (const blkno of this.#freed) this.osb.cache.forget(blkno, 1);
     const success = this.#success ?? NOTHING;
     this.#reset();
     for (const fn of success) fn();
+  }
+
+  /** The i-th changed block becomes the running transaction's. */
+  #join(bh: Bh, i: number): void {
+    const { journal } = this.osb;
+    journal.preserve(bh, () => this.#before(i));
+    journal.add(bh);
   }
 
   /** A copy of the i-th changed block as it was before this operation. */
