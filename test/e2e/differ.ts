@@ -26,6 +26,7 @@ export const KNOWN: readonly (readonly [what: string, why: string])[] = [
   ["the block size of statfs(2)", "that of clusters, by the kernel's ocfs2"],
   ["symlinks of 4095 bytes", "ext4 has to find room in a block"],
   ["flags that new files inherit", "ext4's nodump and noatime; OCFS2 has no such thing"],
+  ["ctime when an attribute gets the value that it has", "moves in OCFS2 (__ocfs2_xattr_set_handle)"],
   ["writes to what became immutable after it was opened", "EPERM on ext4 alone"],
   ["a write that takes setuid from an append-only file", "EPERM by notify_change; ours takes it"],
   ["which of two reasons is given for what chattr and something else forbid", "FUSE asks last (docs/FUSE.md)"],
