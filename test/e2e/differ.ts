@@ -36,7 +36,7 @@ export const KNOWN: readonly (readonly [what: string, why: string])[] = [
   ["RWF_NOAPPEND; on two nodes RWF_APPEND, and O_APPEND by F_SETFL", "docs/FUSE.md"],
   ["on two nodes: times before 1970", "0 seconds where a lock's value tells of them (ocfs2_pack_timespec)"],
   [
-    "on two nodes: getcwd(2); locks other than flock, leases",
+    "on two nodes: getcwd(2); locks other than flock, leases, pipes",
     "docs/FUSE.md; on their node alone, by the kernel's ocfs2, too",
   ],
   [

@@ -1130,6 +1130,9 @@ static void do_mknod(void)
 	mode_t mode = PICK(TYPES) | any_mode();
 	dev_t dev = percent(50) ? makedev(1, 3) : makedev(259, 70000);
 
+	/* Who reads from a pipe is known on his node alone. */
+	if (two && S_ISFIFO(mode))
+		mode ^= S_IFIFO ^ S_IFSOCK;
 	say(" %s 0%o %lx", shown(p), mode, (long)dev);
 	result(mknodat(at(), p, mode, dev));
 }
