@@ -271,7 +271,9 @@ export class DataCache {
   /** Drops clean pages that were not used lately, writes some if too many are dirty. Call only while no operation runs. */
   reclaim(): void {
     if (this.pressure || this.#free.length === 0) this.writeback(this.#slots >> 2);
-    let passes = Math.min(this.#slots * 2, 8192);
+    // Whoever waits for a page may be the only one at work, and nobody else would come by to go on from here: every page gets its second look.
+    let passes = this.#slots * 2;
+    if (!this.#starved) passes = Math.min(passes, 8192);
     const want = this.#low_water * 2;
     while (this.#free.length < want && passes-- > 0) {
       const page = this.#in_slot[this.#hand]!;

@@ -251,6 +251,21 @@ describe.skipIf(lacksTools)("a volume in the library", () => {
     });
   });
 
+  test("a write finds room among data that was only read, with nobody else at work", { timeout: 30_000 }, async () => {
+    await onVolume(
+      newImage(),
+      async (v) => {
+        await v.promises.writeFile("/read", Buffer.alloc(40 << 20));
+        await v.sync();
+        for await (const piece of v.fs.createReadStream("/read")) expect(piece.length).toBeGreaterThan(0);
+        await using h = await v.promises.open("/written", "w");
+        for (let i = 0; i < 64; i++) await h.write(Buffer.alloc(1 << 16, 1));
+      },
+      // No timer comes by to help.
+      { commitSeconds: 3600 },
+    );
+  });
+
   test("has what a program for node:fs with callbacks asks for", async () => {
     await onVolume(newImage(), async (v) => {
       const { fs } = v;
