@@ -273,6 +273,7 @@ export class FileHandle extends EventEmitter implements AsyncDisposable {
     position?: number | null,
   ): Promise<{ bytesWritten: number; buffer: unknown }> {
     return this.#call("write", async () => {
+      if (ArrayBuffer.isView(data) && data.byteLength === 0) return { bytesWritten: 0, buffer: data };
       let from: Uint8Array;
       let at: number | null | undefined;
       if (typeof data === "string") {
@@ -285,7 +286,6 @@ export class FileHandle extends EventEmitter implements AsyncDisposable {
         from = part(bytesOf(data, "buffer"), second, third as number | null | undefined);
         at = position;
       }
-      if (from.length === 0) return { bytesWritten: 0, buffer: data };
       this.#may("writes", "write");
       return { bytesWritten: await this.#writeAt(from, at), buffer: data };
     });

@@ -194,6 +194,12 @@ const handleOf = (s: Side, d: Draw): FileHandle => {
   if (h === undefined) throw new Error("no such handle");
   return h;
 };
+/** node itself looks at a closed handle only where it comes to use it, when a function of fs is given one. */
+const openHandleOf = (s: Side, d: Draw): FileHandle => {
+  const h = handleOf(s, d);
+  if (h.fd === -1) throw new Error("closed");
+  return h;
+};
 const buffers = (d: Draw, none = true): never =>
   d.pick<() => unknown>(
     function two() {
@@ -237,10 +243,11 @@ const streamText = async (stream: Readable): Promise<unknown> => {
 
 type Op = (s: Side, d: Draw) => Promise<unknown> | unknown;
 const OPS: Record<string, Op> = {
-  writeFile: (s, d) => s.fs.writeFile(d.pick(0, 0, 0, 1) ? handleOf(s, d) : anyPath(s, d), dataOf(d), writeOptions(d)),
+  writeFile: (s, d) =>
+    s.fs.writeFile(d.pick(0, 0, 0, 1) ? openHandleOf(s, d) : anyPath(s, d), dataOf(d), writeOptions(d)),
   appendFile: (s, d) =>
-    s.fs.appendFile(d.pick(0, 0, 0, 1) ? handleOf(s, d) : anyPath(s, d), dataOf(d), writeOptions(d)),
-  readFile: (s, d) => s.fs.readFile(d.pick(0, 0, 0, 1) ? handleOf(s, d) : anyPath(s, d), readOptions(d)),
+    s.fs.appendFile(d.pick(0, 0, 0, 1) ? openHandleOf(s, d) : anyPath(s, d), dataOf(d), writeOptions(d)),
+  readFile: (s, d) => s.fs.readFile(d.pick(0, 0, 0, 1) ? openHandleOf(s, d) : anyPath(s, d), readOptions(d)),
   copyFile: async (s, d) => {
     const [from, to] = [anyPath(s, d), anyPath(s, d)];
     const mode = d.pick<unknown>(undefined, 0, C.COPYFILE_EXCL, C.COPYFILE_FICLONE, 8, -1, "x", null) as never;
@@ -256,7 +263,9 @@ const OPS: Record<string, Op> = {
     const there = [await s.fs.lstat(from).catch(() => null), await s.fs.lstat(to).catch(() => null)];
     if (
       there[1] &&
-      (there[0]?.isSymbolicLink() || (there[0]?.isDirectory() && (await s.fs.readdir(from)).includes("l")))
+      (there[0]?.isSymbolicLink() ||
+        (there[0]?.isDirectory() &&
+          (await s.fs.readdir(from, { withFileTypes: true, recursive: true })).some((e) => e.isSymbolicLink())))
     )
       return undefined;
     const key = d.pick("recursive", "force", "dereference", "errorOnExist", "verbatimSymlinks", "preserveTimestamps");
