@@ -149,8 +149,16 @@ function* fsyncTask(osb: Osb, inode: Inode, datasync: boolean, file: IsTold): Ta
   const { data_written } = inode;
   if (tid !== NO_TID && !journal.isCommitted(tid)) yield* wait(journal.commitTid(tid));
   // A commit flushes the device, but one that was under way may have done so before the data was written; and what was written back
-  // a while ago was flushed by nobody.
-  if (osb.options.barrier && osb.dev.durability.flushed < data_written) yield* wait(osb.sharedFlush);
+  // a while ago was flushed by nobody, as was what another node wrote back.
+  const { others_wrote } = inode;
+  if (!osb.options.barrier || !(others_wrote || osb.dev.durability.flushed < data_written)) return;
+  inode.others_wrote = false;
+  try {
+    yield* wait(osb.sharedFlush);
+  } catch (err) {
+    inode.others_wrote ||= others_wrote;
+    throw err;
+  }
 }
 
 /**

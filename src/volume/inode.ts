@@ -41,6 +41,8 @@ export class Inode implements CachingInfo, DataOwner {
   /** Of these, direct writes to clusters that were mapped for them, or behind the end of the file: nobody reads it meanwhile. */
   alloc_ios = 0;
   data_written = 0;
+  /** Another node may have written its data, and only handed it to the device, since this node made that durable last. */
+  others_wrote = false;
   #io_idle: WaitQueue | null = null;
   /** Newest transaction that changed this inode's metadata; of these, what fdatasync must wait for. */
   sync_tid = NO_TID;

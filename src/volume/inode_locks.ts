@@ -86,6 +86,7 @@ export function glueOps(osb: () => Osb): GlueOps {
       granted(res) {
         const inode = res.data as Inode;
         inode.lvb_fresh = true;
+        inode.others_wrote = osb().glue.domain.clustered;
         if (!lvbIsTrustable(inode, res)) osb().glue.stats.refreshed(res.stats);
       },
     },

@@ -294,6 +294,31 @@ describe("what one node does the other sees at once", () => {
 });
 
 describe("deleting", () => {
+  test("fsync flushes the disk for what another node has written back and handed over, once", () => {
+    cluster();
+    const [a, b] = [c.mount(1), c.mount(2)];
+    const f = create(a, "f");
+    write(a, f, "of node 1".repeat(2000));
+    expect(lookup(b, "f")!.ino).toBe(f);
+    expect(read(b, f)).toHaveLength(18_000);
+    let flushes = 0;
+    const flush = b.dev.flush.bind(b.dev);
+    b.dev.flush = (done) => {
+      flushes++;
+      flush(done);
+    };
+    const sync = (): void =>
+      c.task(
+        b,
+        wait<void>((cb) => fsync(b.osb, b.osb.inodes.get(f), true, cb)),
+      );
+    sync();
+    expect(flushes).toBe(1);
+    sync();
+    expect(flushes).toBe(1);
+    sound();
+  });
+
   test("a file that is open elsewhere keeps its data, and goes with its last user", () => {
     cluster();
     const [a, b] = [c.mount(1), c.mount(2)];
