@@ -76,7 +76,14 @@ describe("the package", () => {
       const files = (JSON.parse(stdout) as { files: { path: string }[] }[])[0]!.files.map((f) => f.path);
       for (const needed of ["dist/index.js", "dist/ocfs2.wasm", "dist/pool_worker.js", "native/ocfs2.node"])
         expect(files).toContain(needed);
-      for (const needed of ["bin/ocfs2", "dist/cli.js", "dist/types/api/index.d.ts", "LICENSE", "README.md"])
+      for (const needed of [
+        "bin/ocfs2",
+        "dist/cli_help.cjs",
+        "bin/start.js",
+        "dist/types/api/index.d.ts",
+        "LICENSE",
+        "README.md",
+      ])
         expect(files).toContain(needed);
       expect(files.filter((f) => !/^(bin|dist|docs|native)\/|^(LICENSE|README\.md|package\.json)$/.test(f))).toEqual(
         [],
