@@ -308,18 +308,20 @@ function* recoverDioOrphan(osb: Osb, ino: number): Task<void> {
 
 /**
  * Keeps what an entry of an orphan directory leads to from being deleted by others, under the directory's lock: its number alone might be another
- * inode's the next moment, and one that nobody knows of (unshared.ts). False when it is gone, or is being deleted (ocfs2_read_locked_inode tries for the
+ * inode's the next moment, and one that nobody knows of (unshared.ts). Undefined when it is gone, or is being deleted (ocfs2_read_locked_inode tries for the
  * open lock in the same way).
  */
-function pinOrphan(op: Op, slot: number, inode: Inode, dio: boolean): boolean {
+function pinOrphan(op: Op, slot: number, ino: number, dio: boolean): Inode | undefined {
   const { glue } = op.osb;
   const dir = op.osb.sysfile(SYSTEM_INODE.ORPHAN_DIR, slot);
-  if (findEntry(openDir(op, dir, inodeLock(op, dir)), orphanName(inode.ino, dio)) === undefined) return false;
-  if (glue.domain.clustered && !glue.tryLock(op.locks, glue.openLock(inode), PR)) return false;
+  if (findEntry(openDir(op, dir, inodeLock(op, dir)), orphanName(ino, dio)) === undefined) return undefined;
+  // Not before: an object that nobody has pinned may go while the directory's lock is waited for.
+  const inode = op.osb.inodes.get(ino);
+  if (glue.domain.clustered && !glue.tryLock(op.locks, glue.openLock(inode), PR)) return undefined;
   op.onSuccess(() => {
     inode.pins++;
   });
-  return true;
+  return inode;
 }
 
 function unpin(osb: Osb, inode: Inode): void {
@@ -344,8 +346,8 @@ export function* recoverOrphans(osb: Osb, slot: number): Task<number> {
   const orphans = yield* wait(osb.step((op) => listOrphans(op, slot)));
   let gone = 0;
   for (const { ino, dio } of orphans) {
-    const known = osb.inodes.get(ino);
-    if (!(yield* wait(osb.step((op) => pinOrphan(op, slot, known, dio))))) continue;
+    const known = yield* wait(osb.step((op) => pinOrphan(op, slot, ino, dio)));
+    if (known === undefined) continue;
     try {
       if (dio) yield* recoverDioOrphan(osb, ino);
       else {

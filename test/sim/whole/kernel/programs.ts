@@ -238,7 +238,10 @@ export class Programs {
   somePlace(): { readonly from: number; readonly to: number } {
     const pages = [...this.#places.keys()];
     const from = pages[this.#below(pages.length)]!;
-    return { from: from * PAGE, to: (from + 1 + this.#below(2 * PAGES)) * PAGE };
+    // What lies behind the file may be anybody's.
+    let to = from + 1;
+    for (const most = to + this.#below(2 * PAGES); to < most && this.#places.has(to); ) to++;
+    return { from: from * PAGE, to: to * PAGE };
   }
 
   #diskFailed(node: SimNode, err: unknown): boolean {
