@@ -12,6 +12,7 @@ import type { Arena } from "../lib/arena.ts";
 import { Errno } from "../lib/errno.ts";
 import { Corruption, FsError } from "../lib/fs_error.ts";
 import { WaitQueue, waitOn } from "../lib/wait.ts";
+import { CacheSlots } from "./cache_slots.ts";
 import type { BlockDevice } from "./device.ts";
 
 /** Who owns a metadata block: an inode or a refcount tree. `epoch` moves when the lock that covers the block was lost. */
@@ -86,14 +87,8 @@ export class BufferCache {
   readonly u8: Uint8Array<ArrayBufferLike>;
   readonly #dev: BlockDevice;
   readonly #blocks = new Map<number, Bh>();
-  readonly #free: number[] = [];
-  readonly #slots: number;
+  readonly #slots: CacheSlots<Bh>;
   readonly #low_water: number;
-  readonly #base: number;
-  /** What lies in each slot. Not an iterator of the map for a hand: one that rests keeps alive all that comes into the map and goes again. */
-  readonly #in_slot: (Bh | null)[];
-  /** The slot that reclaim looks at next. */
-  #hand = 0;
   /** Woken when reclaim has freed slots. */
   readonly space = new WaitQueue();
   /** Asked when every slot is held by transactions: start a checkpoint. */
@@ -104,16 +99,9 @@ export class BufferCache {
     this.dv = arena.dv;
     this.u8 = arena.u8;
     this.#dev = dev;
-    this.#slots = Math.max(256, Math.floor(cache_bytes / block_bytes));
-    this.#low_water = Math.min(1024, Math.max(64, this.#slots >> 3));
+    this.#slots = new CacheSlots(arena, Math.max(256, Math.floor(cache_bytes / block_bytes)), block_bytes);
+    this.#low_water = Math.min(1024, Math.max(64, this.slots >> 3));
     this.#want = this.#low_water * 2;
-    this.#base = arena.alloc(this.#slots * block_bytes, 4096);
-    this.#in_slot = new Array<Bh | null>(this.#slots).fill(null);
-    for (let i = this.#slots - 1; i >= 0; i--) this.#free.push(this.#base + i * block_bytes);
-  }
-
-  #slotOf(addr: number): number {
-    return (addr - this.#base) / this.block_bytes;
   }
 
   get size(): number {
@@ -121,7 +109,7 @@ export class BufferCache {
   }
 
   get slots(): number {
-    return this.#slots;
+    return this.#slots.count;
   }
 
   /** The block if it is in memory and valid for `ci` now; no read, no check. */
@@ -173,7 +161,7 @@ export class BufferCache {
     for (let b = blkno; b < blkno + count; b++) {
       if (this.#blocks.has(b)) continue;
       // Whoever asks for one that is not there hears of it.
-      if (!this.#isOnDevice(b) || this.#free.length <= this.#low_water >> 1) return;
+      if (!this.#isOnDevice(b) || this.#slots.free <= this.#low_water >> 1) return;
       this.#startRead(ci, b);
     }
   }
@@ -247,30 +235,29 @@ export class BufferCache {
   #want: number;
 
   get needsReclaim(): boolean {
-    return this.#free.length < this.#low_water;
+    return this.#slots.free < this.#low_water;
   }
 
   /** Frees slots down to the low-water mark by the clock rule. Call only while no operation runs. */
   reclaim(): void {
-    if (this.#free.length >= this.#low_water && this.space.length === 0) return;
+    if (this.#slots.free >= this.#low_water && this.space.length === 0) return;
     // Somebody waits though this much is free: his operation needs more at once, and its next run would end as this one did.
     const waited_for = this.space.length > 0;
     if (this.#failed) {
       this.#failed = false;
-      this.#tried_with = this.#free.length;
+      this.#tried_with = this.#slots.free;
       if (this.#tried_with >= this.#want) this.#want = Math.min(this.#want * 2, this.slots >> 1);
     }
-    let passes = this.#slots * 2;
-    while (this.#free.length < this.#want && passes-- > 0) {
-      const bh = this.#in_slot[this.#hand]!;
-      this.#hand = (this.#hand + 1) % this.#slots;
+    let passes = this.slots * 2;
+    while (this.#slots.free < this.#want && passes-- > 0) {
+      const bh = this.#slots.next();
       if (bh === null || bh.busy) continue;
       if (bh.old) this.#drop(bh);
       else bh.old = true;
     }
-    if (this.#free.length < this.#low_water || (waited_for && this.#free.length < this.#want)) this.onPressure();
+    if (this.#slots.free < this.#low_water || (waited_for && this.#slots.free < this.#want)) this.onPressure();
     // Only when there is more than there was for the last try: who runs again in vain keeps the device from being heard.
-    if (waited_for && this.#free.length > this.#tried_with) this.space.wakeAll();
+    if (waited_for && this.#slots.free > this.#tried_with) this.space.wakeAll();
   }
 
   /** A checkpoint has ended: blocks that it held may be dropped. */
@@ -283,14 +270,14 @@ export class BufferCache {
   }
 
   #insert(blkno: number): Bh {
-    const addr = this.#free.pop();
+    const addr = this.#slots.take();
     if (addr === undefined) {
       this.#failed = true;
       waitOn(this.space);
     }
     const bh = new Bh(blkno, addr);
     this.#blocks.set(blkno, bh);
-    this.#in_slot[this.#slotOf(addr)] = bh;
+    this.#slots.hold(bh);
     return bh;
   }
 
@@ -305,11 +292,10 @@ export class BufferCache {
 
   #drop(bh: Bh): void {
     this.#blocks.delete(bh.blkno);
-    this.#in_slot[this.#slotOf(bh.addr)] = null;
     if (bh.ci !== null) bh.ci.cached_blocks--;
     bh.ci = null;
     bh.uptodate = false;
-    this.#free.push(bh.addr);
+    this.#slots.release(bh);
   }
 
   #isOnDevice(blkno: number): boolean {

@@ -12,6 +12,7 @@ import { errseqSet, type WritesBack } from "../lib/errseq.ts";
 import { assert, Corruption, FsError } from "../lib/fs_error.ts";
 import type { Thunk } from "../lib/task.ts";
 import { WaitQueue, waitOn } from "../lib/wait.ts";
+import { CacheSlots } from "./cache_slots.ts";
 import type { BlockDevice } from "./device.ts";
 
 export const PAGE_BYTES = 4096;
@@ -55,15 +56,9 @@ export class Page {
 export class DataCache {
   readonly #dev: BlockDevice;
   readonly #pages = new Map<number, Page>();
-  readonly #free: number[] = [];
-  readonly #slots: number;
+  readonly #slots: CacheSlots<Page>;
   readonly #low_water: number;
   readonly u8: Uint8Array<ArrayBufferLike>;
-  readonly #base: number;
-  /** What lies in each slot. Not an iterator of the map for a hand: one that rests keeps alive all that comes into the map and goes again. */
-  readonly #in_slot: (Page | null)[];
-  /** The slot that reclaim looks at next. */
-  #hand = 0;
   dirty_pages = 0;
   pages_in_flight = 0;
   /** Ranges of pages that are being written on the device past this cache. */
@@ -80,15 +75,8 @@ export class DataCache {
   constructor(arena: Arena, dev: BlockDevice, cache_bytes: number) {
     this.#dev = dev;
     this.u8 = arena.u8;
-    this.#slots = Math.max(2048, Math.floor(cache_bytes / PAGE_BYTES));
-    this.#low_water = Math.max(512, this.#slots >> 5);
-    this.#base = arena.alloc(this.#slots * PAGE_BYTES, PAGE_BYTES);
-    this.#in_slot = new Array<Page | null>(this.#slots).fill(null);
-    for (let i = this.#slots - 1; i >= 0; i--) this.#free.push(this.#base + i * PAGE_BYTES);
-  }
-
-  #slotOf(addr: number): number {
-    return (addr - this.#base) / PAGE_BYTES;
+    this.#slots = new CacheSlots(arena, Math.max(2048, Math.floor(cache_bytes / PAGE_BYTES)), PAGE_BYTES);
+    this.#low_water = Math.max(512, this.#slots.count >> 5);
   }
 
   get size(): number {
@@ -160,7 +148,7 @@ export class DataCache {
   prefetch(owner: DataOwner, pno: number, count: number): void {
     for (let n = pno; n < pno + count; ) {
       const run: Page[] = [];
-      while (n < pno + count && run.length < MAX_RUN && this.#free.length > 0 && this.#mayInsert(n))
+      while (n < pno + count && run.length < MAX_RUN && this.#slots.free > 0 && this.#mayInsert(n))
         run.push(this.#insert(owner, n++));
       if (run.length > 0) this.#readRun(run);
       else if (this.#pages.has(n)) n++;
@@ -232,14 +220,14 @@ export class DataCache {
 
   #insert(owner: DataOwner, pno: number): Page {
     this.waitWrittenPast(pno, 1);
-    const addr = this.#free.pop();
+    const addr = this.#slots.take();
     if (addr === undefined) {
       this.#starved = true;
       waitOn(this.progress);
     }
     const page = new Page(pno, addr, owner);
     this.#pages.set(pno, page);
-    this.#in_slot[this.#slotOf(addr)] = page;
+    this.#slots.hold(page);
     (owner.pages ??= new Set()).add(page);
     return page;
   }
@@ -248,10 +236,9 @@ export class DataCache {
     if (page.dirty) this.#clean(page);
     page.uptodate = false;
     this.#pages.delete(page.pno);
-    this.#in_slot[this.#slotOf(page.addr)] = null;
     page.owner.pages?.delete(page);
     if (page.owner.pages?.size === 0) page.owner.pages = null;
-    this.#free.push(page.addr);
+    this.#slots.release(page);
   }
 
   #clean(page: Page): void {
@@ -265,24 +252,23 @@ export class DataCache {
   #starved = false;
 
   get needsReclaim(): boolean {
-    return this.#starved || this.#free.length < this.#low_water || this.pressure;
+    return this.#starved || this.#slots.free < this.#low_water || this.pressure;
   }
 
   /** Drops clean pages that were not used lately, writes some if too many are dirty. Call only while no operation runs. */
   reclaim(): void {
-    if (this.pressure || this.#free.length === 0) this.writeback(this.#slots >> 2);
+    if (this.pressure || this.#slots.free === 0) this.writeback(this.#slots.count >> 2);
     // Whoever waits for a page may be the only one at work, and nobody else would come by to go on from here: every page gets its second look.
-    let passes = this.#slots * 2;
+    let passes = this.#slots.count * 2;
     if (!this.#starved) passes = Math.min(passes, 8192);
     const want = this.#low_water * 2;
-    while (this.#free.length < want && passes-- > 0) {
-      const page = this.#in_slot[this.#hand]!;
-      this.#hand = (this.#hand + 1) % this.#slots;
+    while (this.#slots.free < want && passes-- > 0) {
+      const page = this.#slots.next();
       if (page === null || page.dirty || page.writing || page.reading) continue;
       if (page.old || !page.uptodate) this.#drop(page);
       else page.old = true;
     }
-    if (this.#starved && this.#free.length >= this.#low_water) {
+    if (this.#starved && this.#slots.free >= this.#low_water) {
       this.#starved = false;
       this.progress.wakeAll();
     }
@@ -290,7 +276,7 @@ export class DataCache {
 
   /** True when write-back should run though nobody asked for it. */
   get pressure(): boolean {
-    return this.dirty_pages > this.#slots >> 2;
+    return this.dirty_pages > this.#slots.count >> 2;
   }
 
   /** Starts writing dirty pages, about `pages` of them, oldest owners first; does not wait. */
@@ -307,21 +293,24 @@ export class DataCache {
   }
 
   #writeOwner(owner: DataOwner, durable = false): void {
-    if (owner.pages === null || owner.dirty_pages === 0) return;
-    const batch: Page[] = [];
-    for (const page of owner.pages) if (page.dirty && !page.writing) batch.push(page);
+    const batch = this.#toWrite([owner]);
     if (durable && batch.length === 1) this.#writeRun(batch, true);
     else this.#write(batch);
   }
 
   /** Starts writing the dirty pages of all these: what lies side by side on the disk goes in one write, whosever it is. */
   writeOwners(owners: Iterable<DataOwner>): void {
+    this.#write(this.#toWrite(owners));
+  }
+
+  /** Their dirty pages, but for those that are being written. */
+  #toWrite(owners: Iterable<DataOwner>): Page[] {
     const batch: Page[] = [];
     for (const owner of owners) {
       if (owner.pages === null || owner.dirty_pages === 0) continue;
       for (const page of owner.pages) if (page.dirty && !page.writing) batch.push(page);
     }
-    this.#write(batch);
+    return batch;
   }
 
   /** Writes pages in runs that are contiguous on the disk. A page written to meanwhile is dirty again afterwards. */
