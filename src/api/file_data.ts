@@ -3,8 +3,7 @@ import { Errno } from "../lib/errno.ts";
 import { errseqSample, type IsTold } from "../lib/errseq.ts";
 import { FsError } from "../lib/fs_error.ts";
 import { fsync, readFile, setattr, writeFile } from "../vfs/file.ts";
-import { reap } from "../vfs/namespace.ts";
-import { giveBackReservation } from "../volume/alloc/suballoc.ts";
+import { closeInode, openInode } from "../vfs/namespace.ts";
 import { atimeIsDue, touchAtime } from "../volume/dir/attr.ts";
 import { dinodeOf, type Inode, inodeLock } from "../volume/inode.ts";
 import { invalidArg, systemError } from "./errors.ts";
@@ -27,16 +26,13 @@ export class OpenFile implements IsTold {
     this.writes = writes;
     this.is_dir = is_dir;
     this.f_wb_err = errseqSample(inode.wb_err);
-    inode.open_count++;
-    if (writes) inode.writer_count++;
+    openInode(inode, writes);
   }
 
   close(): void {
     if (!this.#open) return;
     this.#open = false;
-    this.inode.open_count--;
-    if (this.writes && --this.inode.writer_count === 0) giveBackReservation(this.inode);
-    reap(this.v.osb, this.inode);
+    closeInode(this.v.osb, this.inode, this.writes);
   }
 
   /** Fills `into` from `position`; answers how many bytes there were. */

@@ -1,6 +1,5 @@
 /** What the kernel's knowledge of an inode means for its life: opened, closed, forgotten. */
-import { reap } from "../vfs/namespace.ts";
-import { giveBackReservation } from "../volume/alloc/suballoc.ts";
+import { closeInode, openInode, reap } from "../vfs/namespace.ts";
 import type { Inode } from "../volume/inode.ts";
 import type { Osb } from "../volume/osb.ts";
 
@@ -13,14 +12,9 @@ export interface FileOps {
 
 export const fileOps: FileOps = {
   open(_osb, inode, writes) {
-    inode.open_count++;
-    if (writes) inode.writer_count++;
+    openInode(inode, writes);
   },
-  release(osb, inode, writes) {
-    inode.open_count--;
-    if (writes && --inode.writer_count === 0) giveBackReservation(inode);
-    reap(osb, inode);
-  },
+  release: closeInode,
   forget(osb, ino, n) {
     const inode = osb.inodes.peek(ino);
     if (inode === undefined) return;

@@ -8,6 +8,7 @@
 import { S_IFDIR, S_IFMT, S_IFREG } from "../format/disk/index.ts";
 import { ML, mlog } from "../lib/masklog.ts";
 import { spawn } from "../lib/task.ts";
+import { giveBackReservation } from "../volume/alloc/suballoc.ts";
 import type { Attr } from "../volume/dir/attr.ts";
 import * as attr from "../volume/dir/attr.ts";
 import type { Cred, Locked } from "../volume/dir/iget.ts";
@@ -102,6 +103,19 @@ export function rename(
 /** Emits entries from position `offset` on; returns the position to go on from (readdir.ts). */
 export function readdir(op: Op, ino: number, offset: number, emit: reading.Emit): number {
   return reading.readdir(op, inodeOf(op, ino), offset, emit);
+}
+
+/** A program has it open, to write where `writes`: until closeInode. */
+export function openInode(inode: Inode, writes: boolean): void {
+  inode.open_count++;
+  if (writes) inode.writer_count++;
+}
+
+/** ocfs2_file_release */
+export function closeInode(osb: Osb, inode: Inode, writes: boolean): void {
+  inode.open_count--;
+  if (writes && --inode.writer_count === 0) giveBackReservation(inode);
+  reap(osb, inode);
 }
 
 /**
