@@ -171,7 +171,8 @@ export function writeFile(osb: Osb, inode: Inode, req: WriteRequest, done: Callb
     const written = (failed: unknown): void => (failed ? done(failed) : done(null, n));
     if (err || req.exempt === true) done(err, n);
     else if (sync !== undefined) fsync(osb, inode, sync === "data", written, req.file);
-    else if (req.direct === true && !goesPast(osb, req)) spawn(writeOut(osb, inode), written);
+    else if (req.direct === true && !goesPast(osb, true, req.offset, req.len, req.addr))
+      spawn(writeOut(osb, inode), written);
     else done(null, n);
   });
 }

@@ -68,7 +68,7 @@ export interface WriteRequest {
 }
 
 /** What O_DIRECT asks for, and the alignment allows: past the data cache. */
-export const goesPast = (osb: Osb, { direct, offset, len, addr }: WriteRequest): boolean =>
+export const goesPast = (osb: Osb, direct: boolean | undefined, offset: number, len: number, addr: number): boolean =>
   direct === true && offset % PAGE_BYTES === 0 && len % PAGE_BYTES === 0 && addr % osb.dev.alignment_bytes === 0;
 
 /** Pages to fill once the operation has succeeded, and direct runs to send then. */
@@ -372,7 +372,7 @@ function planWrite(op: Op, inode: Inode, req: WriteRequest, done_bytes: number, 
     assert(reached === pos, `a gap up to ${pos} was zeroed up to ${reached}`);
   }
   const mapped = mapForWrite(op, inode, bh, pos, end);
-  const direct = goesPast(osb, { ...req, offset: pos, len, addr });
+  const direct = goesPast(osb, req.direct, pos, len, addr);
   const show_end = Math.max(end, size);
   for (const p of mapped.pieces) {
     const from = addr + (p.pos - pos);
@@ -412,7 +412,7 @@ function runsInPlace(
   const { osb } = op;
   const di = dinodeOf(op, bh);
   const end = pos + len;
-  if (!goesPast(osb, { ...req, offset: pos, len, addr }) || !isReg(di.i_mode) || isInline(di) || end > di.i_size)
+  if (!goesPast(osb, req.direct, pos, len, addr) || !isReg(di.i_mode) || isInline(di) || end > di.i_size)
     return undefined;
   if (req.kill_suid !== undefined && (di.i_mode & (S_ISUID | S_ISGID)) !== 0) return undefined;
   inode.sync_writes = (di.i_attr & I_ATTR.SYNC) !== 0;
