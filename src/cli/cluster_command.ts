@@ -1,7 +1,7 @@
 /** `ocfs2 cluster`: o2cb(8)'s commands, over cluster.conf (tools/o2cb) and the node that runs here (cluster_control.ts). */
 
 import { lookup } from "node:dns/promises";
-import { existsSync, mkdirSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, realpathSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 import pkg from "../../package.json" with { type: "json" };
@@ -15,6 +15,7 @@ import { type NodeStatus, statusText } from "./cluster_report.ts";
 import { type Answer, Control, sayWhoRuns } from "./control.ts";
 import { CliError, report } from "./errors.ts";
 import { ensureNode, silentNode, stay, stopNode } from "./node_process.ts";
+import { replaceFile } from "./run_dir.ts";
 
 export function readConf(path: string): ClusterConf[] {
   let text: string;
@@ -27,18 +28,10 @@ export function readConf(path: string): ClusterConf[] {
   return parseClusterConf(text, path);
 }
 
-/** Whole or not at all: a node that starts meanwhile reads one of the two files. A link to a file that others read, too, stays one. */
+/** A node that starts meanwhile reads one of the two files. A link to a file that others read, too, stays one. */
 function writeConf(path: string, clusters: readonly ClusterConf[]): void {
   mkdirSync(dirname(path), { recursive: true });
-  const to = existsSync(path) ? realpathSync(path) : path;
-  const part = `${to}.${process.pid}`;
-  try {
-    writeFileSync(part, formatClusterConf(clusters));
-    renameSync(part, to);
-  } catch (err) {
-    rmSync(part, { force: true });
-    throw err;
-  }
+  replaceFile(existsSync(path) ? realpathSync(path) : path, formatClusterConf(clusters));
 }
 
 /** What came of that, and what to do. */

@@ -127,8 +127,7 @@ export class ClusterNode {
   /** Domains that were joined for programs (dlmfs). */
   readonly #programs = new Set<string>();
   /** All domains of this node, each on one thread: a message to the domain goes to that one. */
-  readonly #domains = new Set<string>();
-  readonly #servers = new Set<ClusterServer>();
+  readonly #domains = new Map<string, ClusterServer>();
   /** Domains that are about to be joined: nobody else may have them meanwhile. */
   readonly #claimed = new Set<string>();
   /** Hears that the node must go, when the mounts are cut off and the process is about to end. */
@@ -211,13 +210,18 @@ export class ClusterNode {
     return steady;
   }
 
+  /** One in which the others see this node. */
+  get steadyRegion(): HbRegion | undefined {
+    return this.stack.hb.regions().find((r) => r.isSteady);
+  }
+
   /** With global heartbeat the cluster's own regions say that this node lives; volumes have none. */
   #joinGlobal(device: string): Promise<void> {
-    if (!this.stack.hb.regions().some((r) => r.isSteady)) {
+    const region = this.steadyRegion;
+    if (region === undefined) {
       const remedy = `ocfs2 cluster start-heartbeat ${this.nodes.cluster}`;
       return Promise.reject(new CliError(1, `${device}: no global heartbeat region is active: "${remedy}"`));
     }
-    const region = this.stack.hb.regions().find((r) => r.isSteady)!;
     this.#global_users++;
     return this.#known(region, device).catch((err) => {
       this.#global_users--;
@@ -264,7 +268,7 @@ export class ClusterNode {
    * heartbeat nobody would see it: it would be alone in the domain, as would the next one.
    */
   async checkCluster(domain: string): Promise<number> {
-    if (this.nodes.this_node === undefined || !this.stack.hb.regions().some((r) => r.isSteady)) {
+    if (this.nodes.this_node === undefined || this.steadyRegion === undefined) {
       const remedy = this.nodes.heartbeat_mode === "global" ? "ocfs2 cluster start-heartbeat" : "mount a volume";
       mlog(ML.ERROR, `domain ${domain} is not joined: this node does not heartbeat; ${remedy} first`);
       return -Errno.EINVAL;
@@ -293,8 +297,13 @@ export class ClusterNode {
     if (known === undefined || --known.users > 0) return Promise.resolve();
     // A domain for programs still needs this node's heartbeat, wherever it is (o2hb_region_pin); a later mount finds it.
     if (this.#programs.size > 0) return Promise.resolve();
-    this.#regions.delete(uuid);
-    return known.stays ? Promise.resolve() : new Promise((ok) => known.region.stop(true, ok));
+    return this.#endRegion(known);
+  }
+
+  /** Nothing of this node needs it any more. */
+  #endRegion({ region, stays }: Region): Promise<void> {
+    this.#regions.delete(region.name);
+    return stays ? Promise.resolve() : new Promise((ok) => region.stop(true, ok));
   }
 
   /**
@@ -338,7 +347,6 @@ export class ClusterNode {
   /** Lets a volume thread at the cluster through `port`. `domain` is one that this node does not have. */
   serve(port: MessagePort, domain: string, wake: () => void): DomainServer {
     assert(!this.#domains.has(domain), `domain ${domain} is on another thread`);
-    this.#domains.add(domain);
     const server = new ClusterServer(
       this.#router.netFor(domain),
       this.stack.hb,
@@ -350,11 +358,10 @@ export class ClusterNode {
       this.stack.net,
     );
     port.on("message", (batch: readonly ToNode[]) => server.heard(batch));
-    this.#servers.add(server);
+    this.#domains.set(domain, server);
     return {
       close: () => {
         server.close();
-        this.#servers.delete(server);
         this.#domains.delete(domain);
       },
     };
@@ -368,18 +375,14 @@ export class ClusterNode {
   #membersChanged(): void {
     queueMicrotask(() => {
       const members = this.#members();
-      for (const server of this.#servers) server.tellMembers(members);
+      for (const server of this.#domains.values()) server.tellMembers(members);
     });
   }
 
   #leftDomain(name: string): void {
     this.#programs.delete(name);
     if (this.#programs.size > 0) return;
-    for (const [uuid, { region, users, stays }] of this.#regions) {
-      if (users > 0) continue;
-      this.#regions.delete(uuid);
-      if (!stays) region.stop(true, () => {});
-    }
+    for (const known of this.#regions.values()) if (known.users <= 0) void this.#endRegion(known);
   }
 
   /** Lets a thread at the cluster that joins a domain for programs' locks (checkCluster is 0), whose heartbeat this node keeps until it is closed. */

@@ -156,9 +156,8 @@ export class NodeProcess {
       this.#checkFree(device, volume.uuid);
       this.#volumes.set(dir, volume.uuid);
       unclaim = this.node.claimDomain(volume.uuid);
-      const { hb } = this.node.stack;
       // As the boot scripts of o2cb do it before anything is mounted.
-      if (this.node.nodes.heartbeat_mode === "global" && !hb.regions().some((r) => r.isSteady))
+      if (this.node.nodes.heartbeat_mode === "global" && this.node.steadyRegion === undefined)
         for (const line of await startHeartbeat(this.node, this.#config, [device])) mlog(ML.NOTICE, line);
       await this.node.joinRegion(device, volume);
       let daemon: Daemon;

@@ -57,17 +57,19 @@ export function startTime(pid: number): string | undefined {
 
 export const isAlive = (r: MountRecord): boolean => startTime(r.pid) === r.started;
 
-export function writeRecord(r: MountRecord): void {
-  const path = recordPath(r.dir);
+/** Whole or not at all: who reads it meanwhile has the old or the new. */
+export function replaceFile(path: string, text: string): void {
   const part = `${path}.${process.pid}`;
   try {
-    writeFileSync(part, JSON.stringify(r));
+    writeFileSync(part, text);
     renameSync(part, path);
   } catch (err) {
     rmSync(part, { force: true });
     throw err;
   }
 }
+
+export const writeRecord = (r: MountRecord): void => replaceFile(recordPath(r.dir), JSON.stringify(r));
 
 export function removeRecord(dir: string): void {
   for (const path of [recordPath(dir), socketPath(dir)]) rmSync(path, { force: true });
