@@ -4,6 +4,7 @@
  * thread. Whose a file is, and who may use it, is kept here, too: the kernel checks it. No contents are cached by the kernel, and no names unless they change through
  * this mount only.
  */
+import { isReg, S_IFDIR, S_IFMT } from "../format/disk/constants.ts";
 import * as fuse from "../format/fuse/index.ts";
 import type { Arena } from "../lib/arena.ts";
 import { Errno } from "../lib/errno.ts";
@@ -47,9 +48,6 @@ export interface TreeOptions {
 
 export type AskTree = (ask: TreeAsk, done: (answer: TreeAnswer) => void) => void;
 
-const S_IFMT = 0o170000;
-const S_IFDIR = 0o040000;
-const S_IFREG = 0o100000;
 const PERMISSIONS = 0o7777;
 const IN = fuse.FuseInHeader.size;
 const OUT = fuse.FuseOutHeader.size;
@@ -241,11 +239,12 @@ export class TreeServer {
     if (this.#makers_own) this.own(path, { uid: r.uid, gid: r.gid, permissions: mode & PERMISSIONS });
   }
 
-  /** It is gone, and what was in it. */
-  removed(path: readonly string[]): void {
+  /** It is gone; and, of a folder, what was in it. */
+  removed(path: readonly string[], what: "rmdir" | "unlink"): void {
     const key = path.join("/");
-    for (const other of this.#owners.keys())
-      if (other === key || other.startsWith(`${key}/`)) this.#owners.delete(other);
+    this.#owners.delete(key);
+    if (what === "unlink") return;
+    for (const other of this.#owners.keys()) if (other.startsWith(`${key}/`)) this.#owners.delete(other);
   }
 
   /** Answers with a new handle. */
@@ -384,7 +383,7 @@ function setattr(s: TreeServer, r: Request): void {
 function mknod(s: TreeServer, r: Request): void {
   const path = [...r.path, nameIn(r.body, fuse.FuseMknodIn.size)];
   const { mode } = fuse.FuseMknodIn.from(r.body);
-  if ((mode & S_IFMT) !== S_IFREG) return s.fail(r, -Errno.EPERM);
+  if (!isReg(mode)) return s.fail(r, -Errno.EPERM);
   s.ask(r, { what: "create", path }, () => {
     s.made(r, path, mode);
     s.ask(r, { what: "stat", path }, ({ mode: type = 0, size }) => answerEntry(s, r, path, type, size));
@@ -394,7 +393,7 @@ function mknod(s: TreeServer, r: Request): void {
 function remove(s: TreeServer, r: Request, what: "rmdir" | "unlink"): void {
   const path = [...r.path, nameIn(r.body)];
   s.ask(r, { what, path }, () => {
-    s.removed(path);
+    s.removed(path, what);
     ok(s, r);
   });
 }
