@@ -1,7 +1,6 @@
 /** What has left a cache is garbage: also while the cache's hand, which looks for what may go, rests. */
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { expect, test } from "vitest";
+import { leftOf } from "../../test/support/garbage.ts";
 import { createArena } from "../wasm/arena.ts";
 import { BufferCache, type CachingInfo, rawBlock } from "./buffer_cache.ts";
 import { DataCache, type DataOwner } from "./data_cache.ts";
@@ -13,22 +12,6 @@ const SLOTS = 2048;
 const CAME = 8 * SLOTS;
 const AT_A_TIME = 300;
 
-setFlagsFromString("--expose-gc");
-const gc = runInNewContext("gc") as () => void;
-
-/** Of what came and went one after the other, how much is still there. */
-async function left(comes: (n: number) => object, goes: (n: number) => void): Promise<number> {
-  const came: WeakRef<object>[] = [];
-  for (let n = 0; n < CAME + AT_A_TIME; n++) {
-    if (n < CAME) came.push(new WeakRef(comes(n)));
-    if (n >= AT_A_TIME) goes(n - AT_A_TIME);
-  }
-  // What was looked at through a WeakRef lives to the end of the turn.
-  await new Promise((ok) => setImmediate(ok));
-  gc();
-  return came.filter((ref) => ref.deref() !== undefined).length;
-}
-
 test("blocks that were forgotten", async () => {
   const arena = createArena(16);
   const cache = new BufferCache(arena, new MemoryDevice(arena, new Uint8Array(BLOCK)), BLOCK, SLOTS * BLOCK);
@@ -38,7 +21,9 @@ test("blocks that were forgotten", async () => {
   cache.reclaim();
   expect(cache.size).toBeLessThan(SLOTS);
   cache.forget(0, SLOTS);
-  const alive = await left(
+  const alive = await leftOf(
+    CAME,
+    AT_A_TIME,
     (n) => cache.getNew(newOwner(n), n, rawBlock),
     (n) => cache.forget(n, 1),
   );
@@ -55,7 +40,9 @@ test("pages that were forgotten, and whose they were", async () => {
   cache.reclaim();
   expect(cache.size).toBeLessThan(SLOTS);
   cache.dropOwner(big);
-  const alive = await left(
+  const alive = await leftOf(
+    CAME,
+    AT_A_TIME,
     (n) => {
       const owner = newOwner();
       cache.filled(cache.reserve(owner, n));

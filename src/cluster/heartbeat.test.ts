@@ -1,8 +1,8 @@
 /** o2hb on samples that the test writes: who lives, who is dead, who came back. Time is virtual. */
 import { describe, expect, test } from "vitest";
+import { logged } from "../../test/support/logged.ts";
 import { O2HB_NEGO_APPROVE_MSG, O2HB_NEGO_TIMEOUT_MSG } from "../format/wire/o2net.ts";
 import { Errno } from "../lib/errno.ts";
-import { mlogSink } from "../lib/masklog.ts";
 import { SimClock } from "../lib/sim_clock.ts";
 import type { BeatSample, SlotSample } from "../native/heartbeat.ts";
 import { type HbRegion, Heartbeat } from "./heartbeat.ts";
@@ -491,18 +491,6 @@ class FakeNet implements HeartbeatNet {
     this.handlers.set(`${type} ${key.toString(16)}`, handler);
     return () => void this.handlers.delete(`${type} ${key.toString(16)}`);
   }
-}
-
-/** What the log gets while `run` runs. */
-function logged(run: () => void): string[] {
-  const lines: string[] = [];
-  mlogSink((line) => lines.push(line));
-  try {
-    run();
-  } finally {
-    mlogSink((line) => process.stderr.write(`${line}\n`));
-  }
-  return lines;
 }
 
 describe("what the log says", () => {

@@ -1,6 +1,5 @@
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { describe, expect, test } from "vitest";
+import { gc } from "../../test/support/garbage.ts";
 import { O2NET_ERR_NO_HNDLR, O2NET_MSG_MAGIC, O2NET_MSG_STATUS_MAGIC, O2netMsg } from "../format/wire/o2net.ts";
 import { Errno } from "../lib/errno.ts";
 import type { LaneWire } from "../lib/transport.ts";
@@ -184,8 +183,6 @@ describe("a lane", () => {
 
   test("a peer that connects and goes, over and over, leaves nothing behind", () => {
     const { lane } = laneOf();
-    setFlagsFromString("--expose-gc");
-    const gc = runInNewContext("gc") as () => void;
     let conn = 0;
     const heap = (n: number): number => {
       for (let i = 0; i < n; i++) {

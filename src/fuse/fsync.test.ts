@@ -1,9 +1,7 @@
 /** What the disk did not take, said by fsync to every open file: each program takes what its own fsync answers for the whole truth. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { bytesOf } from "../../test/sim/whole/kernel/connection.ts";
 import { SessionRig } from "../../test/support/session_rig.ts";
 import { fsck, haveTool, mkfsImage } from "../../test/support/volume.ts";
-import * as F from "../format/fuse/index.ts";
 import { Errno } from "../lib/errno.ts";
 import { mlogSet } from "../lib/masklog.ts";
 import { closeHandle } from "./ops_file.ts";
@@ -43,24 +41,13 @@ describe.skipIf(image.length === 0)("a write-back that fails", () => {
   });
 
   function open(): number {
-    const q = F.FuseOpenIn.alloc();
-    q.flags = O_RDWR;
-    const { fh } = F.FuseOpenOut.from(rig.answerOf(F.FUSE_OPEN, nodeid, 0, bytesOf(q)).body);
+    const fh = rig.open(nodeid);
     handles.push(fh);
     return fh;
   }
 
-  function write(fh: number, flags = O_RDWR): number {
-    const q = F.FuseWriteIn.alloc();
-    [q.fh, q.size, q.flags] = [fh, PAGE, flags];
-    return rig.answerOf(F.FUSE_WRITE, nodeid, 0, bytesOf(q), Buffer.alloc(PAGE, "x")).error;
-  }
-
-  function fsync(fh: number): number {
-    const q = F.FuseFsyncIn.alloc();
-    q.fh = fh;
-    return rig.answerOf(F.FUSE_FSYNC, nodeid, 0, bytesOf(q)).error;
-  }
+  const write = (fh: number, flags = O_RDWR): number => rig.write(nodeid, fh, 0, PAGE, flags);
+  const fsync = (fh: number): number => rig.fsync(nodeid, fh);
 
   test("is said to each open file once, whoever asks first", () => {
     const [a] = handles as [number];

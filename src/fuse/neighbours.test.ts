@@ -1,9 +1,7 @@
 /** Files that are written one after another, as by tar: side by side on the disk, in few writes, and each with its own failures. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { bytesOf } from "../../test/sim/whole/kernel/connection.ts";
 import { SessionRig } from "../../test/support/session_rig.ts";
 import { fsck, haveTool, mkfsImage } from "../../test/support/volume.ts";
-import * as F from "../format/fuse/index.ts";
 import { Errno } from "../lib/errno.ts";
 import { mlogSet } from "../lib/masklog.ts";
 import { wait } from "../lib/task.ts";
@@ -12,7 +10,6 @@ import { inodeLock } from "../volume/inode.ts";
 import { closeHandle } from "./ops_file.ts";
 
 const PAGE = 4096;
-const O_RDWR = 2;
 const FILES = 8;
 const image = haveTool("mkfs.ocfs2") ? mkfsImage(["-J", "size=4M", "-b", "4K", "-C", "4K"], 32) : new Uint8Array(0);
 
@@ -52,10 +49,7 @@ describe.skipIf(image.length === 0)("files written one after another", () => {
   });
 
   function append(nodeid: number, fh: number, at: number, pages: number): void {
-    const q = F.FuseWriteIn.alloc();
-    [q.fh, q.offset, q.size, q.flags] = [fh, at * PAGE, pages * PAGE, O_RDWR];
-    const { error } = rig.answerOf(F.FUSE_WRITE, nodeid, 0, bytesOf(q), Buffer.alloc(pages * PAGE, "x"));
-    expect(error).toBe(0);
+    expect(rig.write(nodeid, fh, at * PAGE, pages * PAGE)).toBe(0);
   }
 
   function make(name: string): number {
@@ -66,11 +60,6 @@ describe.skipIf(image.length === 0)("files written one after another", () => {
   }
 
   const commit = (): void => rig.v.osb.runTaskSync(wait(rig.v.osb.journal.periodic));
-
-  function fsync(nodeid: number): number {
-    const q = F.FuseFsyncIn.alloc();
-    return rig.answerOf(F.FUSE_FSYNC, nodeid, 0, bytesOf(q)).error;
-  }
 
   const place = (nodeid: number, cpos: number): number =>
     rig.v.osb.runSync((op) => {
@@ -93,21 +82,16 @@ describe.skipIf(image.length === 0)("files written one after another", () => {
     bad = place(made[3]!, 1) * PAGE;
     commit();
     bad = -1;
-    expect(made.map(fsync)).toEqual(made.map((_, i) => (i === 3 ? -Errno.EIO : 0)));
+    expect(made.map((nodeid) => rig.fsync(nodeid))).toEqual(made.map((_, i) => (i === 3 ? -Errno.EIO : 0)));
     const at = place(made[4]!, 0) * PAGE;
     expect(Buffer.from(data.subarray(at, at + 2 * PAGE)).equals(Buffer.alloc(2 * PAGE, "x"))).toBe(true);
   });
 
   test("and opened again and again to be made longer are in few pieces all the same", () => {
     const made = [make("a"), make("b")];
-    const open = (nodeid: number): number => {
-      const q = F.FuseOpenIn.alloc();
-      q.flags = O_RDWR;
-      return F.FuseOpenOut.from(rig.answerOf(F.FUSE_OPEN, nodeid, 0, bytesOf(q)).body).fh;
-    };
     for (let at = 2; at < 40; at++)
       for (const nodeid of made) {
-        const fh = open(nodeid);
+        const fh = rig.open(nodeid);
         append(nodeid, fh, at, 1);
         closeHandle(rig.session, fh);
       }

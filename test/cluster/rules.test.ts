@@ -69,126 +69,107 @@ describe.skipIf(clusterUnavailable() !== undefined)("two nodes at the same momen
     await sharedMapping(members[0]!, members[1]!, "os.O_DIRECT");
   }, 120_000);
 
+  /** A program on a node and one of its files: it has done what is `before` when this returns, and does what is `after` once it is told to go. */
+  async function twoSteps(member: OurMember, file: string, before: string, after: string) {
+    const program = join(tempDir("ocfs2-rules"), "steps.py");
+    writeFileSync(program, `import sys\n${before}\nprint("ready", flush=True)\nsys.stdin.readline()\n${after}\n`);
+    const child = spawn("python3", [program, join(member.dir, file)], { stdio: ["pipe", "pipe", "inherit"] });
+    let stdout = "";
+    child.stdout.on("data", (text: Buffer) => (stdout += text.toString()));
+    const status = new Promise<number>((ok) =>
+      child.once("close", (code, signal) => ok(code ?? constants.signals[signal!])),
+    );
+    await expect.poll(() => stdout, { timeout: 20_000 }).toBe("ready\n");
+    return { status, said: () => stdout.slice("ready\n".length), go: () => void child.stdin.end("go\n") };
+  }
+
   /** On the second node: maps two pages of a file, makes it as long as `size`, waits for the first node to `change` it, and looks. */
   async function whileMapped(size: number, change: string, look: string): Promise<{ status: number; stdout: string }> {
     const [a, b] = members as [OurMember, OurMember];
-    const program = join(tempDir("ocfs2-mapped"), "look.py");
-    writeFileSync(
-      program,
-      `import mmap, os, sys
+    await a.run("rm -f $D/m; head -c 8192 /dev/zero | tr '\\0' x >$D/m");
+    const looker = await twoSteps(
+      b,
+      "m",
+      `import mmap, os
 f = os.open(sys.argv[1], os.O_RDWR)
 m = mmap.mmap(f, 8192, mmap.MAP_SHARED, mmap.PROT_READ)
 m[0]
-os.ftruncate(f, ${size})
-print("mapped", flush=True)
-sys.stdin.readline()
-${look}
-`,
+os.ftruncate(f, ${size})`,
+      look,
     );
-    await a.run("rm -f $D/m; head -c 8192 /dev/zero | tr '\\0' x >$D/m");
-    const looker = spawn("python3", [program, join(b.dir, "m")], { stdio: ["pipe", "pipe", "inherit"] });
-    let stdout = "";
-    looker.stdout.on("data", (text: Buffer) => (stdout += text.toString()));
-    const ended = new Promise<number>((ok) =>
-      looker.once("exit", (code, signal) => ok(code ?? constants.signals[signal!])),
-    );
-    await expect.poll(() => stdout, { timeout: 20_000 }).toBe("mapped\n");
     await a.run(change);
-    looker.stdin.end("go\n");
-    return { status: await ended, stdout: stdout.slice("mapped\n".length) };
+    looker.go();
+    return { status: await looker.status, stdout: looker.said() };
   }
   const { SIGBUS } = constants.signals;
 
   test("what a write(2) of whole pages has filled is read on its node while it waits for the other one", async () => {
     const [a, b] = members as [OurMember, OurMember];
-    const program = join(tempDir("ocfs2-filled"), "write.py");
-    writeFileSync(
-      program,
-      `import ctypes, mmap, os, sys, threading, time
+    await a.run("head -c 4096 /dev/zero | tr '\\0' o >$D/w");
+    const writer = await twoSteps(
+      a,
+      "w",
+      `import ctypes, mmap, os, threading, time
 f, g = os.open(sys.argv[1], os.O_RDWR), os.open(sys.argv[1], os.O_RDONLY)
 libc = ctypes.CDLL(None)
 libc.mmap.restype = ctypes.c_void_p
 page = ctypes.c_void_p(libc.mmap(None, 4096, mmap.PROT_READ, mmap.MAP_SHARED, g, 0))
 cached = ctypes.c_ubyte(0)
 # The kernel asks for security.capability in the first write after it has heard of the attributes, before it fills a page.
-os.pwrite(f, b"o" * 4096, 0)
-print("open", flush=True)
-sys.stdin.readline()
-writer = threading.Thread(target=lambda: os.pwrite(f, b"n" * 4096, 0))
+os.pwrite(f, b"o" * 4096, 0)`,
+      `writer = threading.Thread(target=lambda: os.pwrite(f, b"n" * 4096, 0))
 writer.start()
 # A read that comes before would ask for the page, and hold it.
 while cached.value == 0:
     time.sleep(0.01)
     assert libc.mincore(page, 4096, ctypes.byref(cached)) == 0
 print(os.pread(g, 1, 0), writer.is_alive(), flush=True)
-writer.join()
-`,
+writer.join()`,
     );
-    await a.run("head -c 4096 /dev/zero | tr '\\0' o >$D/w");
-    const writer = spawn("python3", [program, join(a.dir, "w")], { stdio: ["pipe", "pipe", "inherit"] });
-    let stdout = "";
-    writer.stdout.on("data", (text: Buffer) => (stdout += text.toString()));
-    const ended = new Promise((ok) => writer.once("exit", ok));
-    await expect.poll(() => stdout, { timeout: 20_000 }).toBe("open\n");
     await b.run("printf b | dd of=$D/w conv=notrunc status=none");
     b.signal("SIGSTOP");
     try {
-      writer.stdin.end("go\n");
-      await expect.poll(() => stdout, { timeout: 5000 }).toBe("open\nb'n' True\n");
+      writer.go();
+      await expect.poll(writer.said, { timeout: 5000 }).toBe("b'n' True\n");
     } finally {
       b.signal("SIGCONT");
     }
-    expect(await ended).toBe(0);
+    expect(await writer.status).toBe(0);
     expect(await b.run("head -c 2 $D/w")).toBe("nn");
   }, 60_000);
 
+  const ALL_BEHIND = ["oobbaa", "oobbaa", "oobbaa"];
   /** The first node writes "aa" to a file of which it has a page and knows two bytes; the second node has made them four. What the writer reads then, and either node. */
   async function appended(write: string): Promise<string[]> {
     const [a, b] = members as [OurMember, OurMember];
-    const program = join(tempDir("ocfs2-append"), "append.py");
-    writeFileSync(
-      program,
-      `import fcntl, os, sys, time
+    await a.run("rm -f $D/e; printf oo >$D/e");
+    const writer = await twoSteps(
+      a,
+      "e",
+      `import fcntl, os, time
 f = os.open(sys.argv[1], os.O_RDWR)
-os.fstat(f)
-print("open", flush=True)
-sys.stdin.readline()
-os.pread(f, 1, 0)
+os.fstat(f)`,
+      `os.pread(f, 1, 0)
 ${write}
 end = time.monotonic() + 2
 while (read := os.pread(f, 10, 0)) != b"oobbaa" and time.monotonic() < end:
     time.sleep(0.001)
-print(read.decode())
-`,
+print(read.decode())`,
     );
-    await a.run("rm -f $D/e; printf oo >$D/e");
-    const writer = spawn("python3", [program, join(a.dir, "e")], { stdio: ["pipe", "pipe", "inherit"] });
-    let stdout = "";
-    writer.stdout.on("data", (text: Buffer) => (stdout += text.toString()));
-    const ended = new Promise((ok) => writer.once("exit", ok));
-    await expect.poll(() => stdout, { timeout: 20_000 }).toBe("open\n");
     await b.run("printf bb >>$D/e");
-    writer.stdin.end("go\n");
-    expect(await ended).toBe(0);
-    return [stdout.slice("open\n".length).trimEnd(), await a.run("cat $D/e"), await b.run("cat $D/e")];
+    writer.go();
+    expect(await writer.status).toBe(0);
+    return [writer.said().trimEnd(), await a.run("cat $D/e"), await b.run("cat $D/e")];
   }
 
   test("O_APPEND that fcntl(2) has set on an open file: behind what another node has appended", async () => {
-    expect(await appended("fcntl.fcntl(f, fcntl.F_SETFL, os.O_APPEND); os.write(f, b'aa')")).toEqual([
-      "oobbaa",
-      "oobbaa",
-      "oobbaa",
-    ]);
+    expect(await appended("fcntl.fcntl(f, fcntl.F_SETFL, os.O_APPEND); os.write(f, b'aa')")).toEqual(ALL_BEHIND);
   }, 60_000);
 
   test("RWF_APPEND: to the end that this node last heard of, over what another node has appended", async () => {
     const stale = "os.pwritev(f, [b'aa'], 0, os.RWF_APPEND); sys.exit()";
     expect(await appended(stale)).toEqual(["", "ooaa", "ooaa"]);
-    expect(await appended("os.fstat(f); os.pwritev(f, [b'aa'], 0, os.RWF_APPEND)")).toEqual([
-      "oobbaa",
-      "oobbaa",
-      "oobbaa",
-    ]);
+    expect(await appended("os.fstat(f); os.pwritev(f, [b'aa'], 0, os.RWF_APPEND)")).toEqual(ALL_BEHIND);
   }, 60_000);
 
   test("behind the old end of a mapped file that another node made longer: SIGBUS, until a request tells the new size", async () => {

@@ -2,7 +2,7 @@
  * Our debugfs beside debugfs.ocfs2, on volumes of many kinds with everything in them that a volume can have: the same text,
  * but where the classic tool is wrong. And on damaged ones: an answer, never a crash.
  */
-import { closeSync, openSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { Volume } from "../../src/api/index.ts";
@@ -10,6 +10,7 @@ import { Dinode, ExtentBlock, ExtentList, ExtentRec, GroupDesc } from "../../src
 import { seededRandom } from "../../src/lib/clock.ts";
 import { DebugfsError, newSession, runLine } from "../../src/tools/debugfs/index.ts";
 import { tempDir } from "../support/cleanup.ts";
+import { mkfs } from "../support/images.ts";
 import { missing, run, runAsync, sh } from "../support/sh.ts";
 
 /** What ours prints for a command, its error as the last line. */
@@ -111,7 +112,7 @@ function agreed(command: string, text: string): string[] {
   return lines.map((line) => (/is not a directory|^(ls|cat|refcount|logdump): /.test(line) ? "refused" : line));
 }
 
-const KINDS: [name: string, mkfs: string[], nocluster?: boolean][] = [
+const KINDS: [name: string, args: string[], nocluster?: boolean][] = [
   ["default", []],
   ["all features", ["-b", "1K", "-C", "4K", "--fs-features=refcount,xattr,indexed-dirs,metaecc,discontig-bg"]],
   ["512-byte blocks", ["-b", "512", "-C", "4K", "-N", "3"]],
@@ -124,13 +125,11 @@ const KINDS: [name: string, mkfs: string[], nocluster?: boolean][] = [
 ];
 
 describe.skipIf(missing("mkfs.ocfs2", "debugfs.ocfs2").length > 0)("debugfs", () => {
-  for (const [name, mkfs, nocluster] of KINDS) {
+  for (const [name, args, nocluster] of KINDS) {
     describe(name, () => {
       const image = join(tempDir("ocfs2-debugfs"), "image");
       beforeAll(async () => {
-        writeFileSync(image, "");
-        truncateSync(image, 300 << 20);
-        sh(["mkfs.ocfs2", "-q", "-F", "-M", "local", "-L", "a label", ...mkfs, image]);
+        mkfs(image, 300, ["-L", "a label", ...args]);
         await fill(image, nocluster ?? false);
       });
 
@@ -187,9 +186,7 @@ describe.skipIf(missing("mkfs.ocfs2", "debugfs.ocfs2").length > 0)("debugfs", ()
 
   test("answers on damaged volumes", async () => {
     const image = join(tempDir("ocfs2-debugfs"), "image");
-    writeFileSync(image, "");
-    truncateSync(image, 64 << 20);
-    sh(["mkfs.ocfs2", "-q", "-F", "-M", "local", "-b", "1K", "-C", "4K", image]);
+    mkfs(image, 64, ["-b", "1K", "-C", "4K"]);
     await fill(image, false).catch(() => {});
     const whole = readFileSync(image);
     const random = seededRandom(11);
@@ -210,9 +207,7 @@ describe.skipIf(missing("mkfs.ocfs2", "debugfs.ocfs2").length > 0)("debugfs", ()
     const BS = 1024;
     let whole: Buffer;
     beforeAll(async () => {
-      writeFileSync(image, "");
-      truncateSync(image, 64 << 20);
-      sh(["mkfs.ocfs2", "-q", "-F", "-M", "local", "-b", "1K", "-C", "4K", image]);
+      mkfs(image, 64, ["-b", "1K", "-C", "4K"]);
       const v = await Volume.open(image, { nocluster: true });
       await v.promises.mkdir("/dir");
       await v.promises.symlink("x".repeat(40), "/dir/name-a");
@@ -281,9 +276,7 @@ describe.skipIf(missing("mkfs.ocfs2", "debugfs.ocfs2").length > 0)("debugfs", ()
 
   test("finds a volume by a backup of its super block", async () => {
     const image = join(tempDir("ocfs2-debugfs"), "image");
-    writeFileSync(image, "");
-    truncateSync(image, 1200 << 20);
-    sh(["mkfs.ocfs2", "-q", "-F", "-M", "local", "-b", "4K", image]);
+    mkfs(image, 1200, ["-b", "4K"]);
     sh(["dd", "if=/dev/zero", `of=${image}`, "bs=4096", "seek=2", "count=1", "conv=notrunc", "status=none"]);
     const s = newSession(() => {}, 1);
     expect(() => s.open(image, 0)).toThrow(/no OCFS2 super block/);
@@ -296,9 +289,7 @@ describe.skipIf(missing("mkfs.ocfs2", "debugfs.ocfs2").length > 0)("debugfs", ()
   test("is a command", async () => {
     const ocfs2 = join(import.meta.dirname, "../../bin/ocfs2");
     const image = join(tempDir("ocfs2-debugfs"), "image");
-    writeFileSync(image, "");
-    truncateSync(image, 64 << 20);
-    sh(["mkfs.ocfs2", "-q", "-F", "-M", "local", "-L", "word", image]);
+    mkfs(image, 64, ["-L", "word"]);
     const cli = (...args: string[]) => runAsync([process.execPath, ocfs2, "debugfs", ...args]);
     expect((await cli("-R", "stats", image)).stdout).toBe(await run(["debugfs.ocfs2", "-R", "stats", image]));
     expect(await cli("-R", "stat /none", image)).toMatchObject({

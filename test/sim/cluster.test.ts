@@ -17,7 +17,6 @@ import {
 import { MetaLvb } from "../../src/format/wire/lvb.ts";
 import { Errno } from "../../src/lib/errno.ts";
 import { FsError } from "../../src/lib/fs_error.ts";
-import { mlogSink } from "../../src/lib/masklog.ts";
 import { spawn, wait } from "../../src/lib/task.ts";
 import { fallocate, fsync, readFile, setattr, statfs, writeFile } from "../../src/vfs/file.ts";
 import * as ns from "../../src/vfs/namespace.ts";
@@ -42,6 +41,7 @@ import { closeVolume, syncVolume } from "../../src/volume/super.ts";
 import type { Arena } from "../../src/wasm/arena.ts";
 import { type ClusterOptions, SimCluster, type SimNode } from "../support/cluster.ts";
 import { fsckUnavailable } from "../support/judges.ts";
+import { logged } from "../support/logged.ts";
 import { bufferOf, CRED } from "./model.ts";
 import { judge, simImage } from "./volumes.ts";
 
@@ -1458,12 +1458,11 @@ describe("mounts and deaths", () => {
       open(a, "gone");
       c.op(a, (op) => ns.unlink(op, root(a), nameOf("gone")));
       c.task(a, wait(a.osb.journal.flush));
-      const said: string[] = [];
-      mlogSink((line) => said.push(line));
-      c.kill(a);
-      expect(read(ro, f)).toBe("synced");
-      c.sleep(30_000);
-      mlogSink((line) => void process.stderr.write(`${line}\n`));
+      const said = logged(() => {
+        c.kill(a);
+        expect(read(ro, f)).toBe("synced");
+        c.sleep(30_000);
+      });
       expect(said.filter((line) => line.includes("ERROR"))).toEqual([]);
       const writer = d ?? c.mount(3);
       c.sleep(30_000);

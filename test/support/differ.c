@@ -39,6 +39,7 @@
 #include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
+#include "random.h"
 
 #define COUNT(a) ((long)(sizeof(a) / sizeof((a)[0])))
 #define PICK(a) ((a)[below(COUNT(a))])
@@ -48,23 +49,9 @@
 #define SYS_fchmodat2 452
 #endif
 
-static uint64_t rng;
 static int known, chattr, ticks, limited, two, node, root_fds[2], proc_fd;
 static char *buffer;
 static struct timespec began;
-
-static uint32_t any(void)
-{
-	rng ^= rng << 13;
-	rng ^= rng >> 7;
-	rng ^= rng << 17;
-	return (uint32_t)(rng >> 20);
-}
-
-static long below(long n)
-{
-	return n <= 0 ? 0 : any() % n;
-}
 
 static int percent(int p)
 {

@@ -108,4 +108,25 @@ export class SessionRig {
     const { body } = this.answerOf(F.FUSE_CREATE, F.FUSE_ROOT_ID, 0, bytesOf(q), Buffer.from(`${name}\0`));
     return { nodeid: F.FuseEntryOut.from(body).nodeid, fh: F.FuseOpenOut.from(body, F.FuseEntryOut.size).fh };
   }
+
+  /** A handle for reading and writing. */
+  open(nodeid: number): number {
+    const q = F.FuseOpenIn.alloc();
+    q.flags = O_RDWR;
+    return F.FuseOpenOut.from(this.answerOf(F.FUSE_OPEN, nodeid, 0, bytesOf(q)).body).fh;
+  }
+
+  /** Writes so many "x"; the error. */
+  write(nodeid: number, fh: number, offset: number, len: number, flags = O_RDWR): number {
+    const q = F.FuseWriteIn.alloc();
+    [q.fh, q.offset, q.size, q.flags] = [fh, offset, len, flags];
+    return this.answerOf(F.FUSE_WRITE, nodeid, 0, bytesOf(q), Buffer.alloc(len, "x")).error;
+  }
+
+  /** The error; of no handle's with `fh` 0. */
+  fsync(nodeid: number, fh = 0): number {
+    const q = F.FuseFsyncIn.alloc();
+    q.fh = fh;
+    return this.answerOf(F.FUSE_FSYNC, nodeid, 0, bytesOf(q)).error;
+  }
 }

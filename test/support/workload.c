@@ -19,24 +19,11 @@
 #include <sys/time.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+#include "random.h"
 
-static uint64_t rng;
 static long scale = 100, max_xattr = 60000;
 static unsigned char *buffer;
 #define BUFFER (4 << 20)
-
-static uint32_t any(void)
-{
-	rng ^= rng << 13;
-	rng ^= rng >> 7;
-	rng ^= rng << 17;
-	return (uint32_t)(rng >> 20);
-}
-
-static long below(long n)
-{
-	return n <= 0 ? 0 : any() % n;
-}
 
 static void die(const char *what, const char *name)
 {
