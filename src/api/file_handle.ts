@@ -136,7 +136,7 @@ export class FileHandle extends EventEmitter implements AsyncDisposable {
   readonly #flags: OpenFlags;
   #position = 0;
   /** Settles when the position is free. */
-  #turn: Promise<void> = Promise.resolve();
+  #turn: Promise<unknown> = Promise.resolve();
   /** Calls at work; the file is closed when none is left. */
   #running = 0;
   #closing: Promise<void> | null = null;
@@ -173,18 +173,10 @@ export class FileHandle extends EventEmitter implements AsyncDisposable {
   }
 
   /** Lets calls have the handle's position one after the other (f_pos_lock): two that were started together do not get one place. */
-  async #atPosition(transfer: (at: number) => Promise<number>): Promise<number> {
-    const before = this.#turn;
-    let next: () => void = () => {};
-    this.#turn = new Promise((ok) => {
-      next = ok;
-    });
-    await before;
-    try {
-      return await transfer(this.#position);
-    } finally {
-      next();
-    }
+  #atPosition(transfer: (at: number) => Promise<number>): Promise<number> {
+    const moved = this.#turn.then(() => transfer(this.#position));
+    this.#turn = moved.catch(() => {});
+    return moved;
   }
 
   /** Reads into a buffer, or into a new one of 16 KiB; from `position`, or from the handle's, which then moves on. */
@@ -243,12 +235,13 @@ export class FileHandle extends EventEmitter implements AsyncDisposable {
     return this.#call("readv", async () => {
       const parts = viewsOf(buffers);
       this.#may("reads", "read");
-      const all = Buffer.alloc(parts.reduce((sum, b) => sum + b.length, 0));
+      const all = Buffer.allocUnsafe(parts.reduce((sum, b) => sum + b.length, 0));
       const bytesRead = await this.#readAt(all, position);
+      const got = all.subarray(0, bytesRead);
       let at = 0;
       for (const b of parts) {
-        b.set(all.subarray(at, Math.min(bytesRead, at + b.length)));
-        at = Math.min(bytesRead, at + b.length);
+        b.set(got.subarray(at, at + b.length));
+        at += b.length;
       }
       return { bytesRead, buffers };
     });
@@ -393,10 +386,9 @@ export class FileHandle extends EventEmitter implements AsyncDisposable {
     });
   }
 
-  #change(syscall: string, changes: () => Changes): Promise<void> {
-    return this.#call(syscall === "futime" ? "futimes" : syscall, async () =>
-      changeAttr(this.#v, { syscall }, this.#file.inode, changes()),
-    );
+  /** `syscall`: what errors of the file system name; libuv has a name of its own for one. */
+  #change(method: string, changes: () => Changes, syscall = method): Promise<void> {
+    return this.#call(method, async () => changeAttr(this.#v, { syscall }, this.#file.inode, changes()));
   }
 
   async chmod(mode: string | number): Promise<void> {
@@ -408,7 +400,7 @@ export class FileHandle extends EventEmitter implements AsyncDisposable {
   }
 
   async utimes(atime: TimeLike, mtime: TimeLike): Promise<void> {
-    return this.#change("futime", () => timesOf(atime, mtime));
+    return this.#change("futimes", () => timesOf(atime, mtime), "futime");
   }
 
   /** Data and metadata are durable (fsync). */

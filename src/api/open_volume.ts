@@ -303,7 +303,6 @@ export class OpenVolume {
       if (this.#running === 0) this.#idle();
     });
     for (const h of this.handles) h.abandon();
-    this.handles.clear();
     open_volumes.delete(this);
     this.#begin();
     const { osb } = this;

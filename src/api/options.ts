@@ -14,7 +14,7 @@ interface Common {
   readonly signal?: AbortSignal | undefined;
 }
 
-export function checkEncoding(encoding: unknown): void {
+function checkEncoding(encoding: unknown): void {
   if (!encoding || encoding === "buffer" || Buffer.isEncoding(encoding as string)) return;
   throw codedError(
     "ERR_INVALID_ARG_VALUE",
@@ -34,9 +34,9 @@ export function optionsOf<O extends Common>(options: O | Encoding | null | undef
   return o;
 }
 
-/** True or false, or `otherwise` when not given. */
-export function booleanOf(value: unknown, name: string, otherwise = false): boolean {
-  if (value === undefined) return otherwise;
+/** True or false; false when not given. */
+export function booleanOf(value: unknown, name: string): boolean {
+  if (value === undefined) return false;
   if (typeof value !== "boolean") throw invalidArg(name, "of type boolean", value);
   return value;
 }

@@ -6,11 +6,10 @@ import type { PathLike } from "./path.ts";
 
 export type { ReadStream, WriteStream };
 
-export interface ReadStreamOptions {
+interface StreamOptions {
   readonly encoding?: BufferEncoding | undefined;
-  /** First and last byte, both included. */
+  /** The first byte. */
   readonly start?: number | undefined;
-  readonly end?: number | undefined;
   readonly highWaterMark?: number | undefined;
   /** The file is closed with the stream; so it is unless this is false. */
   readonly autoClose?: boolean | undefined;
@@ -18,15 +17,14 @@ export interface ReadStreamOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-export interface WriteStreamOptions {
-  readonly encoding?: BufferEncoding | undefined;
-  readonly start?: number | undefined;
-  readonly highWaterMark?: number | undefined;
-  readonly autoClose?: boolean | undefined;
-  readonly emitClose?: boolean | undefined;
+export interface ReadStreamOptions extends StreamOptions {
+  /** The last byte, included. */
+  readonly end?: number | undefined;
+}
+
+export interface WriteStreamOptions extends StreamOptions {
   /** The data is durable before the file is closed. */
   readonly flush?: boolean | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 /** Where a file that is to be opened by its path is, and how it is opened. */
@@ -44,7 +42,6 @@ type Callback = (err: Error | null, ...values: unknown[]) => void;
 /** The functions of node:fs that a stream asks for, on one handle. */
 function functionsOf(handle: FileHandle): Functions {
   return {
-    open: (_path: unknown, _flags: unknown, _mode: unknown, cb: Callback) => cb(null, handle.fd),
     read: (_fd: number, bytes: Buffer, offset: number, length: number, position: number, cb: Callback) =>
       handle.read(bytes, offset, length, position).then(({ bytesRead }) => cb(null, bytesRead, bytes), cb),
     write: (_fd: number, bytes: Buffer, offset: number, length: number, position: number, cb: Callback) =>
@@ -56,6 +53,12 @@ function functionsOf(handle: FileHandle): Functions {
   };
 }
 
+const optionsOn = (handle: FileHandle, o: StreamOptions | undefined): Functions => ({
+  ...o,
+  fd: handle.fd,
+  fs: functionsOf(handle),
+});
+
 /** Ends with the handle, as node's does. */
 function ofHandle<S extends ReadStream | WriteStream>(handle: FileHandle, stream: S): S {
   const end = (): void => void stream.destroy();
@@ -65,13 +68,11 @@ function ofHandle<S extends ReadStream | WriteStream>(handle: FileHandle, stream
 }
 
 export function readStream(handle: FileHandle, o?: ReadStreamOptions): ReadStream {
-  const options: Functions = { ...o, fd: handle.fd, fs: functionsOf(handle) };
-  return ofHandle(handle, createReadStream("", options));
+  return ofHandle(handle, createReadStream("", optionsOn(handle, o)));
 }
 
 export function writeStream(handle: FileHandle, o?: WriteStreamOptions): WriteStream {
-  const options: Functions = { ...o, fd: handle.fd, fs: functionsOf(handle) };
-  return ofHandle(handle, createWriteStream("", options));
+  return ofHandle(handle, createWriteStream("", optionsOn(handle, o)));
 }
 
 /** A stream that opens its file by `fs`, the volume's functions with callbacks. */

@@ -2,6 +2,7 @@
 import { constants } from "node:fs";
 import { posix } from "node:path";
 import { DT, isDir } from "../format/disk/index.ts";
+import { byteName } from "../lib/byte_name.ts";
 import { Errno } from "../lib/errno.ts";
 import type { Attr } from "../vfs/namespace.ts";
 import * as ns from "../vfs/namespace.ts";
@@ -13,7 +14,7 @@ import * as names from "./names.ts";
 import { integerOf } from "./numbers.ts";
 import type { OpenVolume } from "./open_volume.ts";
 import { booleanOf } from "./options.ts";
-import { find, type PathLike, pathBytes, pathText, walk } from "./path.ts";
+import { find, type PathLike, type Place, pathBytes, pathText, walk } from "./path.ts";
 import { timesOf } from "./times.ts";
 
 export interface RmOptions {
@@ -100,10 +101,10 @@ const cpError = (code: string, errno: number, message: string, path: string): Er
   return Object.assign(err, { errno, syscall: "cp", path });
 };
 
-/** What is at a path; undefined when nothing is, or no directory that it would be in. */
-async function attrAt(v: OpenVolume, path: string, follow: boolean): Promise<Attr | undefined> {
+/** Where a path ends; undefined when there is no directory that it would be in. */
+async function placeAt(v: OpenVolume, path: string, follow: boolean): Promise<Place | undefined> {
   try {
-    return await v.run({ syscall: follow ? "stat" : "lstat", path }, (op) => walk(op, pathBytes(path), follow).attr);
+    return await v.run({ syscall: follow ? "stat" : "lstat", path }, (op) => walk(op, pathBytes(path), follow));
   } catch (err) {
     if (hasCode(err, "ENOENT")) return undefined;
     throw err;
@@ -113,12 +114,8 @@ async function attrAt(v: OpenVolume, path: string, follow: boolean): Promise<Att
 /** Whether a path, or the last directory on the way to it that is there, is in a directory or is that itself. */
 async function isWithin(v: OpenVolume, path: string, dir: number): Promise<boolean> {
   for (let at = posix.resolve("/", path); ; at = posix.dirname(at)) {
-    try {
-      const { attr, dirs } = await v.run({ syscall: "stat", path: at }, (op) => walk(op, pathBytes(at), true));
-      if (attr !== undefined) return attr.ino === dir || dirs.includes(dir);
-    } catch (err) {
-      if (!hasCode(err, "ENOENT")) throw err;
-    }
+    const place = await placeAt(v, at, true);
+    if (place?.attr !== undefined) return place.attr.ino === dir || place.dirs.includes(dir);
   }
 }
 
@@ -132,8 +129,7 @@ function checkCopyOptions(o: CopyOptions): void {
     "recursive",
     "verbatimSymlinks",
   ] as const)
-    if (name in o && o[name] === undefined) throw invalidArg(`options.${name}`, "of type boolean", undefined);
-    else booleanOf(o[name], `options.${name}`);
+    if (name in o && typeof o[name] !== "boolean") throw invalidArg(`options.${name}`, "of type boolean", o[name]);
   if (o.dereference === true && o.verbatimSymlinks === true)
     throw codedError(
       "ERR_INCOMPATIBLE_OPTION_PAIR",
@@ -173,9 +169,9 @@ async function copyAny(
 ): Promise<void> {
   if (o.filter !== undefined && !(await o.filter(src, dest))) return;
   const follow = o.dereference === true;
-  const from = await attrAt(v, src, follow);
+  const from = (await placeAt(v, src, follow))?.attr;
   if (from === undefined) throw systemError(Errno.ENOENT, { syscall: follow ? "stat" : "lstat", path: src });
-  const to = await attrAt(v, dest, follow);
+  const to = (await placeAt(v, dest, follow))?.attr;
   const type = from.mode & constants.S_IFMT;
   if (from.ino === to?.ino)
     throw cpError(
@@ -255,7 +251,7 @@ async function copyRegular(v: OpenVolume, src: string, dest: string, o: CopyOpti
 async function copyLink(v: OpenVolume, src: string, dest: string, o: CopyOptions, to: Attr | undefined): Promise<void> {
   let target = await names.readlink(v, src);
   if (o.verbatimSymlinks !== true && target[0] !== 0x2f) {
-    const above = Buffer.from(posix.dirname(posix.resolve("/", src))).toString("latin1");
+    const above = byteName(posix.dirname(posix.resolve("/", src)));
     target = Buffer.from(posix.resolve(above, target.toString("latin1")), "latin1");
   }
   if (to !== undefined) {

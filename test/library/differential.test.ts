@@ -241,6 +241,15 @@ const streamText = async (stream: Readable): Promise<unknown> => {
   return [out.every((c) => typeof c === "string") ? out.join("") : Buffer.concat(out as Buffer[]), bytesRead];
 };
 
+/** One option of a stream, with a value that it may have. */
+function streamOption(d: Draw, ...names: readonly string[]): Record<string, unknown> {
+  const name = d.pick(...names);
+  if (name === "encoding") return { [name]: d.pick("utf8", "latin1", "hex", undefined) };
+  if (name === "signal") return { [name]: d.pick(undefined, new AbortController().signal) };
+  if (["autoClose", "emitClose", "flush"].includes(name)) return { [name]: d.pick(false, true) };
+  return { [name]: d.pick<unknown>(undefined, 0, 3, 4000) };
+}
+
 type Op = (s: Side, d: Draw) => Promise<unknown> | unknown;
 const OPS: Record<string, Op> = {
   writeFile: (s, d) =>
@@ -474,32 +483,16 @@ const OPS: Record<string, Op> = {
     return lines;
   },
   "handle.createReadStream": (s, d) => {
-    const key = d.pick("encoding", "start", "end", "highWaterMark", "autoClose", "emitClose", "signal");
-    const value =
-      key === "encoding"
-        ? d.pick("utf8", "latin1", "hex", undefined)
-        : key === "signal"
-          ? d.pick(undefined, new AbortController().signal)
-          : key === "autoClose" || key === "emitClose"
-            ? d.pick(false, true)
-            : d.pick<unknown>(undefined, 0, 3, 4000);
+    const option = streamOption(d, "encoding", "start", "end", "highWaterMark", "autoClose", "emitClose", "signal");
     const stream = handleOf(s, d).createReadStream({
-      [key]: value,
+      ...option,
       ...(d.pick(0, 1) ? { start: d.pick(0, 2, 9) } : {}),
     } as never);
     return streamText(stream);
   },
   "handle.createWriteStream": async (s, d) => {
-    const key = d.pick("encoding", "start", "highWaterMark", "autoClose", "flush", "signal");
-    const value =
-      key === "encoding"
-        ? d.pick("utf8", "latin1", "hex", undefined)
-        : key === "signal"
-          ? d.pick(undefined, new AbortController().signal)
-          : key === "autoClose" || key === "flush"
-            ? d.pick(false, true)
-            : d.pick<unknown>(undefined, 0, 3, 4000);
-    const stream = handleOf(s, d).createWriteStream({ [key]: value } as never);
+    const option = streamOption(d, "encoding", "start", "highWaterMark", "autoClose", "flush", "signal");
+    const stream = handleOf(s, d).createWriteStream(option as never);
     await new Promise<void>((ok, no) => {
       stream.on("error", no);
       stream.on("close", ok);
