@@ -14,8 +14,9 @@ import { hostNodeIn } from "./cluster_node.ts";
 import { type NodeStatus, statusText } from "./cluster_report.ts";
 import { type Answer, Control, sayWhoRuns } from "./control.ts";
 import { CliError, report } from "./errors.ts";
+import { withLockOf } from "./lock_file.ts";
 import { ensureNode, silentNode, stay, stopNode } from "./node_process.ts";
-import { replaceFile } from "./run_dir.ts";
+import { confLockPath, replaceFile } from "./run_dir.ts";
 
 export function readConf(path: string): ClusterConf[] {
   let text: string;
@@ -28,10 +29,13 @@ export function readConf(path: string): ClusterConf[] {
   return parseClusterConf(text, path);
 }
 
-/** A node that starts meanwhile reads one of the two files. A link to a file that others read, too, stays one. */
+/** The file itself: a link to one that others read, too, stays a link. */
+const realConf = (path: string): string => (existsSync(path) ? realpathSync(path) : resolve(path));
+
+/** A node that starts meanwhile reads one of the two files. */
 function writeConf(path: string, clusters: readonly ClusterConf[]): void {
   mkdirSync(dirname(path), { recursive: true });
-  replaceFile(existsSync(path) ? realpathSync(path) : path, formatClusterConf(clusters));
+  replaceFile(realConf(path), formatClusterConf(clusters));
 }
 
 /** What came of that, and what to do. */
@@ -62,16 +66,19 @@ export const done = (name: string, run: () => Promise<number> | number): Promise
       process.exitCode = code;
     });
 
-/** A command that changes the file. */
+/** A command that changes the file. Of two at once the second reads what the first has written. */
 async function change(edit: (clusters: ClusterConf[]) => string | Promise<string>): Promise<number> {
   const path = confPath();
-  const clusters = readConf(path);
-  const said = await edit(clusters);
-  try {
-    writeConf(path, clusters);
-  } catch (err) {
-    throw writeFailed(path, err);
-  }
+  const said = await withLockOf(confLockPath(realConf(path)), async () => {
+    const clusters = readConf(path);
+    const done = await edit(clusters);
+    try {
+      writeConf(path, clusters);
+    } catch (err) {
+      throw writeFailed(path, err);
+    }
+    return done;
+  });
   if (clusterCommand.opts<{ verbose?: boolean }>().verbose === true) process.stdout.write(`${said}\n`);
   return 0;
 }

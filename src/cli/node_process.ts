@@ -8,9 +8,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { resolve } from "node:path";
 import { settingsOf, unusedSettings } from "../cluster/cluster_conf.ts";
 import { OCFS2_CLUSTER_O2CB_GLOBAL_HEARTBEAT } from "../format/disk/index.ts";
-import { Errno, errnoName } from "../lib/errno.ts";
 import { ML, mlog, mlogSet, mlogStates } from "../lib/masklog.ts";
-import { closeFd, O, ofdTryLock, openFile } from "../native/index.ts";
 import { type LineSocket, nodeSocketPath, overLines } from "../native/node_socket.ts";
 import type { ToHost } from "../stackglue/remote.ts";
 import type { ClusterDesc } from "../tools/mkfs/params.ts";
@@ -21,6 +19,7 @@ import { Control } from "./control.ts";
 import { Daemon } from "./daemon.ts";
 import { DlmThread } from "./dlm_thread.ts";
 import { CliError, MOUNT_FAILURE, mountFailed } from "./errors.ts";
+import { withLockOf } from "./lock_file.ts";
 import { parseMountOptions } from "./mount_opts.ts";
 import { mountAt } from "./mount_table.ts";
 import { configTreeOf } from "./node_configfs.ts";
@@ -351,29 +350,6 @@ export interface Told {
   readonly message?: string;
 }
 
-/** How often a starter looks whether the one before it is through. */
-const START_LOOK_MS = 50;
-
-/**
- * One starter at a time: the mounts of /etc/fstab come all at once, and a second process would find the node's address taken. The lock goes with
- * what is returned, whatever ends its process; it lies where nobody else can take it and have us wait for ever.
- */
-async function startLock(name: string): Promise<number> {
-  const path = nodeStartPath(name);
-  const fd = openFile(path, O.RDWR | O.CREAT, 0o600);
-  const failed = (errno: number): CliError => new CliError(1, `${path} cannot be locked: ${errnoName(errno)}`);
-  if (fd < 0) throw failed(-fd);
-  for (;;) {
-    const locked = ofdTryLock(fd, true);
-    if (locked === 0) return fd;
-    if (locked !== -Errno.EAGAIN && locked !== -Errno.EACCES) {
-      closeFd(fd);
-      throw failed(-locked);
-    }
-    await new Promise((ok) => setTimeout(ok, START_LOOK_MS));
-  }
-}
-
 async function isRunning(name: string): Promise<boolean> {
   const there = await Control.openNode(name);
   there?.close();
@@ -388,14 +364,12 @@ export async function ensureNode(
   o: Trees & { cluster?: string } = {},
 ): Promise<boolean> {
   if (await isRunning(name)) return false;
-  const lock = await startLock(name);
-  try {
+  // One starter at a time: the mounts of /etc/fstab come all at once, and a second process would find the node's address taken.
+  return withLockOf(nodeStartPath(name), async () => {
     if (await isRunning(name)) return false;
     await startNode(config, name, stays, o);
     return true;
-  } finally {
-    closeFd(lock);
-  }
+  });
 }
 
 async function startNode(config: string, name: string, stays: boolean, o: Trees & { cluster?: string }): Promise<void> {

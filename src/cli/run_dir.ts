@@ -41,6 +41,8 @@ export const logPath = (dir: string): string => join(runDir(), `${idOf(dir)}.log
 export const nodeLogPath = (node: string): string => join(runDir(), `node-${encodeURIComponent(node)}.log`);
 /** Locked by who starts that process. */
 export const nodeStartPath = (node: string): string => join(runDir(), `node-${encodeURIComponent(node)}.start`);
+/** Locked by who changes that cluster.conf. */
+export const confLockPath = (conf: string): string => join(runDir(), `${idOf(conf)}.lock`);
 const recordPath = (dir: string): string => join(runDir(), `${idOf(dir)}.json`);
 
 /** Field 22 of /proc/PID/stat; undefined when there is no such process, or only what is left of it (a zombie). */

@@ -1,3 +1,5 @@
+import { isMainThread } from "node:worker_threads";
+
 /**
  * masklog: debug messages in named sets, switched on and off at run time (cluster/masklog.c). Near to free when off:
  * guard anything that builds a string with mlogOn. The kernel's names, without its VOTE and KTHREAD, which have nothing to tell here; and
@@ -71,4 +73,7 @@ export const mlogStates = (): [name: string, state: "allow" | "off"][] =>
 export function mlogSink(fn: (line: string) => void): void {
   sink = fn;
 }
-for (const name of (process.env["OCFS2_LOG"] ?? "").split(",").filter(Boolean)) mlogSet(name, "allow");
+for (const name of (process.env["OCFS2_LOG"] ?? "").split(",").filter(Boolean)) {
+  if (!mlogSet(name, "allow") && isMainThread)
+    sink(`ocfs2: OCFS2_LOG: there is no mask ${name}; there are ${Object.keys(ML).join(", ")}`);
+}

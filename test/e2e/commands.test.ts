@@ -1,7 +1,12 @@
 /** Commands that neither mount nor run anything, beside the classic tools on the same file or device: cluster, mounted, info. */
-import { readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { execFile } from "node:child_process";
+import { readFileSync, realpathSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { beforeAll, describe, expect, test } from "vitest";
+import { withLockOf } from "../../src/cli/lock_file.ts";
+import { confLockPath } from "../../src/cli/run_dir.ts";
+import { within } from "../../src/cli/within.ts";
 import { tempDir } from "../support/cleanup.ts";
 import { mkfs } from "../support/images.ts";
 import { ocfs2 } from "../support/mount.ts";
@@ -62,6 +67,30 @@ describe.skipIf(unless("o2cb"))("ocfs2 cluster and o2cb on one cluster.conf", ()
       stderr: "ocfs2 cluster list-nodes: Unknown cluster 'web' (known: none)\n",
     });
   }, 120_000);
+});
+
+test("who changes cluster.conf waits for who is changing it, so that of two nodes none is lost", async () => {
+  const conf = join(tempDir("ocfs2-at-once"), "cluster.conf");
+  said("cluster", "--config-file", conf, "add-cluster", "web");
+  const words = ["cluster", "--config-file", conf, "add-node", "web", "one", "--ip", "10.0.0.1"];
+  const added = await withLockOf(confLockPath(realpathSync(conf)), async () => {
+    const adding = promisify(execFile)(process.execPath, [ocfs2, ...words]);
+    expect(await within(2000, adding, "waits")).toBe("waits");
+    writeFileSync(
+      conf,
+      `${readFileSync(conf, "utf8")}\nnode:\n\tname = two\n\tnumber = 0\n\tcluster = web\n\tip_address = 10.0.0.2\n\tip_port = 7777\n`,
+    );
+    return { adding };
+  });
+  await added.adding;
+  expect(said("cluster", "--config-file", conf, "list-nodes", "web", "--oneline")).toBe(
+    "node: 0 two 10.0.0.2:7777 web\nnode: 1 one 10.0.0.1:7777 web\n",
+  );
+}, 60_000);
+
+test("OCFS2_LOG: a mask that there is not is named", () => {
+  const ran = trySh(["env", "OCFS2_LOG=DLM,NONE", process.execPath, ocfs2, "node", "status"]);
+  expect(ran.stderr).toMatch(/^ocfs2: OCFS2_LOG: there is no mask NONE; there are TCP, .*NOTICE\n$/);
 });
 
 describe("what the system refuses is said in words, with the path", () => {
