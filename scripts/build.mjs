@@ -14,7 +14,6 @@ import {
   readdirSync,
   renameSync,
   rmSync,
-  statSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
@@ -23,50 +22,12 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
-import { newest } from "./newest.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const dist = join(root, "dist");
-const { HASH_CHARS } = createRequire(import.meta.url)("../bin/start.js");
-
-/** The commands: where each is, and what it is exported as. A bundle that has none knows them all by name. */
-const commands = {
-  help: [],
-  mkfs: ["src/cli/mkfs.ts", "command"],
-  mount: ["src/cli/mount_command.ts", "mountCommand", "mountDaemonCommand"],
-  umount: ["src/cli/umount_command.ts", "umountCommand"],
-  debugfs: ["src/cli/debugfs.ts", "command"],
-  mounted: ["src/cli/mounted.ts", "command"],
-  info: ["src/cli/info.ts", "command"],
-  cluster: ["src/cli/cluster_command.ts", "clusterCommand"],
-  node: ["src/cli/node_command.ts", "nodeCommand", "nodeDaemonCommand"],
-  "install-helper": ["src/cli/install_helper.ts", "installHelperCommand"],
-  bench: ["src/cli/bench.ts", "command"],
-};
-const bundleOf = (command) => `cli_${command}.cjs`;
-/** Bundle and entry point. */
-const others = [
-  ["volume_worker.js", "src/cli/volume_worker.ts"],
-  ["notifier_worker.js", "src/fuse/notifier_worker.ts"],
-  ["tree_worker.js", "src/fuse/tree_worker.ts"],
-  ["dlmfs_worker.js", "src/cli/dlmfs_worker.ts"],
-  ["index.js", "src/api/index.ts"],
-];
-const bundles = [...Object.keys(commands).map(bundleOf), ...others.map(([out]) => out)];
-
-const mtime = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-
-/** True when something that is run is missing or older than what it is made of. Cheap: it is asked at each start. */
-export function isStale() {
-  const programs = ["build.mjs", "code_cache.mjs"].map((name) => mtime(join(root, "scripts", name)));
-  const sources = Math.max(newest([join(root, "src")]), ...programs);
-  if (bundles.some((out) => mtime(join(dist, out)) < sources)) return true;
-  if (mtime(join(dist, "ocfs2.wasm")) < newest([join(root, "asm")])) return true;
-  const addon = mtime(join(root, "native", "ocfs2.node"));
-  if (addon === 0) return true;
-  const stamp = join(root, "native", "target", "ocfs2.node.sha256");
-  return existsSync(stamp) && Math.max(addon, mtime(stamp)) < newest([join(root, "native", "src")]);
-}
+const require = createRequire(import.meta.url);
+const { HASH_CHARS } = require("../bin/start.js");
+const { bundleOf, commands, others } = require("./built.cjs");
 
 const esbuildOptions = {
   outdir: dist,

@@ -10,6 +10,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { isStale } from "./built.cjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const self = fileURLToPath(import.meta.url);
@@ -132,20 +133,14 @@ function needPackages() {
 
 // All of it -----------------------------------------------------------------------------------------------------------
 
-async function buildModule() {
-  return import(new URL("build.mjs", import.meta.url).href);
-}
-
 const types_built = () => existsSync(join(root, "dist", "types", "api", "index.d.ts"));
 
-async function isBuilt() {
-  return types_built() && !(await buildModule()).isStale();
-}
+const isBuilt = () => types_built() && !isStale();
 
 async function work() {
   if (!modulesAreCurrent()) installModules();
-  const { buildAll } = await buildModule();
-  if (!(await isBuilt())) {
+  const { buildAll } = await import("./build.mjs");
+  if (!isBuilt()) {
     if (!existsSync(join(root, "native", "ocfs2.node")) && spawnSync("cargo", ["--version"]).status !== 0)
       throw new SetupError("cargo is missing, and the addon is not built: install Rust (https://rustup.rs)");
     say("building");
@@ -166,7 +161,7 @@ function underLock() {
 try {
   checkNode();
   if (process.argv.includes("--locked")) await work();
-  else if (!modulesAreCurrent() || !(await isBuilt()) || (missingPackages().length > 0 && canInstall())) {
+  else if (!modulesAreCurrent() || !isBuilt() || (missingPackages().length > 0 && canInstall())) {
     const status = underLock();
     if (status === undefined) await work();
     else process.exitCode = status;

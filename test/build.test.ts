@@ -10,11 +10,7 @@ import { tempDir } from "./support/cleanup.ts";
 import { repoRoot } from "./support/rig.ts";
 
 const isStale = (root: string): boolean =>
-  execFileSync(process.execPath, [
-    "--input-type=module",
-    "-e",
-    `console.log((await import(${JSON.stringify(join(root, "scripts/build.mjs"))})).isStale())`,
-  ])
+  execFileSync(process.execPath, ["-p", `require(${JSON.stringify(join(root, "scripts/built.cjs"))}).isStale()`])
     .toString()
     .trim() === "true";
 
