@@ -38,7 +38,8 @@ for (const set of sets) {
   bar.clear();
   const problems = steps.flatMap((s) => s.problems.map((p) => `${s.step}: ${p}`));
   const seconds = steps.map((s) => `${s.step} ${s.seconds.toFixed(0)} s`).join(", ");
-  console.log(`${problems.length === 0 ? "ok    " : "FAILED"}  ${set.name}  (${seconds})`);
+  const verdict = problems.length > 0 ? "FAILED" : steps.length < STEPS ? "VOID  " : "ok    ";
+  console.log(`${verdict}  ${set.name}  (${seconds})`);
   for (const p of problems) console.log(`        ${p.replaceAll("\n", "\n        ")}`);
   if (problems.length > 0) bad++;
   results.push({ set: set.name, args: set.args, steps });

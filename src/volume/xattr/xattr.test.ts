@@ -8,7 +8,7 @@ import { type Random, seededRandom } from "../../lib/clock.ts";
 import { wait } from "../../lib/task.ts";
 import { create, mkdir } from "../../vfs/namespace.ts";
 import type { Inode } from "../inode.ts";
-import { getxattr, listxattr, removexattr, setxattr } from "./index.ts";
+import { getxattr, listxattr, listxattrBytes, removexattr, setxattr } from "./index.ts";
 
 const CRED = { uid: 0, gid: 0, umask: 0o22 };
 const PREFIXES = ["user.", "trusted.", "security."];
@@ -127,6 +127,28 @@ describe.skipIf(!haveTool("mkfs.ocfs2"))("attributes against a Map", { timeout: 
       });
     }
   }
+
+  test("a name with a NUL in it, which nobody can ask for, hides none of the others", () => {
+    const bytes = image.of(["-b", "4K", "-C", "4K"]);
+    let v = openImage(bytes);
+    const { ino } = v.osb.runSync((op) => create(op, v.osb.geo.root_blkno, Buffer.from("file"), 0o644, CRED));
+    const set = (name: string): void =>
+      v.osb.runSync((op) => setxattr(op, v.osb.inodes.get(ino), name, bytesFor(seededRandom(1), 9)));
+    set("user.one");
+    set("user.spoiled");
+    set("user.two");
+    v.close();
+    const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    for (let at = all.indexOf("spoiled"); at >= 0; at = all.indexOf("spoiled", at)) all[at + 2] = 0;
+    v = openImage(bytes);
+    const inode = v.osb.inodes.get(ino);
+    expect(v.osb.runSync((op) => listxattr(op, inode)).sort()).toEqual(["user.one", "user.two"]);
+    expect(Buffer.from(v.osb.runSync((op) => listxattrBytes(op, inode))).toString()).toMatch(
+      /^user\.[a-z]+\0user\.[a-z]+\0$/,
+    );
+    expect(v.osb.runSync((op) => getxattr(op, inode, "user.two"))).toEqual(bytesFor(seededRandom(1), 9));
+    v.close();
+  });
 
   test("any sequence on one file of a small-block volume", () => {
     const bytes = image.of(["-b", "1K", "-C", "4K", "--fs-features=metaecc"]);

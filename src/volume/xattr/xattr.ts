@@ -99,14 +99,19 @@ export function keysOf(op: Op, inode: Inode, di_bh: Bh): XattrKey[] {
   return keys;
 }
 
-/** Those that have a namespace and that the mount's options let be seen (ocfs2_xattr_list_entry). */
+/**
+ * Those that have a namespace and that the mount's options let be seen (ocfs2_xattr_list_entry), and a name that can be asked for. Linux 6.1 can
+ * leave a name in a bucket under the value of another attribute; FUSE would refuse the whole list for a NUL in it.
+ */
 function visibleKeys(op: Op, inode: Inode): XattrKey[] {
   const bh = inodeLock(op, inode);
   // The kernel lists nothing of devices, FIFOs and sockets (ocfs2_special_file_iops), and so finds nothing to refuse there.
   const { i_mode } = dinodeOf(op, bh);
   if (!hasXattr(op.osb) && !isReg(i_mode) && !isDir(i_mode) && !isLnk(i_mode)) return [];
   requireXattr(op.osb);
-  return keysOf(op, inode, bh).filter(({ index }) => prefixOf(index) !== undefined && namespaceEnabled(op.osb, index));
+  return keysOf(op, inode, bh).filter(
+    ({ index, name }) => prefixOf(index) !== undefined && namespaceEnabled(op.osb, index) && !name.includes(0),
+  );
 }
 
 /** The names of all attributes. Whoever answers a user without CAP_SYS_ADMIN leaves out "trusted.". */
