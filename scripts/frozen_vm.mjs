@@ -6,8 +6,7 @@
 // --root is the checkout that the guest runs: with one that counts its leases in CLOCK_BOOTTIME alone this fails. --kernel is a folder with boot/ and
 // lib/modules/ of Debian's linux-image-amd64; without it the package is downloaded.
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { createHash } from "node:crypto";
-import { createReadStream, mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
@@ -26,10 +25,37 @@ if (process.getuid() !== 0 || missing.length > 0) {
   console.error(`frozen_vm: ${what}`);
   process.exit(2);
 }
-// Its network and its mounts are its own, and go with it.
+const sh = (argv, options = {}) => execFileSync(argv[0], argv.slice(1), { encoding: "utf8", ...options });
+
+function downloadKernel(dir) {
+  const name = /Depends: (linux-image-\S+)/.exec(sh(["apt-cache", "depends", "linux-image-amd64"]))[1];
+  sh(["apt-get", "download", "-q", name], { cwd: dir, stdio: ["ignore", "ignore", "pipe"] });
+  const deb = readdirSync(dir).find((file) => file.endsWith(".deb"));
+  sh(["dpkg", "-x", deb, "."], { cwd: dir });
+  return dir;
+}
+
+// Its network and its mounts are its own, and go with it. What is downloaded is so before.
 if (!flag("inside")) {
-  const argv = ["-n", "-m", "--propagation", "private", process.execPath, ...process.argv.slice(1), "--inside"];
-  process.exit(spawnSync("unshare", argv, { stdio: "inherit" }).status ?? 1);
+  const folder = mkdtempSync(join(tmpdir(), "ocfs2-kernel-"));
+  let status = 1;
+  try {
+    const kernel = option("kernel", "") === "" ? ["--kernel", downloadKernel(folder)] : [];
+    const argv = [
+      "-n",
+      "-m",
+      "--propagation",
+      "private",
+      process.execPath,
+      ...process.argv.slice(1),
+      ...kernel,
+      "--inside",
+    ];
+    status = spawnSync("unshare", argv, { stdio: "inherit" }).status ?? 1;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+  process.exit(status);
 }
 
 /** Heartbeats every 2 s: dead for the others after 14 s, and writes stop after 6. */
@@ -41,20 +67,7 @@ const frozen_s = option("frozen", 40);
 const work = mkdtempSync(join(tmpdir(), "ocfs2-frozen-"));
 const started = Date.now();
 const say = (line) => console.log(`${((Date.now() - started) / 1000).toFixed(1).padStart(6)} s  ${line}`);
-const sh = (argv, options = {}) => execFileSync(argv[0], argv.slice(1), { encoding: "utf8", ...options });
 const ocfs2 = (...args) => sh([join(root, "bin", "ocfs2"), ...args], { env: { ...process.env, ...ENV } });
-
-function kernel() {
-  const given = option("kernel", "");
-  if (given !== "") return given;
-  const dir = join(work, "kernel");
-  mkdirSync(dir);
-  const name = /Depends: (linux-image-\S+)/.exec(sh(["apt-cache", "depends", "linux-image-amd64"]))[1];
-  sh(["apt-get", "download", "-q", name], { cwd: dir, stdio: ["ignore", "ignore", "ignore"] });
-  const deb = readdirSync(dir).find((file) => file.endsWith(".deb"));
-  sh(["dpkg", "-x", deb, "."], { cwd: dir });
-  return dir;
-}
 
 /** The guest's first programs: busybox, the drivers, and what it is to do once it has the files of this machine, read-only. */
 function initramfs(from) {
@@ -152,10 +165,20 @@ class Console {
 
 const uptime = (lines) => Number(/GUEST up ([\d.]+)/.exec(lines.findLast((l) => /GUEST up [\d.]+$/.test(l)))[1]);
 
-async function sum(path) {
-  const hash = createHash("sha256");
-  for await (const part of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(part);
-  return hash.digest("hex");
+/** Blocks of 4 KiB that differ, with the file that each belongs to. */
+function changes(before, after) {
+  const { stdout } = spawnSync("bash", [
+    "-c",
+    `cmp -l "$1" "$2" | awk '{print int(($1 - 1) / 4096)}' | uniq`,
+    "sh",
+    before,
+    after,
+  ]);
+  return stdout
+    .toString()
+    .split("\n")
+    .filter(Boolean)
+    .map((block) => `block ${block}: ${sh(["debugfs.ocfs2", "-R", `icheck ${block}`, before]).trim()}`);
 }
 
 const problems = [];
@@ -182,7 +205,7 @@ async function run() {
   ocfs2("mount", "-o", `config=${join(work, "cluster.conf")},node=here`, image, mnt);
   mounted = true;
 
-  const boot = initramfs(kernel());
+  const boot = initramfs(option("kernel", ""));
   const append = "console=ttyS0 panic=-1 clocksource=acpi_pm tsc=reliable quiet";
   const argv = [
     ...["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "2048", "-smp", "2", "-nographic", "-no-reboot", "-monitor"],
@@ -214,7 +237,8 @@ async function run() {
   writeFileSync(join(mnt, "new"), ours);
   ocfs2("umount", mnt);
   mounted = false;
-  const left = await sum(image);
+  const left = join(work, "left.img");
+  sh(["cp", "--sparse=always", image, left]);
   await pause(Math.max(0, stopped + frozen_s * 1000 - Date.now()));
 
   const stood_s = (Date.now() - stopped) / 1000;
@@ -230,7 +254,9 @@ async function run() {
       .catch((e) => problems.push(e.message));
   // What was under way in it has reached the disk by now, if ever.
   await pause(10_000);
-  if ((await sum(image)) !== left) problems.push("the volume has changed after the guest was dead for its peers");
+  const changed = changes(left, image);
+  if (changed.length > 0)
+    problems.push(`the volume has changed after the guest was dead for its peers:\n${changed.slice(0, 40).join("\n")}`);
   const fsck = spawnSync("fsck.ocfs2", ["-fn", image], { encoding: "utf8" });
   if (fsck.status !== 0) problems.push(`fsck.ocfs2 -fn: ${fsck.status}\n${fsck.stdout}`);
 }
