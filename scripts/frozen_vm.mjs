@@ -41,16 +41,8 @@ if (!flag("inside")) {
   let status = 1;
   try {
     const kernel = option("kernel", "") === "" ? ["--kernel", downloadKernel(folder)] : [];
-    const argv = [
-      "-n",
-      "-m",
-      "--propagation",
-      "private",
-      process.execPath,
-      ...process.argv.slice(1),
-      ...kernel,
-      "--inside",
-    ];
+    const again = [process.execPath, ...process.argv.slice(1), ...kernel, "--inside"];
+    const argv = ["-n", "-m", "--propagation", "private", ...again];
     status = spawnSync("unshare", argv, { stdio: "inherit" }).status ?? 1;
   } finally {
     rmSync(folder, { recursive: true });
@@ -168,7 +160,10 @@ const uptime = (lines) => Number(/GUEST up ([\d.]+)/.exec(lines.findLast((l) => 
 /** Runs of blocks of 4 KiB that differ, each with the file that it belongs to. */
 function changes(before, after) {
   const command = `cmp -l "$1" "$2" | awk '{print int(($1 - 1) / 4096)}' | uniq`;
-  const { stdout } = spawnSync("bash", ["-c", command, "sh", before, after], { encoding: "utf8" });
+  const argv = ["-o", "pipefail", "-c", command, "sh", before, after];
+  const { status, stdout, stderr, error } = spawnSync("bash", argv, { encoding: "utf8", maxBuffer: 64 << 20 });
+  // cmp's: 1 where the two differ, and 2 where it could not tell.
+  if (error !== undefined || status === null || status > 1) throw error ?? new Error(`cmp: ${stderr}`);
   const runs = [];
   for (const block of stdout.split("\n").filter(Boolean).map(Number)) {
     const last = runs.at(-1);

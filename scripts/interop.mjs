@@ -25,6 +25,7 @@ const sets = OPTION_SETS.filter((s) => s.local !== false && s.name.includes(o.se
 const bar = new Progress(sets.length * STEPS, "steps");
 const results = [];
 let bad = 0;
+let voided = 0;
 for (const set of sets) {
   let step_number = 0;
   const steps = await interopRun({
@@ -38,12 +39,14 @@ for (const set of sets) {
   bar.clear();
   const problems = steps.flatMap((s) => s.problems.map((p) => `${s.step}: ${p}`));
   const seconds = steps.map((s) => `${s.step} ${s.seconds.toFixed(0)} s`).join(", ");
-  const verdict = problems.length > 0 ? "FAILED" : steps.length < STEPS ? "VOID  " : "ok    ";
-  console.log(`${verdict}  ${set.name}  (${seconds})`);
+  const is_void = problems.length === 0 && steps.length < STEPS;
+  const verdict = problems.length > 0 ? "FAILED" : is_void ? "VOID" : "ok";
+  console.log(`${verdict.padEnd(6)}  ${set.name}  (${seconds})`);
   for (const p of problems) console.log(`        ${p.replaceAll("\n", "\n        ")}`);
   if (problems.length > 0) bad++;
+  if (is_void) voided++;
   results.push({ set: set.name, args: set.args, steps });
 }
-console.log(`interop: ${results.length} kinds of volumes, ${bad} with problems`);
+console.log(`interop: ${results.length} kinds of volumes, ${bad} with problems, ${voided} void`);
 await report(results);
 process.exit(bad > 0 ? 1 : 0);

@@ -89,7 +89,11 @@ function workloadArgs(options: InteropOptions, at: string, host: string, seed: n
   ];
 }
 
-const inNode = (node: KernelNode, argv: readonly string[]): Promise<string> => node.run(argv.join(" "), 1_800_000);
+/** The kernel's workload, in a folder of its own. */
+async function kernelWork(node: KernelNode, options: InteropOptions): Promise<void> {
+  await node.run("mkdir /o/kernel");
+  await node.run(workloadArgs(options, "/o/kernel", "/host", options.seed + 1).join(" "), 1_800_000);
+}
 
 /** Lines of a manifest that no file system can keep alike: the root's own line when its times moved with lost+found. */
 const problemsOf = (step: string, a: string, b: string): string[] => {
@@ -105,10 +109,7 @@ async function kernelAlone(options: InteropOptions): Promise<string[]> {
   const image = join(tempDir("ocfs2-alone"), "image");
   mkfs(image, options.set.size_mib ?? options.size_mib, options.set.args);
   const known = (await fsckAsync(image)).findings;
-  await withKernelNode(image, async (node) => {
-    await node.run("mkdir /o/kernel");
-    await inNode(node, workloadArgs(options, "/o/kernel", "/host", options.seed + 1));
-  });
+  await withKernelNode(image, (node) => kernelWork(node, options));
   return (await fsckAsync(image, known)).findings;
 }
 
@@ -169,8 +170,7 @@ export async function interopRun(options: InteropOptions): Promise<InteropStep[]
   });
   await step("the kernel writes", async () => {
     theirs = await withKernelNode(image, async (node) => {
-      await node.run("mkdir /o/kernel");
-      await inNode(node, workloadArgs(options, "/o/kernel", "/host", options.seed + 1));
+      await kernelWork(node, options);
       // And into what is ours.
       await node.run(
         "cd /o/ours; rm -rf storm/d1 names bigdir; [ -e tree ] && rm -rf tree/src; for f in churn/*; do echo more >>$f; done",
