@@ -17,17 +17,15 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
+import { HASH_CHARS } from "../bin/start.js";
+import { bundleOf, commands, others } from "./built.cjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const dist = join(root, "dist");
-const require = createRequire(import.meta.url);
-const { HASH_CHARS } = require("../bin/start.js");
-const { bundleOf, commands, others } = require("./built.cjs");
 
 const esbuildOptions = {
   outdir: dist,

@@ -6,13 +6,13 @@ import { existsSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import built from "./built.cjs";
+import { newest } from "./built.cjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const dist = join(root, "dist");
 
 function stale(output, sources) {
-  return !existsSync(output) || statSync(output).mtimeMs < built.newest(sources);
+  return !existsSync(output) || statSync(output).mtimeMs < newest(sources);
 }
 
 function step(output, build) {

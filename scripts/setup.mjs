@@ -139,11 +139,11 @@ const isBuilt = () => types_built() && !isStale();
 
 async function work() {
   if (!modulesAreCurrent()) installModules();
-  const { buildAll } = await import("./build.mjs");
   if (!isBuilt()) {
     if (!existsSync(join(root, "native", "ocfs2.node")) && spawnSync("cargo", ["--version"]).status !== 0)
       throw new SetupError("cargo is missing, and the addon is not built: install Rust (https://rustup.rs)");
     say("building");
+    const { buildAll } = await import("./build.mjs");
     await buildAll({ types: true, log: say });
   }
   needPackages();

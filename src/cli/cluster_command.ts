@@ -32,10 +32,10 @@ export function readConf(path: string): ClusterConf[] {
 /** The file itself: a link to one that others read, too, stays a link. */
 const realConf = (path: string): string => (existsSync(path) ? realpathSync(path) : resolve(path));
 
-/** A node that starts meanwhile reads one of the two files. */
+/** `path` is that of the file itself. A node that starts meanwhile reads one of the two files. */
 function writeConf(path: string, clusters: readonly ClusterConf[]): void {
   mkdirSync(dirname(path), { recursive: true });
-  replaceFile(realConf(path), formatClusterConf(clusters));
+  replaceFile(path, formatClusterConf(clusters));
 }
 
 /** What came of that, and what to do. */
@@ -69,15 +69,16 @@ export const done = (name: string, run: () => Promise<number> | number): Promise
 /** A command that changes the file. Of two at once the second reads what the first has written. */
 async function change(edit: (clusters: ClusterConf[]) => string | Promise<string>): Promise<number> {
   const path = confPath();
-  const said = await withLockOf(confLockPath(realConf(path)), async () => {
+  const real = realConf(path);
+  const said = await withLockOf(confLockPath(real), async () => {
     const clusters = readConf(path);
-    const done = await edit(clusters);
+    const text = await edit(clusters);
     try {
-      writeConf(path, clusters);
+      writeConf(real, clusters);
     } catch (err) {
       throw writeFailed(path, err);
     }
-    return done;
+    return text;
   });
   if (clusterCommand.opts<{ verbose?: boolean }>().verbose === true) process.stdout.write(`${said}\n`);
   return 0;

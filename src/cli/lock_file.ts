@@ -6,9 +6,7 @@ import { CliError } from "./errors.ts";
 /** How often one who waits looks whether the one before it is through. */
 const LOOK_MS = 50;
 
-/**
- * Waits for the lock of a file of run_dir.ts, where nobody else can take it and have us wait for ever, and runs with it.
- */
+/** Waits for the lock of a file of run_dir.ts, where nobody else can take it and have us wait for ever, and runs with it. */
 export async function withLockOf<T>(path: string, run: () => Promise<T>): Promise<T> {
   const fd = openFile(path, O.RDWR | O.CREAT, 0o600);
   const failed = (errno: number): CliError => new CliError(1, `${path} cannot be locked: ${errnoName(errno)}`);

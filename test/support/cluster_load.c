@@ -27,6 +27,7 @@
 #include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
+#include "random.h"
 
 #define DIRS 4
 #define FILES 24
@@ -38,24 +39,10 @@
 #define RECORD 64
 #define COUNTER 8192
 
-static uint64_t rng;
 static const char *me, *at_op = "start";
 static int ack_fd = -1, rec_fd = -1, counter_fd[COUNTERS];
 static unsigned ops, records, kept, counted, made;
 static unsigned char *buffer, *other;
-
-static uint32_t any(void)
-{
-	rng ^= rng << 13;
-	rng ^= rng >> 7;
-	rng ^= rng << 17;
-	return (uint32_t)(rng >> 20);
-}
-
-static uint32_t below(uint32_t n)
-{
-	return any() % n;
-}
 
 static double now(void)
 {
@@ -153,7 +140,7 @@ static void ack(void)
 
 static const char *shared(char *path)
 {
-	sprintf(path, "s%u/f%02u", below(DIRS), below(FILES));
+	sprintf(path, "s%ld/f%02ld", below(DIRS), below(FILES));
 	return path;
 }
 
@@ -191,7 +178,7 @@ static void publish(void)
 
 	at_op = "publish";
 	shared(path);
-	sprintf(tmp, "s%u/.%s", below(DIRS), me);
+	sprintf(tmp, "s%ld/.%s", below(DIRS), me);
 	int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | (direct ? O_DIRECT : 0), 0644);
 	if (fd < 0)
 		refused("create", tmp);
@@ -293,8 +280,8 @@ static void folders(void)
 	char path[40], in[60];
 
 	at_op = "folders";
-	sprintf(path, "s%u/d%u", below(DIRS), below(3));
-	sprintf(in, "%s/x%u", path, below(4));
+	sprintf(path, "s%ld/d%ld", below(DIRS), below(3));
+	sprintf(in, "%s/x%ld", path, below(4));
 	switch (below(4)) {
 	case 0:
 		if (mkdir(path, 0755) && !others_did())
@@ -325,7 +312,7 @@ static void list(void)
 	struct stat st;
 
 	at_op = "list";
-	sprintf(path, "s%u", below(DIRS));
+	sprintf(path, "s%ld", below(DIRS));
 	DIR *d = opendir(path);
 	if (d == NULL)
 		refused("opendir", path);
@@ -345,7 +332,7 @@ static void attributes(void)
 
 	at_op = "xattr";
 	shared(path);
-	snprintf(name, sizeof name, "user.x%u", below(4));
+	snprintf(name, sizeof name, "user.x%ld", below(4));
 	if (below(3) == 0) {
 		/* The value says how long it is and repeats one letter. */
 		static char value[20000];
