@@ -34,6 +34,8 @@ export interface O2net {
   ): void;
   /** Longer payloads than `max_len` are refused as the kernel refuses them. Returns the end of the registration. */
   register(msg_type: number, key: number, max_len: number, handler: MsgHandler): () => void;
+  /** Calls `done` once every message that comes in finds what has been registered up to now, on whichever thread it comes in; at once where that is this one. */
+  whenRegistered(done: () => void): void;
 }
 
 /** What the heartbeat wants to know of its o2net. */

@@ -24,6 +24,9 @@ class Below implements O2net, O2hb {
     this.handlers.set(`${type}.${key}`, handler);
     return () => this.handlers.delete(`${type}.${key}`);
   }
+  whenRegistered(done: () => void): void {
+    done();
+  }
   liveNodes(): ReadonlySet<number> {
     return this.live;
   }
@@ -100,6 +103,16 @@ describe("the cluster seen through a thread", () => {
     turn();
     expect(order).toEqual(["status 42, 0 sent"]);
     expect(below.sent.map((s) => s.type)).toEqual([506]);
+  });
+
+  test("what was registered before is so when that is said", () => {
+    const { below, client, turn } = pair();
+    const found: boolean[] = [];
+    client.register(505, 9, 100, () => 1);
+    client.whenRegistered(() => found.push(below.handlers.has("505.9")));
+    expect(found).toEqual([]);
+    turn();
+    expect(found).toEqual([true]);
   });
 
   test("a message whose handler has gone meanwhile is answered as one without", () => {

@@ -27,6 +27,8 @@ export type ToNode =
     }
   | { readonly t: "register"; readonly type: number; readonly key: number; readonly max_len: number }
   | { readonly t: "unregister"; readonly type: number; readonly key: number }
+  /** What came before is done: answered by "done". */
+  | { readonly t: "registered"; readonly id: number }
   | { readonly t: "answer"; readonly id: number; readonly status: number }
   | { readonly t: "stats"; readonly node: NodeNum; readonly stats: LaneStats }
   /** A connection was lost with messages of the lane under way. */
@@ -124,6 +126,12 @@ export class ClusterClient implements O2net, O2hb {
       this.#handlers.delete(name);
       this.#say({ t: "unregister", type, key });
     };
+  }
+
+  whenRegistered(done: () => void): void {
+    const id = this.#next++;
+    this.#sent.set(id, done);
+    this.#say({ t: "registered", id });
   }
 
   liveNodes(): ReadonlySet<NodeNum> {
@@ -276,6 +284,9 @@ export class ClusterServer {
         this.#registered.delete(name);
         break;
       }
+      case "registered":
+        this.#net.whenRegistered(() => this.#say({ t: "done", id: m.id, err: 0, status: 0 }));
+        break;
       case "answer": {
         const answer = this.#answers.get(m.id);
         this.#answers.delete(m.id);

@@ -361,6 +361,10 @@ export class O2netStack implements HeartbeatNet {
     return this.#handlers.register(msg_type, key, max_len, func);
   }
 
+  whenRegistered(done: () => void): void {
+    done();
+  }
+
   // ---- receiving -----------------------------------------------------------------------------------------------------
 
   /** o2net_process_message; false ends the connection. */

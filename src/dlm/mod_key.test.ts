@@ -23,6 +23,7 @@ function bed(): { router: ModKeyRouter; ask: (type: number, payload: Uint8Array)
       handlers.set(type, handler);
       return () => handlers.delete(type);
     },
+    whenRegistered: (done) => done(),
   };
   const live = new Set([1, 2]);
   const hb = { liveNodes: () => live, onNodes: () => () => {} };

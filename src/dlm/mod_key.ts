@@ -87,6 +87,7 @@ export class ModKeyRouter {
       send: (type, key, payload, to, done) => net.send(type, key, payload, to, done),
       register: (type, key, max_len, handler) =>
         key === DLM_MOD_KEY ? registerModKey(type, max_len, handler) : net.register(type, key, max_len, handler),
+      whenRegistered: (done) => net.whenRegistered(done),
     };
   }
 }

@@ -121,8 +121,18 @@ export class SimNode implements O2net, O2hb {
   register(msg_type: number, key: number, max_len: number, handler: MsgHandler): () => void {
     const name = `${msg_type}:${key >>> 0}`;
     if (this.handlers.has(name)) throw new Error(`handler ${name} twice`);
-    this.handlers.set(name, { max_len, handler });
+    this.#hop(() => this.handlers.set(name, { max_len, handler }));
     return () => this.handlers.delete(name);
+  }
+
+  whenRegistered(done: () => void): void {
+    this.#hop(done);
+  }
+
+  #hop(fn: () => void): void {
+    const { hop_ms, clock } = this.cluster;
+    if (hop_ms === 0) fn();
+    else clock.after(hop_ms, fn);
   }
 
   liveNodes(): ReadonlySet<NodeNum> {
@@ -145,6 +155,8 @@ export interface SimOptions {
   readonly delay_ms?: number;
   /** The dead are noticed this late at most. */
   readonly dead_ms?: number;
+  /** So much later than it is asked for, what a node registers is found by messages: they come in on another thread. */
+  readonly hop_ms?: number;
 }
 
 export class SimCluster {
@@ -155,6 +167,7 @@ export class SimCluster {
   readonly #links = new Map<string, number>();
   readonly #delay_ms: number;
   readonly #dead_ms: number;
+  readonly hop_ms: number;
   messages = 0;
   /** Hears of every message as it is delivered, with its answer. */
   onMessage: (m: SimMessage, status: number) => void = () => {};
@@ -164,6 +177,7 @@ export class SimCluster {
     for (let i = 0; i < 16; i++) this.random.u32();
     this.#delay_ms = options.delay_ms ?? 5;
     this.#dead_ms = options.dead_ms ?? 2000;
+    this.hop_ms = options.hop_ms ?? 0;
   }
 
   below(n: number): number {
