@@ -15,7 +15,7 @@ new PerformanceObserver((list) => {
 }).observe({ entryTypes: ["gc"] });
 
 /** Alone in the cluster. */
-const net: O2net = { node_num: 1, send() {}, register: () => () => {} };
+const net: O2net = { node_num: 1, send() {}, register: () => () => {}, whenRegistered: (done) => done() };
 const hb: O2hb = { liveNodes: () => new Set([1]), onNodes: () => () => {} };
 const node = new DlmNode({
   ...{ net, hb, clock: systemClock, random: systemRandom, nodes: () => [], regions: () => [] },

@@ -491,6 +491,10 @@ class FakeNet implements HeartbeatNet {
     this.handlers.set(`${type} ${key.toString(16)}`, handler);
     return () => void this.handlers.delete(`${type} ${key.toString(16)}`);
   }
+
+  whenRegistered(done: () => void): void {
+    done();
+  }
 }
 
 describe("what the log says", () => {

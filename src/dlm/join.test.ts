@@ -36,7 +36,11 @@ test.each([0, 0.5, 2, 5, 20])(
   (apart_ms) => {
     for (let seed = 1; seed <= 10; seed++)
       for (const hop_ms of [0, 0.1, 5]) {
-        expect({ seed, hop_ms, maps: joined(2, apart_ms, seed, hop_ms) }).toEqual({ seed, hop_ms, maps: ["1 2", "1 2"] });
+        expect({ seed, hop_ms, maps: joined(2, apart_ms, seed, hop_ms) }).toEqual({
+          seed,
+          hop_ms,
+          maps: ["1 2", "1 2"],
+        });
         expect({ seed, hop_ms, maps: joined(3, apart_ms, seed, hop_ms) }).toEqual({
           seed,
           hop_ms,

@@ -108,6 +108,7 @@ class Ours {
           this.handlers.set(`${type}:${key}`, { handler });
           return () => this.handlers.delete(`${type}:${key}`);
         },
+        whenRegistered: (done) => done(),
         send: (type, _key, payload, _to, done) => {
           const lock = lockOf(type, payload);
           this.sent.push(`${dlmMessageName(type)} ${lock}`.trimEnd());

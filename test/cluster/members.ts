@@ -125,9 +125,13 @@ export class OurMember implements Member {
   }
 
   async run(command: string, timeout_ms = COMMAND_TIMEOUT_MS): Promise<string> {
+    // Without its mount the folder takes everything.
+    if (!isMounted(this.dir)) throw new Error(`${this.name} has no mount any more\n${this.log()}`);
     const ran = await runAsync(["bash", "-c", `D=${this.dir}; ${command}`], { timeout_ms });
     if (ran.status !== 0)
-      throw new Error(`on ${this.name}: ${command}: status ${ran.status}\n${ran.stdout}${ran.stderr}`);
+      throw new Error(
+        `on ${this.name}: ${command}: status ${ran.status}\n${ran.stdout}${ran.stderr}\nits log:\n${this.log()}`,
+      );
     return ran.stdout;
   }
 

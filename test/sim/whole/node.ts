@@ -31,14 +31,12 @@ import { FuseConnection, NotifierInKernel } from "./kernel/connection.ts";
 import { Kernel } from "./kernel/kernel.ts";
 import { SimLoop } from "./loop.ts";
 import { SimProcess, SimThread } from "./threads.ts";
-import type { World } from "./world.ts";
+import { HOP_MS, type World } from "./world.ts";
 
 /** Fewer than a history uses. */
 const FEW_INODES = 12;
 /** What a fenced node's writes have to drain (src/cli/cluster_node.ts). */
 const DRAIN_MS = 2000;
-/** A batch goes from one thread to another. */
-const HOP_MS = 0.05;
 
 export const PORT = 7777;
 export const addressOf = (num: number): string => `10.0.0.${num}`;
@@ -51,6 +49,9 @@ class Port<T> {
   readonly #world: World;
   readonly #to: SimThread;
   readonly #heard: (batch: readonly T[]) => void;
+  /** When the last batch is there: they arrive in order. */
+  #free_ms = 0;
+  #batches = 0;
 
   constructor(world: World, to: SimThread, heard: (batch: readonly T[]) => void) {
     this.#world = world;
@@ -59,7 +60,10 @@ class Port<T> {
   }
 
   post(batch: readonly T[]): void {
-    this.#world.clock.after(HOP_MS, () => this.#to.deliver(() => this.#heard(batch)));
+    const { clock } = this.#world;
+    const now_ms = clock.monotonic_ms();
+    this.#free_ms = Math.max(this.#free_ms, now_ms) + this.#world.hop_ms(this.#batches++ < 4);
+    clock.after(this.#free_ms - now_ms, () => this.#to.deliver(() => this.#heard(batch)));
   }
 }
 

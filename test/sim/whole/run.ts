@@ -178,17 +178,19 @@ class History {
     if (found !== null) throw new Error(found);
   }
 
-  /** The first node makes what all work on; the others come while it works. */
+  /** The first node makes what all work on; the others come while it works, or all are switched on at once. */
   begin(): void {
     const { w } = this;
     const first = w.start(w.numbers[w.below(w.numbers.length)]!);
+    const at_once = w.options.seed % 4 === 3;
+    if (at_once) this.#startOthers(first, 3);
     this.#settle(() => first.mounted || !first.alive);
     if (!first.mounted) throw new Error(`the first node: ${first.reason}`);
     this.model = new Model<SimNode>(w, first, "model");
     this.noise = new Noise<SimNode>(w, first);
     this.programs?.setUp(first);
     w.task(first, syncVolume(first.osb));
-    for (const num of w.numbers) if (num !== first.num) w.clock.after(w.below(3000), () => void w.start(num));
+    if (!at_once) this.#startOthers(first, 3000);
     this.#settle(() => w.mounted.length === w.numbers.length);
     const { programs } = this;
     if (programs !== null) {
@@ -197,6 +199,11 @@ class History {
       w.onMounted = (node) => programs.start(node);
     }
     this.faults.start();
+  }
+
+  #startOthers(first: SimNode, within_ms: number): void {
+    const { w } = this;
+    for (const num of w.numbers) if (num !== first.num) w.clock.after(w.below(within_ms), () => void w.start(num));
   }
 
   #any(): SimNode | undefined {

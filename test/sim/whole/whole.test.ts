@@ -41,7 +41,7 @@ const PLANTED: readonly {
   { rule: "dentry_waits", kernel: true, first: 1 },
   { rule: "reply_order", kernel: true, first: 33 },
   { rule: "epoch", kernel: false, first: 1 },
-  { rule: "open_lock", kernel: false, first: 3 },
+  { rule: "open_lock", kernel: false, first: 1 },
   { rule: "lvb", kernel: true, first: 2 },
   { rule: "journal_lock", kernel: false, first: 1 },
   { rule: "cancel_convert", kernel: false, first: 1 },
@@ -50,7 +50,7 @@ const PLANTED: readonly {
   { rule: "fsync_tells", kernel: true, first: 3, more: "disks" },
   { rule: "flock", kernel: true, first: 1, more: "flock" },
   { rule: "direct_early", kernel: true, first: 1, more: "aio" },
-  { rule: "reads_behind", kernel: true, first: 70, more: "readahead" },
+  { rule: "reads_behind", kernel: true, first: 60, more: "readahead" },
 ];
 
 describe.skipIf(no_fsck !== undefined)("a planted bug is found", () => {

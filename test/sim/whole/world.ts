@@ -38,6 +38,9 @@ export interface WorldOptions {
 
 /** Longer than anything that works takes in virtual time. */
 const STANDSTILL_MS = 600_000;
+/** A batch goes from one thread to another that waits for it, and to one that is busy. */
+export const HOP_MS = 0.05;
+const BUSY_MS = 20;
 /** What of the bound on I/O is left for the way from the gate to the device. */
 const MARGIN_MS = 100;
 
@@ -60,6 +63,7 @@ export class World {
   /** Which process a node saw when it saw another one's heartbeat. */
   readonly #seen = new Map<SimNode, Map<number, SimNode>>();
   readonly #arenas: Arena[] = [];
+  readonly #hops: Random;
   readonly failures: string[] = [];
   readonly trace: string[] = [];
   /** A process ended, and not because it was done. */
@@ -75,6 +79,7 @@ export class World {
     this.options = options;
     this.random = seededRandom(options.seed * 2 + 1);
     for (let i = 0; i < 16; i++) this.random.u32();
+    this.#hops = seededRandom(options.seed * 2);
     this.timeouts = options.timeouts;
     this.numbers = options.numbers;
     const { volume } = options;
@@ -90,6 +95,11 @@ export class World {
     };
     this.network.piece = (len) => (this.below(8) === 0 ? 1 + this.below(len) : len);
     this.checks = new Checks(this);
+  }
+
+  /** How long a batch takes from one thread to another: seldom so long as a thread is busy with other things, often while it starts. Numbers of its own. */
+  hop_ms(starts: boolean): number {
+    return this.#hops.u32() % (starts ? 2 : 32) === 0 ? this.#hops.u32() % BUSY_MS : HOP_MS;
   }
 
   below(n: number): number {
