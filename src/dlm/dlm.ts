@@ -310,6 +310,18 @@ export class Dlm {
     return (cb) => this.send(msg, payload, to, (err, status) => cb(null, { err, status }));
   }
 
+  /** Until all that was registered is found by messages, as an event of the domain. */
+  *registered(): Task<void> {
+    yield* wait<void>((cb) =>
+      this.node.net.whenRegistered(() => {
+        if (this.gone) return;
+        this.enter();
+        cb(null);
+        this.exit();
+      }),
+    );
+  }
+
   /**
    * Registers what answers a message. A short payload is read as if zeros followed. `to_outcast` is what a node hears that is no member: one that
    * was stopped for longer than the dead time and goes on. Others have told us of its death, and what we had of it is cleared, but our heartbeat has not

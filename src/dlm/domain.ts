@@ -147,7 +147,7 @@ function registerHandlers(dlm: Dlm): void {
 /** dlm_join_domain: as often as another node joins at the same time, or does not see us yet. */
 function* join(dlm: Dlm): Task<number> {
   // Who asks before it can be asked is alone in the domain, and so is one that does the same at that moment: both write.
-  yield* wait<void>((cb) => dlm.node.net.whenRegistered(() => cb(null)));
+  yield* dlm.registered();
   const end = dlm.node.clock.monotonic_ms() + JOIN_TIMEOUT_MS;
   for (;;) {
     const err = yield* tryToJoin(dlm);
