@@ -60,6 +60,8 @@ for (let i = from; ; i++) {
 class Worker {
   readonly child: ChildProcess;
   acknowledged = 0;
+  /** It was told for the first time that something is safe, or has ended. */
+  readonly begun: Promise<void>;
   readonly #undo: () => void;
 
   constructor(argv: readonly string[], stdin: string | undefined, last: (text: string) => number | undefined) {
@@ -68,10 +70,14 @@ class Worker {
     this.child.stdin!.on("error", () => {});
     if (stdin !== undefined) this.child.stdin!.write(stdin);
     let rest = "";
-    this.child.stdout!.setEncoding("utf8").on("data", (text: string) => {
-      const lines = (rest + text).split("\n");
-      rest = lines.pop()!;
-      for (const line of lines) this.acknowledged = Math.max(this.acknowledged, last(line) ?? 0);
+    this.begun = new Promise((ok) => {
+      this.child.once("close", ok);
+      this.child.stdout!.setEncoding("utf8").on("data", (text: string) => {
+        const lines = (rest + text).split("\n");
+        rest = lines.pop()!;
+        for (const line of lines) this.acknowledged = Math.max(this.acknowledged, last(line) ?? 0);
+        if (this.acknowledged > 0) ok();
+      });
     });
     this.#undo = atExit(() => this.child.kill("SIGKILL"));
   }
@@ -135,7 +141,8 @@ export async function kill9Run(options: Kill9Options): Promise<Kill9Result> {
     const names = join(at, `names-${round}`);
     mkdirSync(names);
     const namer = new Worker([process.execPath, "-e", NAMER, names, "1"], undefined, numberOf);
-    await pause(700 + below(1800));
+    await Promise.all([sqlite.begun, appender.begun, namer.begun]);
+    await pause(below(1800));
     await mount.kill9();
     if (options.forgets === true) renameSync(before, image);
     // What they were told until now counts; the mount is gone, so they can be told nothing more.
